@@ -1,0 +1,1 @@
+"""English for the miniature: phrases, annotators' captions, and instruction tasks for t5-mini."""

@@ -1,0 +1,110 @@
+"""The miniature's English: correct, varied, and obedient to the style asked for."""
+
+import re
+from itertools import islice
+from random import Random
+
+import pytest
+
+from demo.language import phrases
+from demo.language.annotators import CAPTIONS_PER_PICTURE, write_captions
+from demo.language.styles import OPENINGS, Style, describe, sample_style
+from demo.language.tasks import mixture
+from demo.world.kinds import KINDS
+from demo.world.scenes import Scene, Thing, sample_scene
+from demo.world.splits import SPLIT_SIZES, all_captions, captioned_scenes
+
+_DOG = Scene("park", "sunset", Thing(KINDS["dog"], 1, "brown"), "play", Thing(KINDS["tree"]))
+_OWLS = Scene("forest", "night", Thing(KINDS["owl"], 2), "fly")
+
+
+def _sentences() -> list[str]:
+    rng = Random(3)
+    return [text for _ in range(500) for text in write_captions(rng, sample_scene(rng))]
+
+
+def test_captions_are_five_different_sentences() -> None:
+    """A scene that offers synonyms gets five captions, no two alike."""
+    captions = write_captions(Random(1), _DOG)
+    assert len(captions) == CAPTIONS_PER_PICTURE == len(set(captions))
+
+
+def test_captions_are_well_formed() -> None:
+    """Captions begin with a capital, end with one full stop, and have single spaces."""
+    for text in _sentences():
+        assert re.fullmatch(r"[A-Z][a-z ,-]+\.", text), text
+        assert "  " not in text, text
+
+
+def test_articles_fit_the_next_word() -> None:
+    """"An" stands before a vowel and "a" before a consonant, wherever one is written."""
+    for text in _sentences():
+        for article, letter in re.findall(r"\b([Aa]n?) ([a-z])", text):
+            assert (article.lower() == "an") == (letter in "aeiou"), text
+
+
+def test_verbs_agree_with_the_number_of_the_subject() -> None:
+    """One owl is flying and flies; two owls are flying and fly."""
+    forms = phrases.verb_forms(Random(0), _OWLS, rich=False)
+    assert phrases.conjugate(forms, "finite", many=True) == "fly"
+    assert phrases.conjugate(forms, "finite", many=False) == "flies"
+    assert phrases.conjugate(forms, "progressive", many=True) == "are flying"
+
+
+def test_what_flies_is_over_a_place() -> None:
+    """A flying thing is over the forest, not in it."""
+    assert phrases.place_phrase(Random(0), _OWLS, rich=False) == "over the forest"
+
+
+@pytest.mark.parametrize(
+    ("style", "expected"),
+    [
+        (Style(), "There is a dog in the park."),
+        (Style("direct", "finite", "medium"), "A brown dog plays with a ball in the park."),
+        (
+            Style("place first", "progressive", "full"),
+            "In the park at sunset, a brown dog is playing with a ball next to a tree.",
+        ),
+        (Style("place first"), "In the park, there is a dog."),
+        (Style("picture of", "participle"), "A picture of a dog playing with a ball in the park."),
+    ],
+)
+def test_a_style_decides_the_sentence(style: Style, expected: str) -> None:
+    """Every axis of the style shows in the description."""
+    assert describe(Random(0), _DOG, style) == expected
+
+
+def test_what_is_not_asked_for_stays_plain() -> None:
+    """An instruction without words about style means the plain style on every axis."""
+    assert sample_style(Random(0), said=0.0) == (Style(), "")
+
+
+def test_every_opening_can_be_asked_for() -> None:
+    """All openings occur when style is asked for, each with words that ask for it."""
+    rng = Random(0)
+    drawn = [sample_style(rng, said=1.0) for _ in range(200)]
+    assert {style.opening for style, _ in drawn} == set(OPENINGS)
+    assert all(requests for _, requests in drawn)
+
+
+def test_the_mixture_never_answers_with_a_forbidden_caption() -> None:
+    """Answers that are captions of the miniature's pictures are left out of the mixture."""
+    forbidden = all_captions()
+    unguarded = [answer for _, answer in islice(mixture(Random(4)), 3000)]
+    assert any(answer in forbidden for answer in unguarded)
+    guarded = [answer for _, answer in islice(mixture(Random(4), forbidden=forbidden), 3000)]
+    assert not any(answer in forbidden for answer in guarded)
+
+
+def test_the_mixture_does_not_know_the_pipelines_template() -> None:
+    """No instruction of the mixture speaks of captions: that wording stays unseen."""
+    for source, answer in islice(mixture(Random(5)), 3000):
+        assert "caption" not in f"{source} {answer}".lower()
+
+
+def test_splits_are_reproducible_and_disjoint() -> None:
+    """The same seed gives the same scenes, and no image id occurs twice."""
+    ids = [captioned.image_id for split in SPLIT_SIZES for captioned in captioned_scenes(split)]
+    assert len(ids) == len(set(ids)) == sum(SPLIT_SIZES.values())
+    assert captioned_scenes("val") == captioned_scenes("val")
+    assert captioned_scenes("val") != captioned_scenes("val", seed=1)
