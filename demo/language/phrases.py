@@ -208,9 +208,7 @@ def companion_phrase(rng: Random, scene: Scene, *, colour: bool, rich: bool) -> 
         return ""
     relations = _RELATIONS[scene.relation]
     relation = rng.choice(relations) if rich else relations[0]
-    return relation.format(
-        noun_phrase(rng, scene.companion, colour=colour, count=True, rich=rich)
-    )
+    return relation.format(noun_phrase(rng, scene.companion, colour=colour, count=True, rich=rich))
 
 
 def sentence(*parts: str) -> str:

@@ -66,7 +66,9 @@ def _similar(rng: Random, scene: Scene) -> Example:
     for other in scenes:
         manner = _any_style(rng)
         if rng.random() < 0.7:
-            manner = Style("direct", rng.choice(("participle", "finite", "progressive")), "full", "rich")
+            manner = Style(
+                "direct", rng.choice(("participle", "finite", "progressive")), "full", "rich"
+            )
         lines.append(describe(rng, other, manner))
     heading = rng.choice(_SIMILAR_HEADINGS)
     source = _ask(rng, _SIMILAR_REQUESTS, requests, f"{heading}\n{_listed(rng, lines)}".strip())

@@ -24,7 +24,9 @@ class CaptionedScene:
 
 def captioned_scenes(split: str, *, seed: int = SEED) -> list[CaptionedScene]:
     """Samples the scenes of a split, in the order of their image ids; ids never repeat."""
-    ids = Random(f"{seed}-ids").sample(range(len(_RESERVED_IDS), _LARGEST_ID), sum(SPLIT_SIZES.values()))
+    ids = Random(f"{seed}-ids").sample(
+        range(len(_RESERVED_IDS), _LARGEST_ID), sum(SPLIT_SIZES.values())
+    )
     for name, size in SPLIT_SIZES.items():
         chosen, ids = ids[:size], ids[size:]
         if name == split:

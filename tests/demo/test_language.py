@@ -37,7 +37,7 @@ def test_captions_are_well_formed() -> None:
 
 
 def test_articles_fit_the_next_word() -> None:
-    """"An" stands before a vowel and "a" before a consonant, wherever one is written."""
+    """The word an stands before a vowel and a before a consonant, wherever one is written."""
     for text in _sentences():
         for article, letter in re.findall(r"\b([Aa]n?) ([a-z])", text):
             assert (article.lower() == "an") == (letter in "aeiou"), text

@@ -1,0 +1,104 @@
+#!/usr/bin/env python
+"""Time exact search in a knowledge base of COCO's size.
+
+    python benchmarks/search_knowledge_base.py
+
+The vectors are random unit vectors clustered as pictures' vectors are; every tenth query is a
+row itself. Prints the seconds for all queries and the process's peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from igrag.coco import CaptionedImage
+from igrag.encoder_identity import EncoderIdentity
+from igrag.knowledge_base import KnowledgeBase
+
+CLUSTERS = 500
+BLOCK = 16_384
+
+
+def main() -> int:
+    """Make the knowledge base, search it, print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--count", type=int, default=118_287, help="vectors (COCO train2017)")
+    parser.add_argument("--dimension", type=int, default=512)
+    parser.add_argument("--queries", type=int, default=5_000)
+    parser.add_argument("--k", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    generator = np.random.default_rng(arguments.seed)
+    centres = random_units(generator, CLUSTERS, arguments.dimension)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "knowledge_base"
+        make_knowledge_base(path, generator, centres, arguments.count)
+        knowledge_base = KnowledgeBase.open(path)
+        queries = near(generator, centres, arguments.queries)
+        own = knowledge_base.image_ids[:: max(1, arguments.count // len(queries[::10]))]
+        for place, image_id in zip(range(0, len(queries), 10), own, strict=False):
+            vector = knowledge_base.vector(image_id)
+            assert vector is not None
+            queries[place] = vector
+        start = time.perf_counter()
+        matches = knowledge_base.search(queries, arguments.k)
+        seconds = time.perf_counter() - start
+        assert all(len(found) == arguments.k for found in matches)
+        assert matches[0][0].image_id == own[0]
+    # ru_maxrss counts kilobytes on Linux and bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gigabytes = peak / (1e9 if sys.platform == "darwin" else 1e6)
+    print(
+        f"{arguments.queries} queries in {arguments.count} x {arguments.dimension}, "
+        f"k = {arguments.k}: {seconds:.1f} s, peak memory {gigabytes:.2f} GB"
+    )
+    return 0
+
+
+def make_knowledge_base(
+    path: Path, generator: np.random.Generator, centres: NDArray[np.float32], count: int
+) -> None:
+    """Save ``count`` vectors with five captions each."""
+    vectors = np.empty((count, centres.shape[1]), np.float32)
+    for start in range(0, count, BLOCK):
+        vectors[start : start + BLOCK] = near(generator, centres, len(vectors[start:][:BLOCK]))
+    entries = [
+        CaptionedImage(row, f"{row:012}.jpg", tuple(f"caption {n} of {row}" for n in range(5)))
+        for row in range(count)
+    ]
+    encoder = EncoderIdentity("random", vectors.shape[1], "none", {})
+    KnowledgeBase.write(path, vectors=vectors, entries=entries, encoder=encoder)
+
+
+def near(
+    generator: np.random.Generator, centres: NDArray[np.float32], count: int
+) -> NDArray[np.float32]:
+    """Draw unit vectors [count, D] around random centres [C, D], at a cosine of about 0.7."""
+    chosen = centres[generator.integers(len(centres), size=count)]
+    return unit(chosen + random_units(generator, count, centres.shape[1]))
+
+
+def random_units(generator: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
+    """Draw unit vectors [count, D] in all directions."""
+    return unit(generator.standard_normal((count, dimension), dtype=np.float32))
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale rows to length 1."""
+    scaled: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
+
+
+if __name__ == "__main__":
+    sys.exit(main())

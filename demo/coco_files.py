@@ -1,0 +1,241 @@
+"""Writes the miniature's pictures and annotations in COCO's formats, and the pictures to try.
+
+python -m demo.build --stages pictures
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from demo.pictures.canvas import HEIGHT, WIDTH
+from demo.pictures.render import Rendered, render
+from demo.world.kinds import KINDS
+from demo.world.scenes import Scene, Thing, sample_scene
+from demo.world.splits import SPLIT_SIZES, CaptionedScene, captioned_scenes
+
+# Keeps the 2,600 pictures near 10 MB.
+_JPEG_QUALITY = 52
+_INPUT_QUALITY = 88
+_SHEET_COLUMNS, _SHEET_ROWS = 5, 6
+_SHEET_QUALITY = 74
+_CAPTION_ROOM = 34
+_LICENSE = {
+    "id": 1,
+    "name": "SIL Open Font License 1.1 (artwork of Noto Color Emoji)",
+    "url": "https://openfontlicense.org",
+}
+_INPUT_COUNT = 10
+# The picture that the first command of the README captions.
+_FIRST_INPUT = ("802", Scene("park", "day", Thing(KINDS["dog"], 1, "brown"), "play"))
+
+
+def build_pictures(root: Path, seed: int) -> None:
+    """Writes root/coco, root/contact_sheet.jpg and the pictures in root/../input.
+
+    Args:
+        root: The demo folder.
+        seed: The same seed gives the same files.
+
+    Raises:
+        FontMissingError: If the emoji font is not installed.
+    """
+    categories = {kind.name: number for number, kind in enumerate(KINDS.values(), 1)}
+    seen: set[bytes] = set()
+    for split in SPLIT_SIZES:
+        scenes = captioned_scenes(split, seed=seed)
+        pictures = [_draw(item, seed, seen) for item in scenes]
+        _write_split(root / "coco", split, scenes, pictures, categories)
+        if split == "test":
+            _write_contact_sheet(root / "contact_sheet.jpg", scenes, pictures)
+    known = {
+        _scene_key(item.scene)
+        for split in SPLIT_SIZES
+        for item in captioned_scenes(split, seed=seed)
+    }
+    _write_inputs(root.parent / "input", seed, known)
+
+
+def file_name(image_id: int) -> str:
+    """Returns the file name that COCO gives a picture."""
+    return f"{image_id:012d}.jpg"
+
+
+def _draw(item: CaptionedScene, seed: int, seen: set[bytes]) -> Rendered:
+    """Draws a picture that is unlike all that were `seen`."""
+    for attempt in range(100):
+        rendered = render(Random(f"{seed}-{item.image_id}-{attempt}"), item.scene)
+        pixels = sha256(rendered.image.tobytes()).digest()
+        if pixels not in seen:
+            seen.add(pixels)
+            return rendered
+    raise RuntimeError(f"picture {item.image_id}: every draw of its scene exists already")
+
+
+def _write_split(
+    folder: Path,
+    split: str,
+    scenes: list[CaptionedScene],
+    pictures: list[Rendered],
+    categories: dict[str, int],
+) -> None:
+    image_folder, annotations = folder / split, folder / "annotations"
+    image_folder.mkdir(parents=True, exist_ok=True)
+    annotations.mkdir(parents=True, exist_ok=True)
+    wanted = {file_name(item.image_id) for item in scenes}
+    for stale in image_folder.glob("*.jpg"):
+        if stale.name not in wanted:
+            stale.unlink()
+    for item, rendered in zip(scenes, pictures, strict=True):
+        path = image_folder / file_name(item.image_id)
+        rendered.image.save(path, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    common = {
+        "info": {
+            "description": f"igrag's miniature of COCO, {split} split",
+            "version": "1.0",
+            "year": 2026,
+            "contributor": "igrag",
+        },
+        "licenses": [_LICENSE],
+        "images": [_image_entry(item.image_id) for item in scenes],
+    }
+    # The ids of annotations do not repeat between the splits either.
+    first = 1 + list(SPLIT_SIZES).index(split) * 100_000
+    captions = {**common, "annotations": list(_caption_entries(scenes, first))}
+    instances = {
+        **common,
+        "annotations": list(_instance_entries(scenes, pictures, categories, first)),
+        "categories": [
+            {"supercategory": KINDS[name].supercategory, "id": number, "name": name}
+            for name, number in categories.items()
+        ],
+    }
+    _write_json(annotations / f"captions_{split}.json", captions)
+    _write_json(annotations / f"instances_{split}.json", instances)
+    _write_json(folder / f"scenes_{split}.json", [_scene_entry(item) for item in scenes])
+
+
+def _image_entry(image_id: int) -> dict[str, Any]:
+    return {
+        "license": 1,
+        "file_name": file_name(image_id),
+        "height": HEIGHT,
+        "width": WIDTH,
+        "id": image_id,
+    }
+
+
+def _caption_entries(scenes: Iterable[CaptionedScene], first: int) -> Iterator[dict[str, Any]]:
+    number = first
+    for item in scenes:
+        for caption in item.captions:
+            yield {"image_id": item.image_id, "id": number, "caption": caption}
+            number += 1
+
+
+def _instance_entries(
+    scenes: Iterable[CaptionedScene],
+    pictures: Iterable[Rendered],
+    categories: dict[str, int],
+    first: int,
+) -> Iterator[dict[str, Any]]:
+    number = first
+    for item, rendered in zip(scenes, pictures, strict=True):
+        for name, (x, y, width, height) in rendered.boxes:
+            yield {
+                "segmentation": [],
+                "area": width * height,
+                "iscrowd": 0,
+                "image_id": item.image_id,
+                "bbox": [x, y, width, height],
+                "category_id": categories[name],
+                "id": number,
+            }
+            number += 1
+
+
+def _scene_entry(item: CaptionedScene) -> dict[str, Any]:
+    """What a picture truly shows: the ground truth of `evaluate_retrieval.py`."""
+    scene = item.scene
+    return {
+        "image_id": item.image_id,
+        "file_name": file_name(item.image_id),
+        "place": scene.place,
+        "time": scene.time,
+        "kind": scene.main.kind.name,
+        "count": scene.main.count,
+        "colour": scene.main.colour,
+        "pose": scene.pose,
+        "companion": scene.companion.kind.name if scene.companion else None,
+        "relation": scene.relation if scene.companion else None,
+    }
+
+
+def _write_json(path: Path, data: object) -> None:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _scene_key(scene: Scene) -> tuple[object, ...]:
+    """Returns all that a scene says, hashable."""
+    things = [
+        (thing.kind.name, thing.count, thing.colour) if thing else None
+        for thing in (scene.main, scene.companion)
+    ]
+    return (scene.place, scene.time, scene.pose, scene.relation, *things)
+
+
+def _write_inputs(folder: Path, seed: int, known: set[tuple[object, ...]]) -> None:
+    """Writes pictures to try: scenes that no split holds, each of another kind and place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = Random(f"{seed}-input")
+    scenes = [_FIRST_INPUT]
+    kinds = {_FIRST_INPUT[1].main.kind.name}
+    places = {_FIRST_INPUT[1].place}
+    while len(scenes) < _INPUT_COUNT + 1:
+        scene = sample_scene(rng)
+        name = scene.main.kind.name
+        if name in kinds or scene.place in places or _scene_key(scene) in known:
+            continue
+        kinds.add(name)
+        places.add(scene.place)
+        scenes.append((f"{name} {scene.place}".replace(" ", "_"), scene))
+    for name, scene in scenes:
+        image = render(Random(f"{seed}-input-{name}"), scene).image
+        image.save(folder / f"{name}.jpg", "JPEG", quality=_INPUT_QUALITY, optimize=True)
+
+
+def _write_contact_sheet(
+    path: Path, scenes: list[CaptionedScene], pictures: list[Rendered]
+) -> None:
+    """Writes pictures with one of their captions below each, on one sheet."""
+    gap = 6
+    wide, high = WIDTH + gap, HEIGHT + _CAPTION_ROOM
+    size = (_SHEET_COLUMNS * wide + gap, _SHEET_ROWS * high + gap)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    shown = list(zip(scenes, pictures, strict=True))[: _SHEET_COLUMNS * _SHEET_ROWS]
+    for index, (item, rendered) in enumerate(shown):
+        x = gap + index % _SHEET_COLUMNS * wide
+        y = gap + index // _SHEET_COLUMNS * high
+        sheet.paste(rendered.image, (x, y))
+        lines = _wrapped(item.captions[0], font, WIDTH)
+        draw.multiline_text((x, y + HEIGHT + 1), "\n".join(lines[:2]), "black", font, spacing=1)
+    sheet.save(path, "JPEG", quality=_SHEET_QUALITY, optimize=True)
+
+
+def _wrapped(text: str, font: Any, width: int) -> list[str]:
+    """Breaks a text into lines no wider than `width` pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

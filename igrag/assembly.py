@@ -1,0 +1,108 @@
+"""Puts the parts together as the configuration says: the border where the config stops."""
+
+from igrag.captioner import Captioner, Detector
+from igrag.config import Config, ObjectsConfig, PromptConfig
+from igrag.errors import ConfigError
+from igrag.generator import CaptionGenerator, Decoding
+from igrag.image_encoder import ImageEncoder
+from igrag.knowledge_base import KnowledgeBase
+from igrag.language_model import LanguageModel, load_language_model
+from igrag.object_detector import InstancesDetector, ModelDetector
+from igrag.prompt_template import PromptTemplate
+
+
+def build_captioner(config: Config, model_path: str) -> Captioner:
+    """Loads everything the pipeline needs; cheap checks come before the models.
+
+    Raises:
+        ConfigError: Keys that contradict one another.
+        IgragError: A part is missing or damaged.
+    """
+    template = build_template(config.prompt_config)
+    if config.prompt_tuning.enabled:
+        raise ConfigError(
+            "prompt_tuning.enabled: found true, expected false: this version cannot load soft "
+            "prompts yet"
+        )
+    encoder, knowledge_base = open_retrieval(config)
+    language = load_language(config, model_path)
+    return Captioner(
+        encoder,
+        knowledge_base,
+        template,
+        build_generator(config, language),
+        top_k=config.retrieval_config.top_k,
+        detector=build_detector(config.prompt_config.objects, config.models.device),
+    )
+
+
+def build_template(prompts: PromptConfig) -> PromptTemplate:
+    """Makes the prompt template; an objects block that is switched on must have its place."""
+    template = PromptTemplate(
+        prompts.template,
+        instruction=prompts.instruction,
+        caption_line=prompts.caption_line,
+        captions_per_match=prompts.captions_per_match,
+        object_line=prompts.objects.line,
+    )
+    if prompts.objects.source != "none" and not template.shows_objects:
+        raise ConfigError(
+            "prompt_config.template: the placeholder {objects} is missing, but "
+            f"prompt_config.objects.source is {prompts.objects.source}"
+        )
+    return template
+
+
+def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:
+    """Opens the knowledge base together with the encoder it was made with."""
+    # The knowledge base is the likelier to be missing and the quicker to open.
+    KnowledgeBase.open(config.knowledge_base_config.path)
+    encoder = ImageEncoder(
+        config.retrieval_config.encoder,
+        device=config.models.device,
+        dtype=config.retrieval_config.encoder_dtype,
+    )
+    path = config.knowledge_base_config.path
+    return encoder, KnowledgeBase.open(path, encoder=encoder.identity)
+
+
+def load_language(config: Config, model_path: str) -> LanguageModel:
+    """Loads the language model, with the LoRA adapter where one is enabled."""
+    lora = config.lora_config
+    return load_language_model(
+        model_path,
+        device=config.models.device,
+        dtype=config.models.dtype,
+        attn_implementation=config.models.attn_implementation,
+        lora_path=lora.weights_path if lora.enabled else None,
+        merge_lora=lora.merge_and_unload,
+    )
+
+
+def build_generator(config: Config, language: LanguageModel) -> CaptionGenerator:
+    """Makes the generator around a loaded model."""
+    options = config.generation_config.model_dump(exclude={"batch_size", "seed"})
+    return CaptionGenerator(
+        language.model,
+        language.tokenizer,
+        decoding=Decoding(**options),
+        max_source_length=config.models.max_source_length,
+        batch_size=config.generation_config.batch_size,
+        seed=config.generation_config.seed,
+    )
+
+
+def build_detector(objects: ObjectsConfig, device: str) -> Detector | None:
+    """Makes the source of the objects block, None when it is off."""
+    if objects.source == "instances":
+        if objects.instances_path is None:
+            raise ConfigError("prompt_config.objects.instances_path: missing, source is instances")
+        return InstancesDetector(objects.instances_path)
+    if objects.source == "detector":
+        from igrag.devices import resolve_device
+
+        if objects.detector is None:
+            raise ConfigError("prompt_config.objects.detector: missing, source is detector")
+        place = str(resolve_device(device))
+        return ModelDetector(objects.detector, device=place, threshold=objects.threshold)
+    return None

@@ -1,0 +1,75 @@
+"""The pipeline: picture -> similar pictures -> prompt -> caption."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from igrag.coco import DetectedObject
+from igrag.generator import CaptionGenerator
+from igrag.image_encoder import ImageEncoder
+from igrag.knowledge_base import KnowledgeBase, Match
+from igrag.prompt_template import PromptTemplate
+
+Detector = Callable[[Image.Image, str], Sequence[DetectedObject]]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionResult:
+    """What became of one picture."""
+
+    caption: str
+    prompt: str
+    matches: tuple[Match, ...]
+
+
+class Captioner:
+    """Captions pictures by retrieval.
+
+    Args:
+        encoder: Turns pictures into vectors.
+        knowledge_base: Made with the same encoder.
+        template: Builds the prompt.
+        generator: Writes the caption.
+        top_k: How many similar pictures to use.
+        detector: Finds objects in a picture, given the picture and its file name.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        knowledge_base: KnowledgeBase,
+        template: PromptTemplate,
+        generator: CaptionGenerator,
+        *,
+        top_k: int,
+        detector: Detector | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._knowledge_base = knowledge_base
+        self._template = template
+        self._generator = generator
+        self._top_k = top_k
+        self._detector = detector
+
+    def caption(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[CaptionResult]:
+        """Captions a batch of RGB pictures; `names` are their file names."""
+        vectors = self._encoder.encode(images)  # [B, D]
+        found = self._knowledge_base.search(vectors, self._top_k)
+        prompts = [
+            self._build_prompt(image, name, matches)
+            for image, name, matches in zip(images, names, found, strict=True)
+        ]
+        captions = self._generator.generate(prompts)
+        return [
+            CaptionResult(caption, prompt, tuple(matches))
+            for caption, prompt, matches in zip(captions, prompts, found, strict=True)
+        ]
+
+    def _build_prompt(self, image: Image.Image, name: str, matches: Sequence[Match]) -> str:
+        return self._template.build(
+            matches,
+            self._detector(image, name) if self._detector else (),
+            count_tokens=self._generator.count_tokens,
+            max_tokens=self._generator.max_source_length,
+        )

@@ -1,0 +1,20 @@
+"""YAML configuration: read strictly, checked as a whole, before anything heavy is imported."""
+
+from igrag.config.loader import Section, load_config
+from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference, resolve_path
+from igrag.config.schema import DEFAULT_CONFIG, Config, ModelEntry, find_model
+from igrag.config.yaml_file import load_yaml
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "REPO_ROOT",
+    "Config",
+    "ConfigPath",
+    "ModelEntry",
+    "ModelReference",
+    "Section",
+    "find_model",
+    "load_config",
+    "load_yaml",
+    "resolve_path",
+]

@@ -1,0 +1,192 @@
+"""Reads a YAML file into a pydantic model: strictly, with every problem named in one error."""
+
+import json
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from igrag.config.paths import from_command_line
+from igrag.config.yaml_file import Document, KeyPath, parse_value, read_document
+from igrag.errors import ConfigError
+
+M = TypeVar("M", bound="Section")
+
+_LONGEST_VALUE = 60  # Characters of a found value that are shown.
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "a section with keys",
+    "float_type": "a number",
+    "int_type": "an integer",
+    "invalid_key": "a key that is text; quote it",
+    "is_instance_of": "a path",
+    "list_type": "a list",
+    "model_type": "a section with keys",
+    "string_type": "text; quote it if it looks like something else",
+}
+
+
+class Section(BaseModel):
+    """A section of a YAML file: unknown keys are refused, and nothing is converted silently.
+
+    A validator raises ValueError with what it expects ("a path under ..."); the loader adds the
+    file, the line, the key and what was found.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
+    """Reads `path`, applies the overrides and checks the result.
+
+    Args:
+        model: What the file must be.
+        path: The YAML file.
+        overrides: Each "section.key=value", the value in YAML; later ones win. Relative paths
+            in them count from the cwd, those in the file from the repo root.
+
+    Raises:
+        ConfigError: The file cannot be read, or does not fit; all problems in one line.
+    """
+    document = read_document(path)
+    problems = list(document.duplicates)
+    overridden: list[KeyPath] = []
+    for override in overrides:
+        try:
+            overridden.append(_apply(document.content, override))
+        except ValueError as error:
+            problems.append(f"--set {override}: {error}")
+    checked = None
+    try:
+        checked = model.model_validate(document.content)
+    except ValidationError as error:
+        problems += _explain(error, model, path, document, overridden)
+    if checked is None or problems:
+        raise ConfigError("; ".join(problems))
+    return checked
+
+
+def _apply(content: dict[str, Any], override: str) -> KeyPath:
+    """Sets one "section.key=value" in `content` and returns its key path."""
+    name, equals, text = override.partition("=")
+    keys = tuple(key.strip() for key in name.split("."))
+    if not equals or not all(keys):
+        raise ValueError("expected section.key=value")
+    value = from_command_line(parse_value(text))
+    *sections, last = keys
+    target = content
+    for depth, section in enumerate(sections, start=1):
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
+        if not isinstance(target, dict):
+            raise ValueError(f"{'.'.join(sections[:depth])} is a value, expected a section")
+    target[last] = value
+    return keys
+
+
+def _explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    path: Path,
+    document: Document,
+    overridden: Sequence[KeyPath],
+) -> list[str]:
+    """One text for each key that is wrong; the branches of a union are joined with "or"."""
+    grouped: dict[KeyPath, list[ErrorDetails]] = {}
+    for problem in error.errors(include_url=False):
+        grouped.setdefault(_key_path(problem, document.content), []).append(problem)
+    return [
+        f"{_origin(keys, path, document, overridden)}: {_describe(keys, problems, model)}"
+        for keys, problems in grouped.items()
+    ]
+
+
+def _key_path(problem: ErrorDetails, content: Any) -> KeyPath:
+    """The part of pydantic's location that stands in the file, without names of union branches."""
+    keys: list[str] = []
+    for part in map(str, problem["loc"]):
+        if isinstance(content, list):
+            content = dict(enumerate(content))
+        if not isinstance(content, dict):
+            break
+        children = {str(key): child for key, child in content.items()}
+        if part in children:
+            keys.append(part)
+            content = children[part]
+    if problem["type"] == "missing":
+        keys.append(str(problem["loc"][-1]))
+    return tuple(keys)
+
+
+def _origin(keys: KeyPath, path: Path, document: Document, overridden: Sequence[KeyPath]) -> str:
+    """Where a key comes from: "FILE:LINE: key", or "--set key"."""
+    name = ".".join(keys)
+    for override in overridden:
+        inside = keys[: len(override)] == override
+        made_by_it = override[: len(keys)] == keys and keys and keys not in document.lines
+        if inside or made_by_it:
+            return f"--set {name}"
+    ancestors = (keys[:length] for length in range(len(keys), 0, -1))
+    line = next((document.lines[keys] for keys in ancestors if keys in document.lines), None)
+    where = f"{path}:{line}" if line else str(path)
+    return f"{where}: {name}" if name else where
+
+
+def _describe(keys: KeyPath, problems: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
+    first = problems[0]
+    if first["type"] == "extra_forbidden":
+        return f"unknown key, {_suggest(keys, model)}"
+    if first["type"] == "missing":
+        field = _fields(model, keys[:-1]).get(keys[-1])
+        hint = field.description if field and field.description else "a value"
+        return f"missing, expected: {hint.rstrip('.')}"
+    expected = " or ".join(dict.fromkeys(_expected(problem) for problem in problems))
+    if isinstance(first["input"], dict) and first["type"] == "value_error":
+        return f"expected {expected}"
+    found = json.dumps(first["input"], ensure_ascii=False, default=str)
+    if len(found) > _LONGEST_VALUE:
+        found = found[:_LONGEST_VALUE] + "..."
+    return f"found {found}, expected {expected}"
+
+
+def _expected(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return _EXPECTED.get(problem["type"], message)
+
+
+def _suggest(keys: KeyPath, model: type[BaseModel]) -> str:
+    *section, key = keys
+    known = list(_fields(model, tuple(section)))
+    close = get_close_matches(key, known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    elsewhere = [".".join(path) for path in _all_keys(model, ()) if path[-1] == key]
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere)}?"
+    return f"expected one of {', '.join(known)}"
+
+
+def _all_keys(model: type[BaseModel], prefix: KeyPath) -> Iterator[KeyPath]:
+    for key, field in _fields(model, ()).items():
+        yield (*prefix, key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _all_keys(field.annotation, (*prefix, key))
+
+
+def _fields(annotation: Any, keys: KeyPath) -> dict[str, FieldInfo]:
+    """The fields, under their names in the YAML, of the section that stands at `keys`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
+        if not keys:
+            return fields
+        return _fields(fields[keys[0]].annotation, keys[1:]) if keys[0] in fields else {}
+    options = get_args(annotation)
+    if keys and get_origin(annotation) in (dict, list):
+        return _fields(options[-1], keys[1:])
+    found = (_fields(option, keys) for option in options)
+    return next((fields for fields in found if fields), {})

@@ -1,0 +1,207 @@
+"""What configs/*.yaml may say: every key of the caption pipeline."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from igrag.config.loader import Section, load_config
+from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference
+from igrag.errors import ConfigError
+
+DEFAULT_CONFIG = REPO_ROOT / "configs" / "config.yaml"
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _check_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError("auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+Device = Annotated[str, AfterValidator(_check_device)]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class ModelEntry(Section):
+    """One named language model."""
+
+    path: ModelReference = Field(description="Folder or hub id of a seq2seq model.")
+    notice: str | None = Field(
+        default=None, description="One line to show on stderr when it is used."
+    )
+
+
+class ModelConfig(Section):
+    """Which language model writes the caption, and how it is loaded."""
+
+    default: str = Field(default="flan-t5", description="Entry used when --model is not given.")
+    models: dict[str, ModelEntry] = Field(description="The models that --model knows by name.")
+    device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
+    dtype: DType = Field(
+        default="auto", description="auto: bfloat16 where the GPU has it, else float32."
+    )
+    attn_implementation: Literal["eager", "sdpa"] = Field(
+        default="eager", description="eager was the faster one for T5 on CPUs."
+    )
+    max_source_length: Positive = Field(default=512, description="Longest prompt in tokens.")
+
+    @model_validator(mode="after")
+    def _check_default(self) -> "ModelConfig":
+        if self.default not in self.models:
+            known = ", ".join(self.models) or "none"
+            raise ValueError(f"default to be one of models ({known}), found {self.default}")
+        return self
+
+
+class RetrievalConfig(Section):
+    """How similar pictures are found."""
+
+    encoder: ModelReference = Field(description="Folder or hub id of a CLIP model.")
+    top_k: Positive = Field(
+        default=5, description="Similar pictures whose captions fill the prompt."
+    )
+    batch_size: Positive = Field(default=32, description="Pictures encoded at once.")
+    encoder_dtype: DType = Field(default="float32", description="Dtype of the image encoder.")
+
+
+class KnowledgeBaseConfig(Section):
+    """Where the captioned pictures are."""
+
+    path: ConfigPath = Field(description="Folder made by scripts/build_knowledge_base.py.")
+
+
+class GenerationConfig(Section):
+    """How the caption is decoded: beam search, or sampling if asked for."""
+
+    batch_size: Positive = Field(default=8, description="Prompts decoded at once.")
+    max_new_tokens: Positive = Field(default=40, description="Longest caption in tokens.")
+    num_beams: Positive = Field(default=4, description="Beams; 1 is greedy.")
+    do_sample: bool = Field(default=False, description="Sample instead of taking the likeliest.")
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="Only when sampling."
+    )
+    top_p: Share = Field(default=1.0, description="Only when sampling: nucleus size.")
+    length_penalty: float = Field(default=1.0, description="Above 1 favours longer captions.")
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="0 switches it off."
+    )
+    seed: int = Field(default=42, description="Seed of the sampling.")
+
+
+class ObjectsConfig(Section):
+    """The optional block of objects with their positions."""
+
+    source: Literal["none", "instances", "detector"] = Field(
+        default="none", description="none, a COCO instances file, or an object-detection model."
+    )
+    instances_path: ConfigPath | None = Field(default=None, description="COCO instances_*.json.")
+    detector: ModelReference | None = Field(
+        default=None, description="Folder or hub id of a detector."
+    )
+    threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.5, description="Least score of a detected object."
+    )
+    line: str = Field(default="- {label}: {position}", description="One object's line.")
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "ObjectsConfig":
+        if self.source == "instances" and self.instances_path is None:
+            raise ValueError("instances_path to be set, since source is instances")
+        if self.source == "detector" and self.detector is None:
+            raise ValueError("detector to be set, since source is detector")
+        return self
+
+
+class PromptConfig(Section):
+    """The prompt template, the same for training data and for captioning."""
+
+    template: str = Field(description="With {instruction}, {captions} and {objects}.")
+    instruction: str = Field(description="What the model is asked to do.")
+    caption_line: str = Field(default="- {caption}", description="One retrieved caption's line.")
+    captions_per_match: Positive = Field(default=1, description="Captions taken from each match.")
+    objects: ObjectsConfig = Field(
+        default_factory=ObjectsConfig, description="The optional block of objects."
+    )
+
+
+class LoraConfig(Section):
+    """A trained LoRA adapter for the language model."""
+
+    enabled: bool = Field(default=False, description="Load the adapter.")
+    weights_path: ConfigPath = Field(description="Folder in PEFT's format.")
+    merge_and_unload: bool = Field(
+        default=True, description="Merge it into the weights: same numbers."
+    )
+
+
+class PromptTuningConfig(Section):
+    """A trained soft prompt for the language model."""
+
+    enabled: bool = Field(default=False, description="Use the soft prompt.")
+    prompt_length: Positive = Field(default=20, description="Soft tokens, P.")
+    initialization: Literal["random", "text", "vocab", "file"] = Field(
+        default="random", description="How the prompt was begun."
+    )
+    weights_path: ConfigPath = Field(description="prompt_embeddings.pt of a trained prompt.")
+
+
+class LogConfig(Section):
+    """What is told on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="warning", description="--verbose makes it at least info."
+    )
+    file: ConfigPath | None = Field(default=None, description="Also append the log to this file.")
+
+
+class Config(Section):
+    """The whole file. pydantic reserves `model_config`, hence the attribute `models`."""
+
+    models: ModelConfig = Field(alias="model_config", description="The language models.")
+    retrieval_config: RetrievalConfig = Field(description="How similar pictures are found.")
+    knowledge_base_config: KnowledgeBaseConfig = Field(description="Where they are.")
+    generation_config: GenerationConfig = Field(
+        default_factory=GenerationConfig, description="How the caption is decoded."
+    )
+    prompt_config: PromptConfig = Field(description="The prompt template.")
+    lora_config: LoraConfig = Field(description="A LoRA adapter.")
+    prompt_tuning: PromptTuningConfig = Field(description="A soft prompt.")
+    log_config: LogConfig = Field(default_factory=LogConfig, description="What is told on stderr.")
+
+    @classmethod
+    def load(cls, path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> "Config":
+        """Reads and checks `path`; see `load_config`."""
+        return load_config(cls, path, overrides)
+
+
+def find_model(models: ModelConfig, name: str | None) -> ModelEntry:
+    """Finds the language model that --model means.
+
+    Args:
+        models: The section that names the known ones.
+        name: An entry's name, an existing folder (from the cwd), or a hub id "owner/name"; None
+            for the default entry.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    if name is None:
+        return models.models[models.default]
+    if name in models.models:
+        return models.models[name]
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ModelEntry(path=str(folder.resolve()))
+    if re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name):
+        return ModelEntry(path=name)
+    close = get_close_matches(name, models.models, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise ConfigError(
+        f"--model {name}: {hint}expected one of {', '.join(models.models)}, "
+        "an existing folder, or a hub id owner/name"
+    )

@@ -1,0 +1,97 @@
+"""Writing files so that nothing the user had is ever lost: new ones appear whole or not at all."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary file beside `path` that takes its place on success.
+
+    The folder is made if need be. On any error, an interruption included, the temporary file is
+    removed and what stood at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays: np.save and others would append their own to a name without it.
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}"
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are readable by their owner alone.
+        _flush_to_disk(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path` that takes its place on success.
+
+    A folder that stood at `path` is moved aside first and removed last.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        _swap(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` as indented UTF-8 JSON, atomically."""
+    with atomic_path(path) as temporary:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def sha256_file(path: Path) -> str:
+    """Returns the SHA-256 of the file's bytes in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _swap(new: Path, path: Path) -> None:
+    if not path.exists():
+        new.replace(path)
+        return
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, expected a folder", str(path))
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+    old = aside / path.name
+    try:
+        path.replace(old)
+        new.replace(path)
+    finally:
+        if not path.exists() and old.exists():
+            old.replace(path)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

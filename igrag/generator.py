@@ -1,0 +1,110 @@
+"""Turns prompts into captions with a frozen seq2seq model, deterministically unless told not to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How captions are decoded; the names are those of transformers' GenerationConfig."""
+
+    max_new_tokens: int = 40
+    num_beams: int = 4
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    length_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+
+    def to_generation_config(self, model: PreTrainedModel) -> GenerationConfig:
+        """Builds the library's config; nothing is inherited from the model folder but its ids."""
+        options = asdict(self)
+        if not self.do_sample:
+            del options["temperature"], options["top_p"]
+        else:
+            options["top_k"] = 0  # The library's default of 50 would cut silently.
+        if self.num_beams == 1:
+            del options["length_penalty"]
+        config = model.config
+        return GenerationConfig(
+            **options,
+            pad_token_id=config.pad_token_id,
+            eos_token_id=config.eos_token_id,
+            decoder_start_token_id=config.decoder_start_token_id,
+        )
+
+
+class CaptionGenerator:
+    """Writes captions for prompt texts, in batches of about equal length.
+
+    Args:
+        model: The frozen model.
+        tokenizer: Its tokenizer.
+        decoding: How to decode.
+        max_source_length: Longest prompt in tokens; longer ones must be shortened before.
+        batch_size: Prompts decoded at once.
+        seed: Seed of the sampling; each call starts from it.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        decoding: Decoding | None = None,
+        max_source_length: int = 512,
+        batch_size: int = 8,
+        seed: int = 42,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._config = (decoding or Decoding()).to_generation_config(model)
+        self.max_source_length = max_source_length
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of `text` as the model sees it, its end token included."""
+        return len(self._tokenizer(text)["input_ids"])
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        """Writes one caption for each prompt, in the order of the prompts.
+
+        The same call gives the same captions, sampled or not; the global random state is left
+        as it was.
+        """
+        captions = [""] * len(prompts)
+        device = self._model.device
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.inference_mode():
+            torch.manual_seed(self._seed)
+            for places in self._batches(prompts):
+                texts = self._generate_batch([prompts[place] for place in places])
+                for place, text in zip(places, texts, strict=True):
+                    captions[place] = text
+        return captions
+
+    def _batches(self, prompts: Sequence[str]) -> Iterator[list[int]]:
+        """Groups prompts of about equal length, so that little of a batch is padding."""
+        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+        for start in range(0, len(order), self._batch_size):
+            yield order[start : start + self._batch_size]
+
+    def _generate_batch(self, prompts: list[str]) -> list[str]:
+        encoded = self._tokenizer(
+            prompts,
+            padding=True,
+            truncation=True,
+            max_length=self.max_source_length,
+            return_tensors="pt",
+        ).to(self._model.device)
+        tokens = self._model.generate(
+            input_ids=encoded["input_ids"],  # [B, T]
+            attention_mask=encoded["attention_mask"],
+            generation_config=self._config,
+        )
+        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]

@@ -1,0 +1,223 @@
+"""The knowledge base: captioned pictures as unit vectors, saved, opened and searched.
+
+A folder holds
+
+- ``knowledge_base.json``: format version, the encoder's identity, count, dimension, where the
+  pictures came from and which were skipped;
+- ``vectors.npy``: float32 unit vectors [N, D], memory-mapped when opened;
+- ``captions/``: a ``datasets`` table whose row n (image_id, file_name, captions) belongs to
+  vector n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igrag.coco import CaptionedImage, ImageId
+from igrag.encoder_identity import EncoderIdentity
+from igrag.errors import KnowledgeBaseError
+from igrag.knowledge_base_files import (
+    SkippedPicture,
+    check_output_folder,
+    open_captions,
+    open_vectors,
+    read_encoder,
+    read_manifest,
+    write_files,
+)
+from igrag.vector_search import nearest
+
+if TYPE_CHECKING:  # datasets takes a second to load
+    from datasets import Dataset
+
+__all__ = ["DUPLICATE_SCORE", "ImageId", "KnowledgeBase", "Match", "SkippedPicture"]
+
+# An exact copy of a picture scores 1 up to float32 rounding; a re-compressed one already less.
+DUPLICATE_SCORE = 1 - 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A picture found by a search; ``score`` is the cosine of the two vectors."""
+
+    image_id: ImageId
+    score: float
+    captions: tuple[str, ...]
+
+
+class KnowledgeBase:
+    """Captioned pictures that can be searched; made by :meth:`open`."""
+
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        captions: Dataset,
+        *,
+        encoder: EncoderIdentity,
+        path: Path,
+    ) -> None:
+        """Take the parts, which :meth:`open` has checked to fit together.
+
+        Args:
+            vectors: Unit vectors [N, D].
+            captions: Table of N rows image_id, file_name, captions.
+            encoder: What made the vectors.
+            path: The folder, for messages.
+        """
+        self.encoder = encoder
+        self.path = path
+        self._vectors = vectors
+        self._captions = captions
+        self._image_ids: list[ImageId] = captions.data.column("image_id").to_pylist()
+        self._rows = {image_id: row for row, image_id in enumerate(self._image_ids)}
+        if len(self._rows) != len(self._image_ids):
+            raise KnowledgeBaseError(f"{path}: image ids are repeated; rebuild it")
+
+    @classmethod
+    def open(cls, path: Path, *, encoder: EncoderIdentity | None = None) -> KnowledgeBase:
+        """Open a folder, checking that its parts fit together.
+
+        Args:
+            path: The folder.
+            encoder: The encoder that the queries will come from; another one than the knowledge
+                base was built with is refused.
+
+        Raises:
+            KnowledgeBaseError: A part is missing, damaged or misfit, or the encoder is another.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        built_with = read_encoder(path, manifest)
+        differences = [] if encoder is None else built_with.differences(encoder)
+        if encoder is not None and differences:
+            raise KnowledgeBaseError(
+                f"{path}: built with the encoder {built_with.name} ({built_with.dimension} "
+                f"dimensions), opened with {encoder.name} ({encoder.dimension} dimensions), which "
+                f"differs in {', '.join(differences)}; set retrieval_config.encoder to the first "
+                "or rebuild the knowledge base with the second"
+            )
+        return cls(
+            open_vectors(path, manifest),
+            open_captions(path, manifest),
+            encoder=built_with,
+            path=path,
+        )
+
+    @classmethod
+    def write(
+        cls,
+        path: Path,
+        *,
+        vectors: NDArray[np.float32],
+        entries: Sequence[CaptionedImage],
+        encoder: EncoderIdentity,
+        source: Mapping[str, Any] | None = None,
+        skipped: Sequence[SkippedPicture] = (),
+        force: bool = False,
+    ) -> None:
+        """Write a folder as a whole or not at all.
+
+        Args:
+            path: The folder to make; see :func:`check_output_folder`.
+            vectors: Unit vectors [N, D], row n belonging to entry n; may be a memory map.
+            entries: The captioned pictures, N.
+            encoder: What made the vectors.
+            source: Free JSON data on where the pictures came from.
+            skipped: Pictures that were left out.
+            force: Replace an existing knowledge base.
+
+        Raises:
+            KnowledgeBaseError: The parts do not fit together or the folder may not be replaced.
+        """
+        check_output_folder(path, force=force)
+        write_files(
+            path,
+            vectors=vectors,
+            entries=entries,
+            encoder=encoder,
+            source=dict(source or {}),
+            skipped=skipped,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of pictures, N."""
+        return len(self._image_ids)
+
+    @property
+    def dimension(self) -> int:
+        """The length of the vectors, D."""
+        return int(self._vectors.shape[1])
+
+    @property
+    def image_ids(self) -> Sequence[ImageId]:
+        """The pictures' ids in the order of the rows."""
+        return self._image_ids
+
+    def __contains__(self, image_id: object) -> bool:
+        """Say whether a picture is held."""
+        return image_id in self._rows
+
+    def vector(self, image_id: ImageId) -> NDArray[np.float32] | None:
+        """Return a picture's unit vector [D], or None if the picture is not held."""
+        row = self._rows.get(image_id)
+        return None if row is None else np.array(self._vectors[row])
+
+    def captions_of(self, image_id: ImageId) -> tuple[str, ...]:
+        """Return a picture's captions, none if the picture is not held."""
+        row = self._rows.get(image_id)
+        return () if row is None else tuple(self._captions[row]["captions"])
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        skip_ids: Sequence[ImageId | None] | None = None,
+        skip_duplicates: bool = False,
+    ) -> list[list[Match]]:
+        """Find the k nearest pictures of each query by exact inner product.
+
+        Args:
+            queries: Unit vectors [Q, D].
+            k: How many matches for each query; fewer come back where fewer are held.
+            skip_ids: For each query a picture that it must not find (its own), or None, [Q].
+            skip_duplicates: Pass over pictures with a score of at least ``DUPLICATE_SCORE``:
+                exact copies of the query picture.
+
+        Returns:
+            For each query its matches, best first; equal scores in the order of the rows.
+
+        Raises:
+            ValueError: ``k`` is below 1 or the shapes do not fit.
+        """
+        queries = np.ascontiguousarray(queries, np.float32)
+        if k < 1:
+            raise ValueError(f"k is {k}, expected at least 1")
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            shape = list(queries.shape)
+            raise ValueError(f"queries of shape {shape}, expected [Q, {self.dimension}]")
+        if not np.isfinite(queries).all():
+            raise ValueError("queries hold values that are not finite")
+        skip_rows = None
+        if skip_ids is not None:
+            if len(skip_ids) != len(queries):
+                raise ValueError(f"{len(skip_ids)} skip_ids for {len(queries)} queries")
+            skip_rows = np.array([self._row_or_none(own) for own in skip_ids], np.int64)
+        below = DUPLICATE_SCORE if skip_duplicates else None
+        hits = nearest(self._vectors, queries, k, skip_rows=skip_rows, below=below)
+        rows, inverse = np.unique(hits.row, return_inverse=True)
+        captions = [tuple(texts) for texts in self._captions[rows]["captions"]] if len(rows) else []
+        matches: list[list[Match]] = [[] for _ in queries]
+        for query, place, score in zip(hits.query, inverse, hits.score, strict=True):
+            image_id = self._image_ids[rows[place]]
+            matches[query].append(Match(image_id, float(score), captions[place]))
+        return matches
+
+    def _row_or_none(self, image_id: ImageId | None) -> int:
+        return -1 if image_id is None else self._rows.get(image_id, -1)

@@ -1,0 +1,122 @@
+"""Loads the frozen seq2seq model that writes captions, with its tokenizer and a LoRA adapter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from igrag.devices import resolve_device
+from igrag.errors import CheckpointError, ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A frozen model in eval mode, its tokenizer, and what they were loaded from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    lora: bool
+
+
+def load_language_model(
+    path: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    attn_implementation: str = "eager",
+    lora_path: Path | None = None,
+    merge_lora: bool = True,
+) -> LanguageModel:
+    """Loads a seq2seq model such as Flan-T5 and freezes it.
+
+    Args:
+        path: Folder or hub id.
+        device: auto, cpu, cuda, cuda:N or mps.
+        dtype: auto (bfloat16 on a GPU that has it, else float32) or a torch dtype's name.
+        attn_implementation: eager or sdpa.
+        lora_path: A PEFT adapter folder to load on top.
+        merge_lora: Merge the adapter into the weights: the same numbers without overhead.
+
+    Raises:
+        ModelError: Not found, offline, damaged, not a seq2seq model, or tokenizer and model differ.
+        CheckpointError: The adapter is missing, damaged, or made for another model.
+    """
+    place = resolve_device(device)
+    kind = resolve_dtype(dtype, place)
+    tokenizer = load_tokenizer(path)
+    model = _load(path, AutoModelForSeq2SeqLM, dtype=kind, attn_implementation=attn_implementation)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{path}: the tokenizer has {len(tokenizer)} tokens and the model {rows} embeddings; "
+            "they do not belong together"
+        )
+    if lora_path is not None:
+        model = _with_adapter(model, lora_path, merge=merge_lora)
+    model.requires_grad_(False)
+    return LanguageModel(model.to(place).eval(), tokenizer, path, lora_path is not None)
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """Loads a model's tokenizer alone; errors as `load_language_model`'s."""
+    _check_seq2seq(path)
+    tokenizer: PreTrainedTokenizerBase = _load(path, AutoTokenizer)
+    return tokenizer
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Turns a config's dtype into torch's; "auto" is bfloat16 only on a GPU that has it."""
+    if name != "auto":
+        return getattr(torch, name)  # type: ignore[no-any-return]
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _check_seq2seq(path: str) -> None:
+    config = _load(path, AutoConfig)
+    if not getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{path}: found a {config.model_type} model, expected a seq2seq model such as Flan-T5"
+        )
+
+
+def _load(path: str, factory: Any, **options: Any) -> Any:
+    """Calls `factory.from_pretrained` and names the model in whatever goes wrong."""
+    try:
+        return factory.from_pretrained(path, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if Path(path).is_dir():
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{path}: not a complete language model folder ({reason})") from error
+        raise ModelError(
+            f"{path}: no such folder, and the model cannot be fetched from the hub "
+            "(offline, or no such id); download it once with a network, or give its local folder"
+        ) from error
+
+
+def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
+    from peft import PeftModel
+
+    if not (path / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{path}: no LoRA adapter there (adapter_config.json is missing); "
+            "train one, or set lora_config.enabled to false"
+        )
+    try:
+        adapted = PeftModel.from_pretrained(model, str(path), is_trainable=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{path}: this adapter does not fit {model.config.name_or_path} ({reason})"
+        ) from error
+    return adapted.merge_and_unload() if merge else adapted

@@ -1,0 +1,136 @@
+"""Vectors on their way into a knowledge base, kept on disk so that a build can be continued.
+
+Beside the output, ``NAME.partial/`` holds ``vectors.f32`` (raw rows, appended) and
+``progress.json`` (what is being built, how far it is, and what was skipped). The rows are handed to
+the system before the progress is replaced, and rows beyond the recorded progress are cut off on
+resuming: a build may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igrag.errors import KnowledgeBaseError
+from igrag.files import write_json
+
+FORMAT = "igrag unfinished knowledge base 1"
+PROGRESS, VECTORS = "progress.json", "vectors.f32"
+
+
+class PartialVectors:
+    """Append-only rows [n, D] with the record of how many of the planned pictures they cover."""
+
+    def __init__(self, folder: Path, *, inputs: Mapping[str, Any], dimension: int) -> None:
+        """Continue what the folder holds if it was made from the same inputs, else start anew.
+
+        Args:
+            folder: Made if missing; anything in it that is not ours is left alone and refused.
+            inputs: JSON data that decides the vectors and their order.
+            dimension: Length D of a vector.
+
+        Raises:
+            KnowledgeBaseError: The folder is not an unfinished build.
+        """
+        self.folder = folder
+        self._inputs = dict(inputs)
+        self._dimension = dimension
+        self.processed = 0  # planned pictures dealt with, in order: encoded or skipped
+        self.skipped: dict[int, str] = {}  # place in the plan -> reason
+        self.started_anew = False
+        _check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        self._file: BinaryIO = (folder / VECTORS).open("ab")
+        self._file.truncate(self._rows * self._row_bytes)
+        self._save()
+
+    @property
+    def _row_bytes(self) -> int:
+        return self._dimension * np.dtype("<f4").itemsize
+
+    @property
+    def _rows(self) -> int:
+        return self.processed - len(self.skipped)
+
+    def append(self, vectors: NDArray[np.float32] | None, skipped: Mapping[int, str]) -> None:
+        """Add the next pictures of the plan: the rows [b, D] of those encoded, and the others.
+
+        Args:
+            vectors: Rows in the plan's order; None if no picture was encoded.
+            skipped: Place in the plan -> why that picture has no row.
+        """
+        if vectors is not None:
+            self._file.write(vectors.astype("<f4").tobytes())
+            self._file.flush()
+            self.processed += len(vectors)
+        self.processed += len(skipped)
+        self.skipped.update(skipped)
+        self._save()
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Map all rows so far, [n, D]; there must be one."""
+        shape = (self._rows, self._dimension)
+        return np.memmap(self.folder / VECTORS, dtype="<f4", mode="r", shape=shape)
+
+    def kept(self) -> Sequence[int]:
+        """Return the places in the plan that the rows belong to, in order."""
+        return [place for place in range(self.processed) if place not in self.skipped]
+
+    def close(self) -> None:
+        """Close the file; the folder stays and can be continued."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Close and delete the folder."""
+        self.close()
+        shutil.rmtree(self.folder)
+
+    def _resume(self) -> None:
+        state = _read_progress(self.folder)
+        if state is None:
+            return
+        skipped = {int(place): reason for place, reason in state["skipped"]}
+        rows = state["processed"] - len(skipped)
+        file = self.folder / VECTORS
+        held = file.stat().st_size if file.exists() else 0
+        if state["inputs"] != self._inputs or held < rows * self._row_bytes:
+            self.started_anew = True
+            return
+        self.processed, self.skipped = state["processed"], skipped
+
+    def _save(self) -> None:
+        state = {
+            "format": FORMAT,
+            "inputs": self._inputs,
+            "processed": self.processed,
+            "skipped": sorted(self.skipped.items()),
+        }
+        write_json(self.folder / PROGRESS, state)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that this module has not made."""
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if folder.is_dir():
+        state = _read_progress(folder)
+        if state is not None or not any(folder.iterdir()):
+            return
+    raise KnowledgeBaseError(
+        f"{folder}: is in the way of the unfinished knowledge base that is kept there; move it away"
+    )
+
+
+def _read_progress(folder: Path) -> dict[str, Any] | None:
+    try:
+        state = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) and state.get("format") == FORMAT else None

@@ -1,0 +1,156 @@
+"""Builds the prompt from the captions of similar pictures: for training data and for captioning."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+
+from igrag.coco import DetectedObject
+from igrag.errors import ConfigError
+from igrag.knowledge_base import Match
+
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_REQUIRED = frozenset({"instruction", "captions"})
+_KNOWN = _REQUIRED | {"objects"}
+_NO_CAPTIONS = "(none)"
+_COLUMNS = ("left", "center", "right")
+_ROWS = ("top", "middle", "bottom")
+logger = logging.getLogger(__name__)
+
+
+class PromptTemplate:
+    """The one way from matches to prompt text.
+
+    Args:
+        template: Text with the placeholders {instruction}, {captions} and, if objects are
+            wanted, {objects}.
+        instruction: What the model is asked to do.
+        caption_line: One retrieved caption's line, with {caption}.
+        captions_per_match: How many of each match's captions are shown.
+        object_line: One object's line, with {label} and {position}.
+
+    Raises:
+        ConfigError: A placeholder is missing or unknown.
+    """
+
+    def __init__(
+        self,
+        template: str,
+        *,
+        instruction: str,
+        caption_line: str = "- {caption}",
+        captions_per_match: int = 1,
+        object_line: str = "- {label}: {position}",
+    ) -> None:
+        _check("prompt_config.template", template, _REQUIRED, _KNOWN)
+        _check("prompt_config.caption_line", caption_line, {"caption"}, {"caption"})
+        names = {"label", "position"}
+        _check("prompt_config.objects.line", object_line, names, names)
+        self._template = template
+        self._instruction = instruction
+        self._caption_line = caption_line
+        self.captions_per_match = captions_per_match
+        self._object_line = object_line
+
+    @property
+    def shows_objects(self) -> bool:
+        """Whether the template has a place for objects."""
+        return "{objects}" in self._template
+
+    def fingerprint(self) -> str:
+        """Returns a SHA-256 that changes whenever the wording of prompts does."""
+        parts = [
+            self._template,
+            self._instruction,
+            self._caption_line,
+            self.captions_per_match,
+            self._object_line,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def build(
+        self,
+        matches: Sequence[Match],
+        objects: Sequence[DetectedObject] = (),
+        *,
+        count_tokens: Callable[[str], int] | None = None,
+        max_tokens: int | None = None,
+    ) -> str:
+        """Fills the template.
+
+        Args:
+            matches: Similar pictures, the nearest first.
+            objects: What is to be seen in the picture, and where.
+            count_tokens: Counts a text's tokens; needed for `max_tokens`.
+            max_tokens: Longest prompt. Longer ones lose whole captions, those of the farthest
+                matches first; the instruction and the cue always stay.
+
+        Raises:
+            ConfigError: The prompt is too long even without any caption.
+        """
+        captions = [
+            caption for match in matches for caption in match.captions[: self.captions_per_match]
+        ]
+        prompt = self._fill(captions, objects)
+        if count_tokens is None or max_tokens is None:
+            return prompt
+        kept = len(captions)
+        while (length := count_tokens(prompt)) > max_tokens:
+            if kept == 0:
+                raise ConfigError(
+                    f"prompt_config: {length} tokens without any caption, expected at most "
+                    f"{max_tokens}; shorten the template or raise model_config.max_source_length"
+                )
+            kept -= 1
+            prompt = self._fill(captions[:kept], objects)
+        if kept < len(captions):
+            logger.warning(
+                "prompt shortened to %d tokens: %d of %d captions left out, the farthest first",
+                max_tokens,
+                len(captions) - kept,
+                len(captions),
+            )
+        return prompt
+
+    def _fill(self, captions: Sequence[str], objects: Sequence[DetectedObject]) -> str:
+        lines = [_substitute(self._caption_line, {"caption": caption}) for caption in captions]
+        values = {
+            "instruction": self._instruction,
+            "captions": "\n".join(lines) or _NO_CAPTIONS,
+            "objects": "\n".join(self._object(item) for item in objects),
+        }
+        if not objects:  # No empty line where objects would stand.
+            return _substitute(re.sub(r"\{objects\}\n?", "", self._template), values)
+        return _substitute(self._template, values)
+
+    def _object(self, item: DetectedObject) -> str:
+        return _substitute(
+            self._object_line, {"label": item.label, "position": describe_position(item)}
+        )
+
+
+def describe_position(item: DetectedObject) -> str:
+    """Says where the centre of the box lies on a grid of three by three: "top left", "center"."""
+    x, y, width, height = item.box
+    column = _COLUMNS[min(2, int((x + width / 2) * 3))]
+    row = _ROWS[min(2, int((y + height / 2) * 3))]
+    if row == "middle":
+        return column
+    return row if column == "center" else f"{row} {column}"
+
+
+def _substitute(template: str, values: dict[str, str]) -> str:
+    """Fills each placeholder once: braces inside captions stay as they are."""
+    return _PLACEHOLDER.sub(lambda found: values[found[1]], template)
+
+
+def _check(
+    key: str, template: str, required: set[str] | frozenset[str], known: set[str] | frozenset[str]
+) -> None:
+    found = set(_PLACEHOLDER.findall(template))
+    for name in sorted(required - found):
+        raise ConfigError(f"{key}: the placeholder {{{name}}} is missing; put it where it belongs")
+    for name in sorted(found - known):
+        options = ", ".join(f"{{{option}}}" for option in sorted(known))
+        raise ConfigError(f"{key}: unknown placeholder {{{name}}}, expected {options}")

@@ -1,0 +1,1 @@
+"""Training data for captioning, and the LoRA adapter. Independent of prompt tuning."""

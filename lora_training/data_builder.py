@@ -1,0 +1,171 @@
+"""Builds training data: captioned pictures + knowledge base -> JSONL, split by picture."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from igrag.coco import CaptionedImage
+from igrag.errors import DataError, ImageError
+from igrag.files import atomic_path
+from igrag.image_encoder import ImageEncoder
+from igrag.images import open_image
+from igrag.knowledge_base import KnowledgeBase
+from lora_training.example_builder import ExampleBuilder
+
+logger = logging.getLogger(__name__)
+_CHUNK = 512  # Pictures in work at a time: memory does not grow with the number of examples.
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """What became of a split's pictures."""
+
+    written: int
+    reused: int
+    skipped: tuple[str, ...]
+
+
+class PictureVectors:
+    """Vectors of captioned pictures: from the knowledge base where they are, else encoded.
+
+    Args:
+        knowledge_base: Its vectors are reused.
+        images_path: Folder that file names count from.
+        get_encoder: Loads the encoder; called only if a picture must be encoded.
+        batch_size: Pictures encoded at once.
+    """
+
+    def __init__(
+        self,
+        knowledge_base: KnowledgeBase,
+        images_path: Path,
+        *,
+        get_encoder: Callable[[], ImageEncoder],
+        batch_size: int,
+    ) -> None:
+        self._knowledge_base = knowledge_base
+        self._images_path = images_path
+        self._get_encoder = get_encoder
+        self._batch_size = batch_size
+        self.reused = 0
+        self.skipped: list[str] = []
+
+    def __call__(
+        self, images: Sequence[CaptionedImage]
+    ) -> tuple[list[CaptionedImage], NDArray[np.float32]]:
+        """Returns the readable pictures, in order, and their unit vectors [B, D]."""
+        found: dict[int, NDArray[np.float32]] = {}
+        missing = []
+        for place, image in enumerate(images):
+            vector = self._known_vector(image)
+            if vector is None:
+                missing.append(place)
+            else:
+                found[place] = vector
+        self.reused += len(found)
+        for start in range(0, len(missing), self._batch_size):
+            found |= self._encode(images, missing[start : start + self._batch_size])
+        places = sorted(found)
+        empty = np.empty((0, self._knowledge_base.dimension), np.float32)
+        vectors = np.stack([found[place] for place in places]) if places else empty
+        return [images[place] for place in places], vectors
+
+    def _known_vector(self, image: CaptionedImage) -> NDArray[np.float32] | None:
+        """The vector of this very picture: another data set may number its pictures alike."""
+        if self._knowledge_base.captions_of(image.image_id) != image.captions:
+            return None
+        return self._knowledge_base.vector(image.image_id)
+
+    def _encode(
+        self, images: Sequence[CaptionedImage], places: Sequence[int]
+    ) -> dict[int, NDArray[np.float32]]:
+        opened = {}
+        for place in places:
+            try:
+                opened[place] = open_image(self._images_path / images[place].file_name)
+            except ImageError as error:
+                self.skipped.append(str(error))
+        if not opened:
+            return {}
+        vectors = self._get_encoder().encode(list(opened.values()))
+        return dict(zip(opened, vectors, strict=True))
+
+
+def sample_images(
+    images: Sequence[CaptionedImage], *, count: int | None, seed: int
+) -> list[CaptionedImage]:
+    """Draws `count` pictures that have captions (None: all), in random order."""
+    captioned = [image for image in images if image.captions]
+    if count is not None and count > len(captioned):
+        logger.warning(
+            "%d samples asked for, only %d pictures have captions", count, len(captioned)
+        )
+        count = len(captioned)
+    return Random(seed).sample(captioned, len(captioned) if count is None else count)
+
+
+def split_images(
+    images: Sequence[CaptionedImage], *, train_ratio: float
+) -> tuple[Sequence[CaptionedImage], Sequence[CaptionedImage]]:
+    """Splits sampled pictures into train and val; each picture is on one side only.
+
+    Raises:
+        DataError: A side would be empty.
+    """
+    cut = round(len(images) * train_ratio)
+    if not 0 < cut < len(images):
+        raise DataError(
+            f"train_ratio {train_ratio} of {len(images)} pictures leaves a side empty; "
+            "expected at least one picture for train and one for val: take more pictures"
+        )
+    return images[:cut], images[cut:]
+
+
+def build_split(
+    path: Path,
+    images: Sequence[CaptionedImage],
+    *,
+    vectors: PictureVectors,
+    builder: ExampleBuilder,
+    split: str,
+    progress: bool = True,
+) -> SplitReport:
+    """Writes one JSONL file, whole or not at all, in chunks.
+
+    Args:
+        path: The file to write.
+        images: The pictures to make examples of.
+        vectors: Where their vectors come from.
+        builder: Makes the examples.
+        split: Its name, noted in each line.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        DataError: No picture was readable.
+    """
+    before, skipped_before, written = vectors.reused, len(vectors.skipped), 0
+    bar = tqdm(total=len(images), desc=split, unit="picture", file=sys.stderr, disable=not progress)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream, bar:
+        for chunk in _chunks(images):
+            readable, found = vectors(chunk)
+            for example in builder.build(readable, found, split=split) if readable else ():
+                stream.write(json.dumps(example, ensure_ascii=False) + "\n")
+                written += 1
+            bar.update(len(chunk))
+        if not written:
+            first = vectors.skipped[skipped_before] if vectors.skipped else "no pictures"
+            raise DataError(f"{path}: none of the pictures could be used ({first})")
+    return SplitReport(written, vectors.reused - before, tuple(vectors.skipped[skipped_before:]))
+
+
+def _chunks(images: Sequence[CaptionedImage]) -> Iterator[Sequence[CaptionedImage]]:
+    for start in range(0, len(images), _CHUNK):
+        yield images[start : start + _CHUNK]

@@ -1,0 +1,111 @@
+"""Turns captioned pictures with their vectors into examples, without showing them their answer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igrag.coco import CaptionedImage
+from igrag.knowledge_base import KnowledgeBase, Match
+from igrag.prompt_template import PromptTemplate
+from lora_training.leak_audit import contains_caption
+
+# Some of the matches found may give the answer away; so many more are looked up at once.
+_SPARE = 2
+
+
+class ExampleBuilder:
+    """Builds examples as captioning builds its prompts, but never from the picture itself.
+
+    Args:
+        knowledge_base: Where similar pictures are looked up.
+        template: The prompt builder that captioning uses.
+        top_k: Matches in a prompt.
+        count_tokens: Counts a prompt's tokens.
+        max_tokens: Longest prompt in tokens.
+        seed: Decides which caption of a picture is the target.
+    """
+
+    def __init__(
+        self,
+        knowledge_base: KnowledgeBase,
+        template: PromptTemplate,
+        *,
+        top_k: int,
+        count_tokens: Callable[[str], int],
+        max_tokens: int,
+        seed: int,
+    ) -> None:
+        self._knowledge_base = knowledge_base
+        self._template = template
+        self._top_k = top_k
+        self._count_tokens = count_tokens
+        self._max_tokens = max_tokens
+        self._seed = seed
+
+    def build(
+        self, images: Sequence[CaptionedImage], vectors: NDArray[np.float32], *, split: str
+    ) -> list[dict[str, Any]]:
+        """Builds one example for each picture; `vectors` are theirs, [B, D]."""
+        found = self._search(images, vectors, self._top_k * _SPARE)
+        return [
+            self._example(image, self._enough(image, vector, matches), split)
+            for image, vector, matches in zip(images, vectors, found, strict=True)
+        ]
+
+    def _search(
+        self, images: Sequence[CaptionedImage], vectors: NDArray[np.float32], k: int
+    ) -> list[list[Match]]:
+        """Finds matches without the pictures themselves and without exact copies of them."""
+        ids = [image.image_id for image in images]
+        return self._knowledge_base.search(vectors, k, skip_ids=ids, skip_duplicates=True)
+
+    def _enough(
+        self, image: CaptionedImage, vector: NDArray[np.float32], matches: list[Match]
+    ) -> list[Match]:
+        """Drops what gives the answer away, looking further where too little is left."""
+        silent = _without_answers(matches, image.captions)
+        wanted = len(matches)
+        while len(silent) < self._top_k and wanted <= len(matches):
+            wanted *= _SPARE
+            matches = self._search([image], vector[None], wanted)[0]
+            silent = _without_answers(matches, image.captions)
+        return silent[: self._top_k]
+
+    def _example(self, image: CaptionedImage, matches: list[Match], split: str) -> dict[str, Any]:
+        target = Random(f"{self._seed}-{image.image_id}").randrange(len(image.captions))
+        prompt = self._template.build(
+            matches, count_tokens=self._count_tokens, max_tokens=self._max_tokens
+        )
+        retrieved = [
+            {"image_id": match.image_id, "score": round(match.score, 4)} for match in matches
+        ]
+        return {
+            "image_id": image.image_id,
+            "prompt": prompt,
+            "caption": image.captions[target],
+            "references": list(image.captions),
+            "metadata": {
+                "split": split,
+                "file_name": image.file_name,
+                "target": target,
+                "retrieved": retrieved,
+            },
+        }
+
+
+def _without_answers(matches: Sequence[Match], references: Sequence[str]) -> list[Match]:
+    """Leaves out captions that hold a reference word for word, and matches left without any."""
+    kept = []
+    for match in matches:
+        captions = tuple(
+            caption
+            for caption in match.captions
+            if not any(contains_caption(caption, reference) for reference in references)
+        )
+        if captions:
+            kept.append(replace(match, captions=captions))
+    return kept

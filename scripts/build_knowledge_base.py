@@ -1,0 +1,148 @@
+#!/usr/bin/env python
+"""Build a knowledge base: encode captioned pictures with CLIP and save them with their captions.
+
+    python scripts/build_knowledge_base.py --captions captions_train2017.json \
+        --images train2017 --output knowledge_base
+
+Finished batches are kept in OUTPUT.partial: after an interruption the same command continues.
+Pictures that cannot be read are left out and listed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from igrag.cli import run, setup_logging
+from igrag.config import DEFAULT_CONFIG, Config, load_config
+
+if TYPE_CHECKING:  # needs torch, which takes seconds to load
+    from igrag.knowledge_base_builder import BuildReport
+
+LISTED = 10  # of the pictures left out, so many are printed; knowledge_base.json names them all
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the arguments and the configuration, build, report."""
+    arguments = parse_arguments(argv)
+    device = [f"model_config.device={arguments.device}"] if arguments.device else []
+    config = load_config(Config, arguments.config, [*arguments.overrides, *device])
+    setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
+    from igrag.image_encoder import ImageEncoder
+    from igrag.knowledge_base_builder import build_knowledge_base
+    from igrag.knowledge_base_files import check_output_folder
+
+    check_output_folder(arguments.output, force=arguments.force)  # before the model is loaded
+    encoder = ImageEncoder(
+        config.retrieval_config.encoder,
+        device=config.models.device,
+        dtype=config.retrieval_config.encoder_dtype,
+    )
+    try:
+        report = build_knowledge_base(
+            arguments.captions,
+            arguments.images,
+            arguments.output,
+            encoder=encoder,
+            batch_size=arguments.batch_size or config.retrieval_config.batch_size,
+            workers=arguments.workers,
+            limit=arguments.limit,
+            force=arguments.force,
+        )
+    except (KeyboardInterrupt, SystemExit):
+        print("interrupted: the same command continues from here", file=sys.stderr)
+        raise
+    print_report(report, arguments.output)
+    return 0
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Define and read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--captions", type=Path, required=True, metavar="FILE", help="COCO captions file")
+    add("--images", type=Path, required=True, metavar="FOLDER", help="folder of its pictures")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="knowledge base to make")
+    add("--force", action="store_true", help="rebuild an existing knowledge base")
+    add("--limit", type=positive, metavar="N", help="take only the first N pictures of the file")
+    add(
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help="names the encoder in retrieval_config (default: configs/config.yaml)",
+    )
+    add(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one value of the configuration; may be repeated",
+    )
+    add("--device", help="auto, cpu, cuda, ... (default: model_config.device)")
+    add(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="pictures encoded at once (default: retrieval_config.batch_size)",
+    )
+    add(
+        "--workers",
+        type=natural,
+        metavar="N",
+        default=min(4, os.cpu_count() or 1),
+        help="processes that read pictures; 0 reads in the main one (default: %(default)s)",
+    )
+    add("--verbose", action="store_true", help="log what is done")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def natural(text: str) -> int:
+    """Read a whole number of at least 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 0")
+    return number
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+    return number
+
+
+def print_report(report: BuildReport, output: Path) -> None:
+    """Print the result on stdout and what was left out on stderr."""
+    if report.resumed:
+        print(f"continued an interrupted build after {report.resumed} pictures", file=sys.stderr)
+    reasons = [f"{picture.file_name}: {picture.reason}" for picture in report.skipped]
+    print_list("left out", reasons)
+    print_list("in the folder but not in the captions file", report.uncaptioned)
+    print(f"{output}: {report.count} pictures, {report.dimension} dimensions")
+
+
+def print_list(what: str, lines: Sequence[str]) -> None:
+    """Print a warning and the first of its lines on stderr."""
+    if not lines:
+        return
+    print(f"warning: {len(lines)} pictures {what}:", file=sys.stderr)
+    for line in lines[:LISTED]:
+        print(f"  {line}", file=sys.stderr)
+    if len(lines) > LISTED:
+        print(f"  ... and {len(lines) - LISTED} more", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, debug="--debug" in sys.argv))

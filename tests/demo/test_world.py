@@ -1,0 +1,79 @@
+"""The miniature's places, kinds, scenes and splits."""
+
+from random import Random
+
+import pytest
+
+from demo.world.kinds import KINDS, MAIN_KINDS
+from demo.world.places import PLACES
+from demo.world.scenes import Scene, sample_scene, sample_similar
+from demo.world.splits import SPLIT_SIZES, captioned_scenes
+
+
+def _scenes(count: int = 400) -> list[Scene]:
+    rng = Random(1)
+    return [sample_scene(rng) for _ in range(count)]
+
+
+def test_the_world_is_as_large_as_promised() -> None:
+    """There are at least 12 places and 40 kinds that can be the main thing of a picture."""
+    assert len(PLACES) >= 12
+    assert len(MAIN_KINDS) >= 40
+
+
+@pytest.mark.parametrize("kind", MAIN_KINDS, ids=lambda kind: kind.name)
+def test_a_kind_lives_in_places_that_exist(kind) -> None:
+    """Every home of a kind is a known place with at least one pose."""
+    assert set(kind.homes) <= set(PLACES)
+    assert all(kind.homes.values())
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=lambda place: place.name)
+def test_a_place_has_main_kinds_and_known_props(place) -> None:
+    """Every place is some kind's home, and its props are known kinds."""
+    assert any(place.name in kind.homes for kind in MAIN_KINDS)
+    assert set(place.props) <= set(KINDS)
+
+
+def test_a_scene_keeps_to_the_world() -> None:
+    """A sampled scene has its main kind at home, in a pose and a colour of that kind."""
+    for scene in _scenes():
+        kind = scene.main.kind
+        assert scene.pose in kind.homes[scene.place]
+        assert scene.main.colour is None if not kind.colours else scene.main.colour in kind.colours
+        assert 1 <= scene.main.count <= (3 if kind.herd else 1)
+        assert scene.time == "day" or not PLACES[scene.place].indoors
+
+
+def test_a_companion_is_another_kind() -> None:
+    """What stands beside the main thing is a prop of the place and never of the same kind."""
+    for scene in _scenes():
+        if scene.companion:
+            assert scene.companion.kind.name in PLACES[scene.place].props
+            assert scene.companion.kind.name != scene.main.kind.name
+
+
+def test_scenes_are_seeded() -> None:
+    """The same seed gives the same scenes."""
+    assert _scenes(50) == _scenes(50)
+
+
+def test_similar_scenes_mostly_share_kind_and_place() -> None:
+    """Most scenes drawn as similar keep the main kind and the place."""
+    rng = Random(2)
+    pairs = [(scene, sample_similar(rng, scene)) for scene in _scenes()]
+    same = [(a.main.kind, a.place) == (b.main.kind, b.place) for a, b in pairs]
+    assert sum(same) / len(same) > 0.75
+
+
+def test_no_image_id_is_in_two_splits() -> None:
+    """The splits have their sizes, five captions a picture, and no image id in common."""
+    ids: set[int] = set()
+    for split, size in SPLIT_SIZES.items():
+        items = captioned_scenes(split)
+        assert len(items) == size
+        assert all(len(item.captions) == 5 for item in items)
+        own = {item.image_id for item in items}
+        assert len(own) == size
+        assert not own & ids
+        ids |= own

@@ -1,0 +1,201 @@
+"""Encoding pictures with the image tower of a CLIP model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPModel
+
+from igrag.errors import ModelError
+from igrag.image_encoder import EncoderIdentity, ImageEncoder
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_clip: Path) -> ImageEncoder:
+    """Return the tiny model's encoder."""
+    return ImageEncoder(str(tiny_clip), device="cpu")
+
+
+def pictures(count: int) -> list[Image.Image]:
+    """Return pictures of noise in different shapes."""
+    noise = np.random.default_rng(0)
+    return [
+        Image.fromarray(noise.integers(0, 255, (40 + n, 60 - n, 3)).astype(np.uint8))
+        for n in range(count)
+    ]
+
+
+def test_vectors_are_the_whole_models_normalised(encoder: ImageEncoder, tiny_clip: Path) -> None:
+    """The tower alone gives what the whole CLIP model gives, at length 1."""
+    images = pictures(3)
+    pixels = torch.stack([encoder.preprocess(image) for image in images])
+    with torch.inference_mode():
+        model = CLIPModel.from_pretrained(tiny_clip)
+        expected = model.get_image_features(pixel_values=pixels).pooler_output
+    expected = torch.nn.functional.normalize(expected, dim=-1).numpy()
+    vectors = encoder.encode(images)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_a_picture_has_one_vector_in_any_batch(encoder: ImageEncoder) -> None:
+    """Encoding pictures together or alone gives the same vectors."""
+    images = pictures(4)
+    alone = np.concatenate([encoder.encode([image]) for image in images])
+    np.testing.assert_allclose(encoder.encode(images), alone, atol=1e-6)
+
+
+def test_no_pictures_give_no_vectors(encoder: ImageEncoder) -> None:
+    """An empty batch has the right width."""
+    assert encoder.encode([]).shape == (0, 8)
+
+
+def test_an_extremely_long_picture_stays_small(encoder: ImageEncoder) -> None:
+    """A picture of 1 x 50,000 pixels is cut to its centre before it is enlarged."""
+    long = Image.new("RGB", (50_000, 1), "red")
+    assert torch.equal(
+        encoder.preprocess(long), encoder.preprocess(Image.new("RGB", (9, 9), "red"))
+    )
+
+
+def test_loading_says_nothing(
+    tiny_clip: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """Neither torchvision's absence nor the unused text tower is reported, by any way."""
+    ImageEncoder(str(tiny_clip), device="cpu").encode(pictures(1))
+    output = capfd.readouterr()
+    assert (output.out, output.err) == ("", "")
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_loading_leaves_the_librarys_verbosity(tiny_clip: Path) -> None:
+    """Loading quietly does not silence transformers for good."""
+    from transformers.utils import logging as library
+
+    before = library.get_verbosity()
+    library.set_verbosity(logging.INFO)
+    ImageEncoder(str(tiny_clip), device="cpu")
+    assert library.get_verbosity() == logging.INFO
+    library.set_verbosity(before)
+
+
+def test_the_preprocessing_travels_to_workers(encoder: ImageEncoder) -> None:
+    """Pickled for a worker process, the preprocessing works and does not carry the model."""
+    data = pickle.dumps(encoder.preprocess)
+    assert len(data) < 10_000
+    image = pictures(1)[0]
+    assert torch.equal(pickle.loads(data)(image), encoder.preprocess(image))
+
+
+def test_bfloat16_gives_nearly_the_same(encoder: ImageEncoder, tiny_clip: Path) -> None:
+    """The precision changes the vectors a little and the identity not at all."""
+    fast = ImageEncoder(str(tiny_clip), device="cpu", dtype="bfloat16")
+    assert fast.identity == encoder.identity
+    scores = (fast.encode(pictures(3)) * encoder.encode(pictures(3))).sum(axis=1)
+    assert (scores > 0.999).all()
+
+
+def test_the_identity_names_the_model(encoder: ImageEncoder) -> None:
+    """The identity has the folder's name, not its path, and the joint space's size."""
+    assert encoder.identity.name == "clip-8"
+    assert encoder.identity.dimension == 8
+    assert encoder.identity.preprocessing["crop_size"] == {"height": 32, "width": 32}
+
+
+def test_the_identity_survives_json(encoder: ImageEncoder) -> None:
+    """What is recorded is read back as equal."""
+    text = json.dumps(encoder.identity.to_json())
+    assert EncoderIdentity.from_json(json.loads(text)) == encoder.identity
+
+
+@pytest.mark.parametrize("data", [None, {}, {"name": "a"}, "text"])
+def test_a_damaged_identity_is_refused(data: object) -> None:
+    """Anything but an identity's JSON is a ValueError."""
+    with pytest.raises(ValueError, match="expected an encoder's"):
+        EncoderIdentity.from_json(data)
+
+
+def test_differences_are_named(encoder: ImageEncoder) -> None:
+    """Dimension, weights and preprocessing count; the name does not."""
+    mine = encoder.identity
+    assert mine.differences(replace(mine, name="moved")) == []
+    assert mine.differences(replace(mine, dimension=9)) == ["dimension 8 against 9"]
+    (weights,) = mine.differences(replace(mine, weights_fingerprint="0" * 64))
+    assert weights.startswith("weights ")
+    other = {**mine.preprocessing, "do_resize": False}
+    assert mine.differences(replace(mine, preprocessing=other)) == [
+        "preprocessing do_resize True against False"
+    ]
+
+
+def test_other_weights_have_another_fingerprint(tiny_clip: Path, tmp_path: Path) -> None:
+    """A model trained further is not mistaken for the first."""
+    model = CLIPModel.from_pretrained(tiny_clip)
+    with torch.no_grad():
+        model.visual_projection.weight[0, 0] += 1
+    shutil.copytree(tiny_clip, tmp_path / "tuned")
+    model.save_pretrained(tmp_path / "tuned")
+    first, second = (ImageEncoder(str(path)).identity for path in (tiny_clip, tmp_path / "tuned"))
+    assert [text.split()[0] for text in first.differences(second)] == ["weights"]
+
+
+def damaged(path: Path, tiny_clip: Path, damage: str) -> Path:
+    """Return a copy of the tiny model with one thing wrong."""
+    shutil.copytree(tiny_clip, path)
+    if damage == "weights":
+        data = (path / "model.safetensors").read_bytes()
+        (path / "model.safetensors").write_bytes(data[: len(data) // 2])
+    elif damage == "type":
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps({**config, "model_type": "t5"}))
+    else:
+        (path / damage).unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("weights", "weights cannot be loaded"),
+        ("model.safetensors", "weights cannot be loaded"),
+        ("type", "expected a CLIP model, found model_type t5"),
+        ("config.json", "no config.json"),
+        ("preprocessor_config.json", "preprocessor_config.json"),
+    ],
+)
+def test_a_damaged_model_is_refused(
+    tmp_path: Path, tiny_clip: Path, damage: str, words: str
+) -> None:
+    """Each missing or wrong part of a model's folder gets one line naming the folder."""
+    path = damaged(tmp_path / "model", tiny_clip, damage)
+    with pytest.raises(ModelError) as caught:
+        ImageEncoder(str(path), device="cpu")
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "nobody/no-such-clip", "no-such-clip"])
+def test_a_missing_model_is_refused_by_name(name: str) -> None:
+    """A missing folder, and a hub id while offline, are named in one line."""
+    with pytest.raises(ModelError) as caught:
+        ImageEncoder(name, device="cpu")
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
+def test_a_missing_device_is_refused(tiny_clip: Path, device: str) -> None:
+    """A device that is not there is named."""
+    with pytest.raises(ModelError, match=device):
+        ImageEncoder(str(tiny_clip), device=device)
