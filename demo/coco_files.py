@@ -12,14 +12,14 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from demo.pictures.canvas import HEIGHT, WIDTH
 from demo.pictures.render import Rendered, render
 from demo.world.kinds import KINDS
 from demo.world.scenes import Scene, Thing, sample_scene
 from demo.world.splits import SPLIT_SIZES, CaptionedScene, captioned_scenes
 
-# Keeps the 2,600 pictures near 10 MB.
-_JPEG_QUALITY = 52
+# Keeps the 2,600 pictures under 8 MB.
+PICTURE_SIZE = WIDTH, HEIGHT = 192, 137
+_JPEG_QUALITY = 40
 _INPUT_QUALITY = 88
 _SHEET_COLUMNS, _SHEET_ROWS = 5, 6
 _SHEET_QUALITY = 74
@@ -39,7 +39,7 @@ def build_pictures(root: Path, seed: int) -> None:
 
     Args:
         root: The demo folder.
-        seed: The same seed gives the same files.
+        seed: Decides the pixels; what the scenes are is fixed in `demo/world/splits.py`.
 
     Raises:
         FontMissingError: If the emoji font is not installed.
@@ -47,16 +47,12 @@ def build_pictures(root: Path, seed: int) -> None:
     categories = {kind.name: number for number, kind in enumerate(KINDS.values(), 1)}
     seen: set[bytes] = set()
     for split in SPLIT_SIZES:
-        scenes = captioned_scenes(split, seed=seed)
+        scenes = captioned_scenes(split)
         pictures = [_draw(item, seed, seen) for item in scenes]
         _write_split(root / "coco", split, scenes, pictures, categories)
         if split == "test":
             _write_contact_sheet(root / "contact_sheet.jpg", scenes, pictures)
-    known = {
-        _scene_key(item.scene)
-        for split in SPLIT_SIZES
-        for item in captioned_scenes(split, seed=seed)
-    }
+    known = {_scene_key(item.scene) for split in SPLIT_SIZES for item in captioned_scenes(split)}
     _write_inputs(root.parent / "input", seed, known)
 
 
@@ -68,7 +64,8 @@ def file_name(image_id: int) -> str:
 def _draw(item: CaptionedScene, seed: int, seen: set[bytes]) -> Rendered:
     """Draws a picture that is unlike all that were `seen`."""
     for attempt in range(100):
-        rendered = render(Random(f"{seed}-{item.image_id}-{attempt}"), item.scene)
+        rng = Random(f"{seed}-{item.image_id}-{attempt}")
+        rendered = render(rng, item.scene, size=PICTURE_SIZE)
         pixels = sha256(rendered.image.tobytes()).digest()
         if pixels not in seen:
             seen.add(pixels)
@@ -83,16 +80,9 @@ def _write_split(
     pictures: list[Rendered],
     categories: dict[str, int],
 ) -> None:
-    image_folder, annotations = folder / split, folder / "annotations"
-    image_folder.mkdir(parents=True, exist_ok=True)
-    annotations.mkdir(parents=True, exist_ok=True)
-    wanted = {file_name(item.image_id) for item in scenes}
-    for stale in image_folder.glob("*.jpg"):
-        if stale.name not in wanted:
-            stale.unlink()
-    for item, rendered in zip(scenes, pictures, strict=True):
-        path = image_folder / file_name(item.image_id)
-        rendered.image.save(path, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    _write_images(folder / split, scenes, pictures)
+    annotations = folder / "annotations"
+    annotations.mkdir(exist_ok=True)
     common = {
         "info": {
             "description": f"igrag's miniature of COCO, {split} split",
@@ -116,7 +106,18 @@ def _write_split(
     }
     _write_json(annotations / f"captions_{split}.json", captions)
     _write_json(annotations / f"instances_{split}.json", instances)
-    _write_json(folder / f"scenes_{split}.json", [_scene_entry(item) for item in scenes])
+
+
+def _write_images(folder: Path, scenes: list[CaptionedScene], pictures: list[Rendered]) -> None:
+    """Writes the pictures, and removes those that an earlier build left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {file_name(item.image_id) for item in scenes}
+    for stale in folder.glob("*.jpg"):
+        if stale.name not in wanted:
+            stale.unlink()
+    for item, rendered in zip(scenes, pictures, strict=True):
+        path = folder / file_name(item.image_id)
+        rendered.image.save(path, "JPEG", quality=_JPEG_QUALITY, optimize=True)
 
 
 def _image_entry(image_id: int) -> dict[str, Any]:
@@ -156,23 +157,6 @@ def _instance_entries(
                 "id": number,
             }
             number += 1
-
-
-def _scene_entry(item: CaptionedScene) -> dict[str, Any]:
-    """What a picture truly shows: the ground truth of `evaluate_retrieval.py`."""
-    scene = item.scene
-    return {
-        "image_id": item.image_id,
-        "file_name": file_name(item.image_id),
-        "place": scene.place,
-        "time": scene.time,
-        "kind": scene.main.kind.name,
-        "count": scene.main.count,
-        "colour": scene.main.colour,
-        "pose": scene.pose,
-        "companion": scene.companion.kind.name if scene.companion else None,
-        "relation": scene.relation if scene.companion else None,
-    }
 
 
 def _write_json(path: Path, data: object) -> None:

@@ -65,9 +65,13 @@ def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> Non
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
-    chosen = logging.INFO if verbose else getattr(logging, level.upper())
+        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
+    chosen = logging.getLevelName(level.upper())
     logging.basicConfig(
-        level=chosen, format="%(levelname)s: %(message)s", handlers=handlers, force=True
+        level=min(chosen, logging.INFO) if verbose else chosen,
+        format="%(levelname)s: %(message)s",
+        handlers=handlers,
+        force=True,
     )
     for name in (*_NOISY, "py.warnings"):
         logging.getLogger(name).setLevel(logging.ERROR)

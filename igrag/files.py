@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from igrag.errors import DataError
+
 _BLOCK = 1 << 20
 
 
@@ -58,6 +60,24 @@ def write_json(path: Path, content: Any) -> None:
     with atomic_path(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a file that `write_json` wrote.
+
+    Raises:
+        DataError: It is missing, or not JSON in UTF-8.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; expected JSON") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 (byte {error.start}), expected JSON") from None
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno}: not valid JSON: {error.msg}; make it anew"
+        ) from None
 
 
 def sha256_file(path: Path) -> str:

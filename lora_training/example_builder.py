@@ -80,20 +80,13 @@ class ExampleBuilder:
         prompt = self._template.build(
             matches, count_tokens=self._count_tokens, max_tokens=self._max_tokens
         )
-        retrieved = [
-            {"image_id": match.image_id, "score": round(match.score, 4)} for match in matches
-        ]
+        retrieved = [[match.image_id, round(match.score, 3)] for match in matches]
         return {
             "image_id": image.image_id,
             "prompt": prompt,
             "caption": image.captions[target],
             "references": list(image.captions),
-            "metadata": {
-                "split": split,
-                "file_name": image.file_name,
-                "target": target,
-                "retrieved": retrieved,
-            },
+            "metadata": {"split": split, "target": target, "retrieved": retrieved},
         }
 
 

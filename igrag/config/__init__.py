@@ -2,7 +2,14 @@
 
 from igrag.config.loader import Section, load_config
 from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference, resolve_path
-from igrag.config.schema import DEFAULT_CONFIG, Config, ModelEntry, find_model
+from igrag.config.schema import (
+    DEFAULT_CONFIG,
+    Config,
+    ModelEntry,
+    ObjectsConfig,
+    PromptConfig,
+    find_model,
+)
 from igrag.config.yaml_file import load_yaml
 
 __all__ = [
@@ -12,6 +19,8 @@ __all__ = [
     "ConfigPath",
     "ModelEntry",
     "ModelReference",
+    "ObjectsConfig",
+    "PromptConfig",
     "Section",
     "find_model",
     "load_config",

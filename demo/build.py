@@ -1,0 +1,124 @@
+"""Rebuilds the miniature, whole (python -m demo.build) or in stages (--stages t5 data)."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from igrag.cli import run, setup_logging
+from igrag.config import Config
+from igrag.errors import UsageError
+
+_HERE = Path(__file__).resolve().parent
+_SPLITS = ("train", "val", "test")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs the chosen stages in order."""
+    setup_logging("warning", verbose=arguments.verbose)
+    unknown = sorted(set(arguments.stages) - set(STAGES))
+    if unknown:
+        raise UsageError(f"--stages {' '.join(unknown)}: expected some of {' '.join(STAGES)}")
+    for name, stage in STAGES.items():
+        if name in arguments.stages:
+            started = time.perf_counter()
+            stage(arguments.root, arguments.seed)
+            minutes = (time.perf_counter() - started) / 60
+            print(f"{name}: done in {minutes:.1f} minutes", flush=True)
+    return 0
+
+
+def _pictures(root: Path, seed: int) -> None:
+    """Draws every split in COCO's format, input/'s pictures and the contact sheet."""
+    from demo.coco_files import build_pictures
+
+    build_pictures(root, seed)
+
+
+def _clip(root: Path, seed: int) -> None:
+    """Trains clip-mini."""
+    from demo.train_clip import train_clip
+
+    train_clip(root, seed)
+
+
+def _t5(root: Path, seed: int) -> None:
+    """Trains t5-mini, with no caption of the pictures among its answers."""
+    from demo.train_t5 import train_t5
+    from demo.world.splits import all_captions
+
+    train_t5(root, seed=seed, forbidden=all_captions())
+
+
+def _knowledge_base(root: Path, seed: int) -> None:
+    """Encodes the train pictures."""
+    from igrag.image_encoder import ImageEncoder
+    from igrag.knowledge_base_builder import build_knowledge_base
+
+    build_knowledge_base(
+        root / "coco" / "annotations" / "captions_train.json",
+        root / "coco" / "train",
+        root / "knowledge_base",
+        encoder=ImageEncoder(str(root / "models" / "clip-mini"), device="cpu"),
+        force=True,
+    )
+
+
+def _data(root: Path, seed: int) -> None:
+    """Builds the JSONL of every split with the data builder that users call."""
+    from igrag.assembly import build_template
+    from igrag.coco import read_captions
+    from igrag.image_encoder import ImageEncoder
+    from igrag.knowledge_base import KnowledgeBase
+    from igrag.language_model import load_tokenizer
+    from lora_training.data_builder import PictureVectors, build_split
+    from lora_training.example_builder import ExampleBuilder
+
+    config = Config.load()
+    tokenizer = load_tokenizer(str(root / "models" / "t5-mini"))
+    encoder = ImageEncoder(str(root / "models" / "clip-mini"), device="cpu")
+    knowledge_base = KnowledgeBase.open(root / "knowledge_base", encoder=encoder.identity)
+    builder = ExampleBuilder(
+        knowledge_base,
+        build_template(config.prompt_config),
+        top_k=config.retrieval_config.top_k,
+        count_tokens=lambda text: len(tokenizer(text)["input_ids"]),
+        max_tokens=config.models.max_source_length,
+        seed=seed,
+    )
+    for split in _SPLITS:
+        images = read_captions(root / "coco" / "annotations" / f"captions_{split}.json")
+        vectors = PictureVectors(
+            knowledge_base, root / "coco" / split, get_encoder=lambda: encoder, batch_size=32
+        )
+        path = root / "data" / f"{split}.jsonl"
+        build_split(path, images, vectors=vectors, builder=builder, split=split)
+
+
+STAGES: dict[str, Callable[[Path, int], None]] = {
+    "pictures": _pictures,
+    "clip": _clip,
+    "t5": _t5,
+    "knowledge_base": _knowledge_base,
+    "data": _data,
+}
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.build",
+        description=__doc__,
+    )
+    add = parser.add_argument
+    add("--stages", nargs="+", default=list(STAGES), metavar="STAGE", help=" ".join(STAGES))
+    add("--root", type=Path, default=_HERE, help="folder to build into (default: demo/)")
+    add("--seed", type=int, default=7)
+    add("--verbose", action="store_true")
+    add("--debug", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parsed = _parse_arguments()
+    sys.exit(run(lambda: main(parsed), debug=parsed.debug))

@@ -1,0 +1,1 @@
+"""Pictures of the miniature's scenes: emoji artwork on drawn backgrounds, composed by Pillow."""

@@ -1,0 +1,173 @@
+"""Trains clip-mini from scratch with CLIP's contrastive loss on freshly drawn scenes.
+
+    python -m demo.build --stages clip
+
+The model is transformers' CLIPModel in small, saved with its tokenizer and image processor.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import CLIPModel, PreTrainedTokenizerFast
+
+from demo.clip_data import ClipData, render_clip_data
+from demo.clip_model import (
+    MAX_TOKENS,
+    MEAN,
+    SPECIAL_TOKENS,
+    STD,
+    new_model,
+    save_clip,
+    train_tokenizer,
+)
+from igrag.runtime import tune_allocator
+
+PICTURES = 24_000
+EPOCHS = 12
+BATCH_SIZE = 256
+PEAK_LEARNING_RATE = 1.5e-3
+WEIGHT_DECAY = 0.05
+_LARGEST_SHIFT = 5
+_LARGEST_LOGIT_SCALE = 100.0
+_LOG_EVERY = 50
+
+
+def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Shifts, mirrors and re-lights a batch a little, and normalises it.
+
+    Args:
+        pictures: uint8 [B, 96, 96, 3].
+        generator: The source of chance.
+
+    Returns:
+        Pixels float32 [B, 3, 96, 96].
+    """
+    batch, side = pictures.shape[0], pictures.shape[1]
+    span = torch.arange(side)
+    shifts = torch.randint(-_LARGEST_SHIFT, _LARGEST_SHIFT + 1, (2, batch, 1), generator=generator)
+    rows = (span + shifts[0]).clamp(0, side - 1)  # [B, 96]
+    columns = (span + shifts[1]).clamp(0, side - 1)
+    mirrored = torch.rand(batch, 1, generator=generator) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    index = torch.arange(batch)[:, None, None]
+    moved = pictures[index, rows[:, :, None], columns[:, None, :]]  # [B, 96, 96, 3]
+    pixels = moved.permute(0, 3, 1, 2).float().div_(255)
+    gain = 1 + 0.1 * (2 * torch.rand(batch, 3, 1, 1, generator=generator) - 1)
+    pixels = pixels.mul_(gain).clamp_(0, 1)
+    return pixels.sub_(torch.tensor(MEAN).view(3, 1, 1)).div_(torch.tensor(STD).view(3, 1, 1))
+
+
+def contrastive_loss(
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Returns CLIP's symmetric loss of unit vectors [B, D] of which equal rows belong together."""
+    logits = scale * images.float() @ texts.float().T  # [B, B]
+    target = torch.arange(len(logits))
+    rows = functional.cross_entropy(logits, target)
+    return (rows + functional.cross_entropy(logits.T, target)) / 2
+
+
+def train_clip(root: Path, seed: int, *, pictures: int = PICTURES, epochs: int = EPOCHS) -> Path:
+    """Trains clip-mini and saves it under `root`/models/clip-mini.
+
+    Args:
+        root: The demo folder.
+        seed: Decides the scenes, the initial weights and the order.
+        pictures: How many scenes to draw.
+        epochs: How often each picture is seen, each time moved and with another caption.
+
+    Returns:
+        The model's folder, with `training.json` beside the weights.
+    """
+    tune_allocator()
+    started = time.perf_counter()
+    data = render_clip_data(pictures, seed=seed)
+    drawn = time.perf_counter()
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer([text for captions in data.captions for text in captions])
+    tokens = _tokenise(tokenizer, data.captions)
+    model = new_model(len(tokenizer)).train()
+    losses = _fit(model, data, tokens, seed=seed, epochs=epochs)
+    record = {
+        "pictures": pictures,
+        "epochs": epochs,
+        "batch_size": BATCH_SIZE,
+        "steps": len(losses),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "minutes_drawing": round((drawn - started) / 60, 1),
+        "minutes_training": round((time.perf_counter() - drawn) / 60, 1),
+        "final_loss": round(float(np.mean(losses[-_LOG_EVERY:])), 4),
+        "seed": seed,
+    }
+    return save_clip(model, tokenizer, record, root / "models" / "clip-mini")
+
+
+def _tokenise(tokenizer: PreTrainedTokenizerFast, captions: list[list[str]]) -> torch.Tensor:
+    """Returns the token ids of all captions, [N, 5, T]."""
+    flat = [text for texts in captions for text in texts]
+    encoded = tokenizer(
+        flat, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+    )
+    ids: torch.Tensor = encoded["input_ids"]
+    longest = int((ids != tokenizer.pad_token_id).sum(1).max())
+    return ids[:, :longest].reshape(len(captions), -1, longest)
+
+
+def _fit(
+    model: CLIPModel, data: ClipData, tokens: torch.Tensor, *, seed: int, epochs: int
+) -> list[float]:
+    """Runs the epochs and returns the loss of each step."""
+    steps = epochs * (len(tokens) // BATCH_SIZE)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), fused=True
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.08
+    )
+    generator = torch.Generator().manual_seed(seed)
+    pictures = torch.from_numpy(data.pictures)
+    losses: list[float] = []
+    started = time.perf_counter()
+    for epoch in range(epochs):
+        order = torch.randperm(len(tokens), generator=generator)
+        for rows in order.split(BATCH_SIZE)[: len(tokens) // BATCH_SIZE]:
+            which = torch.randint(tokens.shape[1], (len(rows),), generator=generator)
+            pixels = augment(pictures[rows], generator)
+            losses.append(_step(model, optimizer, pixels, tokens[rows, which]))
+            schedule.step()
+            if len(losses) % _LOG_EVERY == 0:
+                minutes = (time.perf_counter() - started) / 60
+                mean = np.mean(losses[-_LOG_EVERY:])
+                print(f"clip-mini: epoch {epoch + 1}, step {len(losses)} of {steps}, "
+                      f"loss {mean:.3f}, {minutes:.1f} min", flush=True)  # fmt: skip
+    return losses
+
+
+def _step(
+    model: CLIPModel, optimizer: torch.optim.Optimizer, pixels: torch.Tensor, ids: torch.Tensor
+) -> float:
+    mask = (ids != SPECIAL_TOKENS["<pad>"]).long()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(input_ids=ids, attention_mask=mask, pixel_values=pixels)
+    scale = model.logit_scale.exp().clamp(max=_LARGEST_LOGIT_SCALE)
+    images = functional.normalize(output.image_embeds.float(), dim=-1)
+    texts = functional.normalize(output.text_embeds.float(), dim=-1)
+    loss = contrastive_loss(images, texts, scale)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+def _parameter_groups(model: CLIPModel) -> list[dict[str, object]]:
+    """Weight matrices decay; biases, norms, single vectors and the scale do not."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": WEIGHT_DECAY},
+        {"params": others, "weight_decay": 0.0},
+    ]
