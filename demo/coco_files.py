@@ -23,7 +23,7 @@ _JPEG_QUALITY = 40
 _INPUT_QUALITY = 88
 _SHEET_COLUMNS, _SHEET_ROWS = 5, 6
 _SHEET_QUALITY = 74
-_CAPTION_ROOM = 34
+_CAPTION_ROOM = 46
 _LICENSE = {
     "id": 1,
     "name": "SIL Open Font License 1.1 (artwork of Noto Color Emoji)",
@@ -209,7 +209,7 @@ def _write_contact_sheet(
         y = gap + index // _SHEET_COLUMNS * high
         sheet.paste(rendered.image, (x, y))
         lines = _wrapped(item.captions[0], font, WIDTH)
-        draw.multiline_text((x, y + HEIGHT + 1), "\n".join(lines[:2]), "black", font, spacing=1)
+        draw.multiline_text((x, y + HEIGHT + 1), "\n".join(lines[:3]), "black", font, spacing=1)
     sheet.save(path, "JPEG", quality=_SHEET_QUALITY, optimize=True)
 
 

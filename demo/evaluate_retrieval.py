@@ -6,13 +6,13 @@ Prints the share of the five nearest training pictures of each test picture that
 main kind, the same place, and both.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from demo.coco_files import file_name
+from demo.world.splits import CaptionedScene, captioned_scenes
 from igrag.image_encoder import ImageEncoder
 from igrag.images import open_image
 
@@ -40,29 +40,31 @@ def evaluate_retrieval(root: Path, *, neighbours: int = NEIGHBOURS) -> dict[str,
         The shares, 0 to 1, of "main kind", "place" and "both".
     """
     encoder = ImageEncoder(str(root / "models" / "clip-mini"))
-    train, test = (_read_scenes(root, split) for split in ("train", "test"))
+    # The scenes are the ground truth: what each picture was drawn from.
+    train, test = captioned_scenes("train"), captioned_scenes("test")
     scores = _encode(encoder, root, "test", test) @ _encode(encoder, root, "train", train).T
     nearest = np.argsort(-scores, axis=1)[:, :neighbours]  # [test pictures, neighbours]
     same = {
-        name: np.array([scene[key] for scene in test])[:, None]
-        == np.array([scene[key] for scene in train])[nearest]
-        for name, key in (("main kind", "kind"), ("place", "place"))
+        "main kind": _kinds(test)[:, None] == _kinds(train)[nearest],
+        "place": _places(test)[:, None] == _places(train)[nearest],
     }
     same["both"] = same["main kind"] & same["place"]
     return {name: float(matches.mean()) for name, matches in same.items()}
 
 
-def _read_scenes(root: Path, split: str) -> list[dict[str, Any]]:
-    text = (root / "coco" / f"scenes_{split}.json").read_text(encoding="utf-8")
-    scenes: list[dict[str, Any]] = json.loads(text)
-    return scenes
+def _kinds(items: list[CaptionedScene]) -> NDArray[np.str_]:
+    return np.array([item.scene.main.kind.name for item in items])
+
+
+def _places(items: list[CaptionedScene]) -> NDArray[np.str_]:
+    return np.array([item.scene.place for item in items])
 
 
 def _encode(
-    encoder: ImageEncoder, root: Path, split: str, scenes: list[dict[str, Any]]
+    encoder: ImageEncoder, root: Path, split: str, items: list[CaptionedScene]
 ) -> NDArray[np.float32]:
     """Returns the unit vectors [N, D] of a split's pictures."""
-    paths = [root / "coco" / split / scene["file_name"] for scene in scenes]
+    paths = [root / "coco" / split / file_name(item.image_id) for item in items]
     batches = [
         encoder.encode([open_image(path) for path in paths[start : start + _BATCH_SIZE]])
         for start in range(0, len(paths), _BATCH_SIZE)

@@ -90,9 +90,12 @@ def _parse(line: bytes) -> CaptionExample:
         content = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _BadLineError(f"not UTF-8 (byte {error.start} of the line)") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        what = getattr(error, "msg", "nested too deeply")
-        raise _BadLineError(f"not valid JSON ({what})") from None
+    except json.JSONDecodeError as error:
+        raise _BadLineError(f"not valid JSON ({error.msg})") from None
+    except RecursionError:
+        raise _BadLineError("not valid JSON (nested too deeply)") from None
+    except ValueError:  # The interpreter's limit on the digits of a number.
+        raise _BadLineError("not valid JSON (a number is too long)") from None
     if not isinstance(content, dict):
         raise _BadLineError(f"found a {type(content).__name__}, expected an object")
     caption = _text(content, "caption")
@@ -114,6 +117,11 @@ def _text(content: dict[str, Any], key: str) -> str:
         raise _BadLineError(f'"{key}" is a {type(value).__name__}, expected text')
     if not value.strip():
         raise _BadLineError(f'"{key}" is empty')
+    return _whole(value, key)
+
+
+def _whole(value: str, key: str) -> str:
+    """JSON can write half a character, which no file can hold."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -128,14 +136,16 @@ def _references(value: object, caption: str) -> tuple[str, ...]:
         return (caption,)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise _BadLineError('"references" is not a list of texts')
-    texts = tuple(text for text in value if text.strip())
+    texts = tuple(_whole(text, "references") for text in value if text.strip())
     if not texts:
         raise _BadLineError('"references" is empty')
     return texts
 
 
 def _image_id(value: object) -> ImageId | None:
-    if value is None or (isinstance(value, int | str) and not isinstance(value, bool)):
+    if isinstance(value, str):
+        return _whole(value, "image_id")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise _BadLineError(f'"image_id" is a {type(value).__name__}, expected a number or text')
 

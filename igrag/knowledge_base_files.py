@@ -19,6 +19,7 @@ from igrag.coco import CaptionedImage
 from igrag.encoder_identity import EncoderIdentity
 from igrag.errors import KnowledgeBaseError
 from igrag.files import atomic_directory, write_json
+from igrag.progress import datasets_bars
 
 if TYPE_CHECKING:  # datasets takes a second to load
     from datasets import Dataset
@@ -234,8 +235,6 @@ def _check_unit(where: Path, vectors: NDArray[np.float32]) -> None:
 
 def _save_captions(folder: Path, entries: Sequence[CaptionedImage]) -> None:
     from datasets import Dataset, Features, List, Value
-    from datasets.utils import are_progress_bars_disabled as bars_are_off
-    from datasets.utils import disable_progress_bars, enable_progress_bars
 
     kind = "string" if isinstance(entries[0].image_id, str) else "int64"
     features = Features(
@@ -246,10 +245,5 @@ def _save_captions(folder: Path, entries: Sequence[CaptionedImage]) -> None:
         "file_name": [entry.file_name for entry in entries],
         "captions": [list(entry.captions) for entry in entries],
     }
-    shown = not bars_are_off()
-    disable_progress_bars()
-    try:
+    with datasets_bars(shown=False):
         Dataset.from_dict(columns, features=features).save_to_disk(str(folder))
-    finally:
-        if shown:
-            enable_progress_bars()

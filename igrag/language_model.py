@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -15,6 +16,9 @@ from transformers import (
 
 from igrag.devices import resolve_device
 from igrag.errors import CheckpointError, ModelError
+
+_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def load_language_model(
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     tokenizer = load_tokenizer(path)
-    model = _load(path, AutoModelForSeq2SeqLM, dtype=kind, attn_implementation=attn_implementation)
+    model = _load_model(path, dtype=kind, attn_implementation=attn_implementation)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
@@ -90,11 +94,20 @@ def _check_seq2seq(path: str) -> None:
         )
 
 
+def _load_model(path: str, **options: Any) -> PreTrainedModel:
+    model: PreTrainedModel
+    model, report = _load(path, AutoModelForSeq2SeqLM, output_loading_info=True, **options)
+    if report["missing_keys"]:  # The library fills them with random numbers and goes on.
+        missing = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(f"{path}: weights are missing ({missing}, ...); expected a whole model")
+    return model
+
+
 def _load(path: str, factory: Any, **options: Any) -> Any:
     """Calls `factory.from_pretrained` and names the model in whatever goes wrong."""
     try:
         return factory.from_pretrained(path, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _LOADING_ERRORS as error:
         if Path(path).is_dir():
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"{path}: not a complete language model folder ({reason})") from error
@@ -105,18 +118,27 @@ def _load(path: str, factory: Any, **options: Any) -> Any:
 
 
 def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
-    if not (path / "adapter_config.json").is_file():
-        raise CheckpointError(
-            f"{path}: no LoRA adapter there (adapter_config.json is missing); "
-            "train one, or set lora_config.enabled to false"
-        )
+    for name in (_ADAPTER_CONFIG, _ADAPTER_WEIGHTS):
+        if not (path / name).is_file():
+            raise CheckpointError(
+                f"{path}: no LoRA adapter there ({name} is missing); "
+                "train one, or set lora_config.enabled to false"
+            )
+    base = model.config.name_or_path
     try:
+        with safe_open(path / _ADAPTER_WEIGHTS, "pt") as weights:
+            saved = {name for name in weights.keys() if "lora_" in name}  # noqa: SIM118
         adapted = PeftModel.from_pretrained(model, str(path), is_trainable=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _LOADING_ERRORS as error:
         reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: this adapter does not fit {base} ({reason})") from error
+    # PEFT leaves out what has no place, and starts anew what is not in the file.
+    expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    odd = sorted(saved ^ {name for name in expected if "lora_" in name})
+    if odd:
         raise CheckpointError(
-            f"{path}: this adapter does not fit {model.config.name_or_path} ({reason})"
-        ) from error
+            f"{path}: this adapter does not fit {base} (one of them lacks {odd[0]})"
+        )
     return adapted.merge_and_unload() if merge else adapted

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import exp, prod
 
 from nltk.tokenize import NLTKWordTokenizer
 from sacrebleu.metrics import BLEU
 
 # pycocoevalcap drops these after tokenising (ptbtokenizer.py).
 _DROPPED = frozenset(["''", "'", "``", "`", '"', *"(){}[].?!,:-;", "--", "..."])
+# It adds these to every count (bleu_scorer.py): a score is never a division by zero.
+_TINY, _SMALL = 1e-15, 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,9 @@ def tokenise(caption: str) -> list[str]:
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> BleuScore:
     """Computes COCO's BLEU: corpus level, closest reference length, no smoothing.
 
+    Where nothing at all matches, COCO's score is not 0 but up to 0.01: pycocoevalcap adds 1e-15
+    to the matches and 1e-9 to the counts, and so does this.
+
     Args:
         hypotheses: One caption a picture; an empty one counts as a miss.
         references: For each picture its references, one or more, in any number.
@@ -53,8 +59,12 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Bleu
         [texts[index] if index < len(texts) else None for texts in prepared]
         for index in range(max(map(len, prepared)))
     ]
-    scores = []
-    for order in range(1, 5):
-        metric = BLEU(tokenize="none", smooth_method="none", max_ngram_order=order, force=True)
-        scores.append(metric.corpus_score(tokens, streams).score / 100)
-    return BleuScore(*scores)
+    metric = BLEU(tokenize="none", smooth_method="none", force=True)
+    found = metric.corpus_score(tokens, streams)
+    precisions = [
+        (count + _TINY) / (total + _SMALL)
+        for count, total in zip(found.counts, found.totals, strict=True)
+    ]
+    ratio = (found.sys_len + _TINY) / (found.ref_len + _SMALL)
+    brevity = exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    return BleuScore(*(brevity * prod(precisions[:order]) ** (1 / order) for order in range(1, 5)))

@@ -106,7 +106,7 @@ class PromptTemplate:
             prompt = self._fill(captions[:kept], objects)
         if kept < len(captions):
             logger.warning(
-                "prompt shortened to %d tokens: %d of %d captions left out, the farthest first",
+                "prompt shortened to fit %d tokens: %d of %d captions left out, the farthest first",
                 max_tokens,
                 len(captions) - kept,
                 len(captions),

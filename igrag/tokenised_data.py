@@ -1,6 +1,8 @@
 """Examples as token ids: memory-mapped and cached by `datasets`, batched by length, padded."""
 
+import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pyarrow.compute as compute
 import torch
 from datasets import Dataset, Features, List, Value
+from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from igrag.caption_data import iter_examples
 from igrag.errors import DataError
 from igrag.files import sha256_file
+from igrag.progress import datasets_bars
 
 LABEL_IGNORED = -100
 logger = logging.getLogger(__name__)
@@ -56,36 +60,35 @@ def tokenised_dataset(
     if not path.is_file():
         next(iter_examples(path))  # Raises the error that says so.
     key = [sha256_file(path), skip_bad_lines]
-    rows = Dataset.from_generator(
-        _generate_rows,
-        features=_FEATURES,
-        gen_kwargs={"path": path, "skip_bad_lines": skip_bad_lines},
-        cache_dir=str(cache_dir) if cache_dir else None,
-        fingerprint=Hasher.hash(key),
-    )
     settings = [max_source_length, max_target_length, tokenizer_fingerprint(tokenizer)]
-    tokenised = rows.map(
-        partial(
-            _tokenise,
-            path=path,
-            tokenizer=tokenizer,
-            max_source_length=max_source_length,
-            max_target_length=max_target_length,
-        ),
-        batched=True,
-        with_indices=True,
-        batch_size=_TOKENISE_BATCH,
-        new_fingerprint=Hasher.hash([*key, *settings]),
-    )
+    with datasets_bars(shown=sys.stderr.isatty()):
+        rows = _read_rows(path, skip_bad_lines, cache_dir, fingerprint=Hasher.hash(key))
+        tokenised = rows.map(
+            partial(
+                _tokenise,
+                path=path,
+                tokenizer=tokenizer,
+                max_source_length=max_source_length,
+                max_target_length=max_target_length,
+            ),
+            batched=True,
+            with_indices=True,
+            batch_size=_TOKENISE_BATCH,
+            new_fingerprint=Hasher.hash([*key, *settings]),
+        )
     _report_cuts(path, tokenised)
     return tokenised
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns a hash that changes with the vocabulary and with how text is cut."""
+    """Returns a hash that changes with the vocabulary and with how text is split."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
-    return str(Hasher.hash(state))
+    if backend is None:
+        return str(Hasher.hash(sorted(tokenizer.get_vocab().items())))
+    state = json.loads(backend.to_str())
+    # How the last call padded and cut is kept in there too.
+    del state["truncation"], state["padding"]
+    return str(Hasher.hash([json.dumps(state, sort_keys=True), tokenizer.eos_token_id]))
 
 
 class LengthGroupedBatches:
@@ -160,6 +163,23 @@ _FEATURES = Features(
 )
 
 
+def _read_rows(
+    path: Path, skip_bad_lines: bool, cache_dir: Path | None, *, fingerprint: str
+) -> Dataset:
+    try:
+        return Dataset.from_generator(
+            _generate_rows,
+            features=_FEATURES,
+            gen_kwargs={"path": path, "skip_bad_lines": skip_bad_lines},
+            cache_dir=str(cache_dir) if cache_dir else None,
+            fingerprint=fingerprint,
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, DataError):  # The library wraps what the generator raises.
+            raise error.__cause__ from None
+        raise
+
+
 def _generate_rows(path: Path, skip_bad_lines: bool) -> Iterator[dict[str, Any]]:
     for example in iter_examples(path, skip_bad_lines=skip_bad_lines):
         yield {
@@ -180,8 +200,11 @@ def _tokenise(
     max_target_length: int,
 ) -> dict[str, list[Any]]:
     sources = tokenizer(rows["prompt"])["input_ids"]
-    targets = tokenizer(text_target=rows["caption"])["input_ids"]
     end = tokenizer.eos_token_id
+    targets = [
+        ids if ids[-1:] == [end] else [*ids, end]  # Not every tokenizer closes texts by itself.
+        for ids in tokenizer(text_target=rows["caption"])["input_ids"]
+    ]
     for number, ids in zip(numbers, targets, strict=True):
         if len(ids) < 2:  # The end token alone would teach the model to say nothing.
             raise DataError(f"{path}: example {number + 1} has a caption without any token")

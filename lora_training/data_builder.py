@@ -161,7 +161,7 @@ def build_split(
                 written += 1
             bar.update(len(chunk))
         if not written:
-            first = vectors.skipped[skipped_before] if vectors.skipped else "no pictures"
+            first = next(iter(vectors.skipped[skipped_before:]), "no pictures")
             raise DataError(f"{path}: none of the pictures could be used ({first})")
     return SplitReport(written, vectors.reused - before, tuple(vectors.skipped[skipped_before:]))
 

@@ -51,9 +51,24 @@ def choose_images(data: DataSettings) -> list[Side]:
 
 
 def describe(
-    data: DataSettings, template: PromptTemplate, *, top_k: int, knowledge_base: Path
+    data: DataSettings,
+    template: PromptTemplate,
+    *,
+    top_k: int,
+    max_tokens: int,
+    tokenizer: str,
+    knowledge_base: Path,
 ) -> dict[str, Any]:
-    """Describes what the data depends on; no path of this machine is in it."""
+    """Describes what the data depends on; no path of this machine is in it.
+
+    Args:
+        data: Which pictures go in.
+        template: The prompt builder.
+        top_k: Matches in a prompt.
+        max_tokens: Longest prompt in tokens.
+        tokenizer: The fingerprint of what counts them.
+        knowledge_base: Its folder.
+    """
     captions = [data.captions_path, data.val_captions_path]
     return {
         "format_version": FORMAT_VERSION,
@@ -61,6 +76,8 @@ def describe(
         "knowledge_base_sha256": sha256_of(knowledge_base / "knowledge_base.json"),
         "template_sha256": template.fingerprint(),
         "top_k": top_k,
+        "max_source_length": max_tokens,
+        "tokenizer": tokenizer,
         "sample_count": data.sample_count,
         "train_ratio": data.train_ratio if data.val_captions_path is None else None,
         "seed": data.seed,
@@ -93,6 +110,11 @@ def is_built(folder: Path, description: Mapping[str, Any], *, force: bool) -> bo
         f"{folder}: holds {', '.join(present)} of other settings; "
         "use --force-rebuild to replace them, or another --output-data"
     )
+
+
+def forget(folder: Path) -> None:
+    """Removes data.json, so that files half replaced are not taken for the finished ones."""
+    (folder / RECORD_NAME).unlink(missing_ok=True)
 
 
 def record(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from igrag.coco import CaptionedImage
 from igrag.knowledge_base import KnowledgeBase, Match
 from igrag.prompt_template import PromptTemplate
-from lora_training.leak_audit import contains_caption
+from lora_training.leak_audit import normalise
 
 # Some of the matches found may give the answer away; so many more are looked up at once.
 _SPARE = 2
@@ -67,9 +67,9 @@ class ExampleBuilder:
         self, image: CaptionedImage, vector: NDArray[np.float32], matches: list[Match]
     ) -> list[Match]:
         """Drops what gives the answer away, looking further where too little is left."""
+        wanted = self._top_k * _SPARE
         silent = _without_answers(matches, image.captions)
-        wanted = len(matches)
-        while len(silent) < self._top_k and wanted <= len(matches):
+        while len(silent) < self._top_k and len(matches) == wanted:
             wanted *= _SPARE
             matches = self._search([image], vector[None], wanted)[0]
             silent = _without_answers(matches, image.captions)
@@ -93,12 +93,15 @@ class ExampleBuilder:
 def _without_answers(matches: Sequence[Match], references: Sequence[str]) -> list[Match]:
     """Leaves out captions that hold a reference word for word, and matches left without any."""
     kept = []
+    answers = [words for words in map(normalise, references) if words]
     for match in matches:
         captions = tuple(
-            caption
-            for caption in match.captions
-            if not any(contains_caption(caption, reference) for reference in references)
+            caption for caption in match.captions if not _holds_any(normalise(caption), answers)
         )
         if captions:
             kept.append(replace(match, captions=captions))
     return kept
+
+
+def _holds_any(text: str, answers: Sequence[str]) -> bool:
+    return any(words in text for words in answers)

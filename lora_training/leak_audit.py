@@ -8,7 +8,8 @@ from pathlib import Path
 from igrag.caption_data import iter_examples
 from igrag.coco import ImageId
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+# A line's end counts as a word: a caption that begins in one line does not go on in the next.
+_WORD = re.compile(r"\w+(?:['’]\w+)*|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +22,19 @@ class Leak:
 
 
 def normalise(text: str) -> str:
-    """Keeps the words alone: lower case, no punctuation, one space around each."""
-    return f" {' '.join(_WORD.findall(text.lower()))} "
+    """Keeps the words and line ends: lower case, no punctuation, one space around each.
+
+    A caption stands word for word in a text if its normal form stands in the text's; the normal
+    form of a caption without any word is "".
+    """
+    words = " ".join(_WORD.findall(text.lower().strip()))
+    return f" {words} " if words else ""
 
 
 def contains_caption(text: str, caption: str) -> bool:
     """Tells whether `text` holds `caption` word for word; case and punctuation do not count."""
     words = normalise(caption)
-    return bool(words.strip()) and words in normalise(text)
+    return bool(words) and words in normalise(text)
 
 
 def audit_leaks(path: Path) -> Iterator[Leak]:
@@ -38,7 +44,9 @@ def audit_leaks(path: Path) -> Iterator[Leak]:
         DataError: The file cannot be read (see `iter_examples`).
     """
     for number, example in enumerate(iter_examples(path), 1):
+        prompt = normalise(example.prompt)
         for caption in dict.fromkeys((example.caption, *example.references)):
-            if contains_caption(example.prompt, caption):
+            words = normalise(caption)
+            if words and words in prompt:
                 yield Leak(number, example.image_id, caption)
                 break

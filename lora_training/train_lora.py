@@ -65,6 +65,7 @@ def build_data(data: DataSettings, config: Config, *, force: bool) -> int:
     from igrag.image_encoder import ImageEncoder
     from igrag.knowledge_base import KnowledgeBase
     from igrag.language_model import load_tokenizer
+    from igrag.tokenised_data import tokenizer_fingerprint
     from lora_training import data_output
     from lora_training.data_builder import PictureVectors, build_split
     from lora_training.example_builder import ExampleBuilder
@@ -74,7 +75,12 @@ def build_data(data: DataSettings, config: Config, *, force: bool) -> int:
     retrieval = config.retrieval_config
     knowledge_base = KnowledgeBase.open(config.knowledge_base_config.path)
     record = data_output.describe(
-        data, template, top_k=retrieval.top_k, knowledge_base=config.knowledge_base_config.path
+        data,
+        template,
+        top_k=retrieval.top_k,
+        max_tokens=config.models.max_source_length,
+        tokenizer=tokenizer_fingerprint(tokenizer),
+        knowledge_base=config.knowledge_base_config.path,
     )
     if data_output.is_built(data.output_data, record, force=force):
         print(f"{data.output_data}: already built so (--force-rebuild builds anew)")
@@ -93,6 +99,7 @@ def build_data(data: DataSettings, config: Config, *, force: bool) -> int:
         max_tokens=config.models.max_source_length,
         seed=data.seed,
     )
+    data_output.forget(data.output_data)
     reports = {}
     for side in sides:
         vectors = PictureVectors(

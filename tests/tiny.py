@@ -46,7 +46,7 @@ def save_clip(path: Path, *, dimension: int, seed: int, size: int = 32) -> Path:
     return path
 
 
-def save_t5(path: Path, *, words: Sequence[str], seed: int) -> Path:
+def save_t5(path: Path, *, words: Sequence[str], seed: int, width: int = 32) -> Path:
     """Save a small T5 in Flan-T5's architecture with a word-level tokenizer."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -68,7 +68,7 @@ def save_t5(path: Path, *, words: Sequence[str], seed: int) -> Path:
     torch.manual_seed(seed)
     config = T5Config(
         vocab_size=len(vocabulary),
-        d_model=32,
+        d_model=width,
         d_kv=8,
         d_ff=64,
         num_layers=2,

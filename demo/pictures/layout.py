@@ -19,6 +19,8 @@ _WATER_POSES = frozenset({"swim", "float", "sail", "row", "dock"})
 # Props that float in the water of a place, and those that keep to the land or the air.
 _FLOATING = frozenset({"sailboat", "ship", "duck", "lily", "canoe"})
 _AIRBORNE = frozenset({"butterfly"})
+# Writing must not be mirrored.
+_LETTERED = frozenset({"stop sign"})
 # Where the companion of something high in the air stands.
 _GROUND = 138
 _COMPANION_SCALE = 0.74
@@ -158,7 +160,8 @@ def place_companion(
     else:
         x, y = main_x + side * (reach + wide / 2 + 4), ground - rng.uniform(0, 6)
     x = min(max(x, wide * 0.45), WIDTH - wide * 0.45)
-    spot = Spot(x, y, _even(height), _COMPANION_MAX_WIDTH, rng.random() < 0.5, shadow_y=y)
+    flip = rng.random() < 0.5 and kind.name not in _LETTERED
+    spot = Spot(x, y, _even(height), _COMPANION_MAX_WIDTH, flip, shadow_y=y)
     return _settle(rng, scene, spot, horizon)
 
 

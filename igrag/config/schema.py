@@ -195,7 +195,7 @@ def find_model(models: ModelConfig, name: str | None) -> ModelEntry:
     if name in models.models:
         return models.models[name]
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return ModelEntry(path=str(folder.resolve()))
     if re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name):
         return ModelEntry(path=name)

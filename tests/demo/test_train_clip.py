@@ -1,0 +1,85 @@
+"""clip-mini's parts: its tokenizer, loss and augmentation, and the folder that it is saved as."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModel, AutoTokenizer
+
+from demo.clip_model import SPECIAL_TOKENS, new_model, save_clip, train_tokenizer
+from demo.train_clip import augment, contrastive_loss
+from igrag.image_encoder import ImageEncoder
+
+_CAPTIONS = ["A brown dog running in the park.", "Two red cars parked on the street."] * 5
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """The folder of an untrained model."""
+    torch.manual_seed(1)
+    tokenizer = train_tokenizer(_CAPTIONS)
+    folder = tmp_path_factory.mktemp("models") / "clip"
+    return save_clip(new_model(len(tokenizer)), tokenizer, {"steps": 0}, folder)
+
+
+def test_a_text_is_framed_and_lower_cased(saved: Path) -> None:
+    """A text becomes <s> ... </s> whatever its case, and no letter is unknown."""
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    ids = tokenizer("A Brown DOG, ça va?")["input_ids"]
+    assert ids[0] == SPECIAL_TOKENS["<s>"]
+    assert ids[-1] == SPECIAL_TOKENS["</s>"]
+    assert SPECIAL_TOKENS["<unk>"] not in ids
+    assert ids == tokenizer("a brown dog, ÇA VA?")["input_ids"]
+
+
+def test_a_text_vector_is_taken_at_its_end(saved: Path) -> None:
+    """Padding after </s> does not change a text's vector; the last word does."""
+    model = AutoModel.from_pretrained(saved, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+
+    def vector(text: str, length: int) -> torch.Tensor:
+        batch = tokenizer(text, padding="max_length", max_length=length, return_tensors="pt")
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+        with torch.no_grad():
+            return model.get_text_features(**inputs).pooler_output
+
+    short, long = vector("a brown dog", 16), vector("a brown dog", 28)
+    assert torch.allclose(short, long, atol=1e-5)
+    assert not torch.allclose(short, vector("a brown car", 16), atol=1e-3)
+
+
+def test_the_loss_is_clips(saved: Path) -> None:
+    """The contrastive loss equals the one that transformers' CLIPModel computes."""
+    model = AutoModel.from_pretrained(saved, dtype=torch.float32).eval()
+    pixels = torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(2))
+    ids = torch.tensor([[2, 9, 3], [2, 11, 3], [2, 13, 3]])
+    with torch.no_grad():
+        output = model(input_ids=ids, pixel_values=pixels, return_loss=True)
+        scale = model.logit_scale.exp()
+        ours = contrastive_loss(output.image_embeds, output.text_embeds, scale)
+    assert ours.item() == pytest.approx(output.loss.item(), abs=1e-5)
+
+
+def test_augmentation_moves_pictures_only_a_little() -> None:
+    """A batch comes out normalised, varied, seeded, and still like the pictures."""
+    rows = torch.linspace(0, 255, 96).to(torch.uint8)
+    pictures = rows[None, :, None, None].expand(4, 96, 96, 3)
+    first, again = (augment(pictures, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert first.shape == (4, 3, 96, 96)
+    assert torch.equal(first, again)
+    assert not torch.equal(first[0], first[1])
+    means = first.mean((1, 3))  # [4, 96]: what is at the bottom stays brighter than the top
+    assert (means[:, -10:].mean(1) > means[:, :10].mean(1) + 1).all()
+
+
+def test_the_image_tower_sees_the_whole_picture(saved: Path) -> None:
+    """The saved processor squeezes a wide picture instead of cutting off its sides."""
+    encoder = ImageEncoder(str(saved), device="cpu")
+    assert encoder.identity.dimension == 128
+    wide = np.full((40, 200, 3), 255, np.uint8)
+    wide[:, :20] = (255, 0, 0)
+    pixels = encoder.preprocess(Image.fromarray(wide))
+    assert pixels.shape == (3, 96, 96)
+    assert pixels[1, 48, 2] < pixels[1, 48, 48]

@@ -1,0 +1,173 @@
+"""Exit codes, one-line errors, signals and logging of every command line."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from igrag.cli import run, setup_logging
+from igrag.config import REPO_ROOT
+from igrag.errors import ConfigError, DataError
+
+
+@pytest.fixture(autouse=True)
+def _restore_process() -> Iterator[None]:
+    """Put back the signal handler, the root logger and the environment."""
+    handler = signal.getsignal(signal.SIGTERM)
+    root = logging.getLogger()
+    handlers, level, environment = list(root.handlers), root.level, dict(os.environ)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    logging.captureWarnings(False)
+    root.handlers[:], root.level = handlers, level
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def failing(error: BaseException) -> int:
+    """Run a command that raises `error`."""
+
+    def command() -> int:
+        raise error
+
+    return run(command, debug=False)
+
+
+def test_own_code_is_returned() -> None:
+    """A command that comes to its end decides on the exit code."""
+    assert run(lambda: 7, debug=False) == 7
+
+
+def test_known_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A known error is one line on stderr, whatever line breaks its message holds."""
+    assert failing(ConfigError("a.yaml: found\n  x")) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "error: a.yaml: found x\n"
+    assert captured.out == ""
+
+
+def test_data_error_exits_with_one() -> None:
+    """The error's own exit code is used."""
+    assert failing(DataError("a.jsonl:3: not JSON")) == 1
+
+
+def test_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A defect shows its type and how to see the traceback, not the traceback."""
+    assert failing(ValueError("broken")) == 1
+    expected = "error: internal: ValueError: broken (run again with --debug for the traceback)\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_os_error_names_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What the operating system refuses is told with the file's name, not as a defect."""
+
+    def command() -> int:
+        (tmp_path / "missing" / "file").write_text("")
+        return 0
+
+    assert run(command, debug=False) == 1
+    expected = f"error: {tmp_path / 'missing' / 'file'}: No such file or directory\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --debug the traceback comes before the one line."""
+
+    def command() -> int:
+        raise DataError("bad")
+
+    assert run(command, debug=True) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("error: bad\n")
+
+
+def test_interruption(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C exits with 130 and without a traceback."""
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def start(body: str) -> subprocess.Popen[str]:
+    """Start Python with a command whose body is given."""
+    code = f"import sys\nfrom igrag.cli import run\n{body}\nsys.exit(run(main, debug=False))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=REPO_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_termination_runs_cleanups(tmp_path: Path) -> None:
+    """SIGTERM exits with 143 after the context managers have cleaned up."""
+    process = start(
+        "import time\n"
+        "from pathlib import Path\n"
+        "from igrag.files import atomic_path\n"
+        "def main():\n"
+        f"    with atomic_path(Path({str(tmp_path / 'out')!r})):\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closed_pipe_is_quiet() -> None:
+    """Output into a pipe whose reader has gone (head -1) ends without a word."""
+    process = start("def main():\n    while True:\n        print('line')")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 1
+
+
+def test_log_level(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is below the level is not shown, and nothing goes to stdout."""
+    setup_logging("warning", verbose=False)
+    logging.getLogger("igrag.test").info("small")
+    logging.getLogger("igrag.test").warning("large")
+    captured = capsys.readouterr()
+    assert captured.err == "WARNING: large\n"
+    assert captured.out == ""
+
+
+def test_verbose_never_shows_less(capsys: pytest.CaptureFixture[str]) -> None:
+    """--verbose brings a warning level to info and leaves a debug level as it is."""
+    for level in ("warning", "debug"):
+        setup_logging(level, verbose=True)
+        logging.getLogger("igrag.test").info("told")
+    assert capsys.readouterr().err == "INFO: told\n" * 2
+    assert logging.getLogger().level == logging.DEBUG
+
+
+def test_libraries_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    """Warnings of the model libraries are not the user's business."""
+    setup_logging("debug", verbose=True)
+    logging.getLogger("transformers.modeling").warning("chatter")
+    assert capsys.readouterr().err == ""
+
+
+def test_log_file(tmp_path: Path) -> None:
+    """The log file is made with its folder, holds the time, and grows from run to run."""
+    file = tmp_path / "logs" / "run.log"
+    for text in ("eins", "zwei"):
+        setup_logging("info", verbose=False, file=file)
+        logging.getLogger("igrag.test").info(text)
+    first, second = file.read_text(encoding="utf-8").splitlines()
+    assert first.endswith("INFO: eins") and second.endswith("INFO: zwei")
+    assert first.startswith(time.strftime("%Y"))

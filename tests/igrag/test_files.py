@@ -1,0 +1,154 @@
+"""Files and folders that appear whole or not at all."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from igrag.errors import DataError
+from igrag.files import atomic_directory, atomic_path, read_json, sha256_file, write_json
+
+
+def names(folder: Path) -> list[str]:
+    """List what is in a folder, hidden things included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_appears_on_success(tmp_path: Path) -> None:
+    """The file is not there before the block ends, and nothing else is there after it."""
+    target = tmp_path / "new" / "a.txt"
+    with atomic_path(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert names(target.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_file_stays_on_failure(tmp_path: Path, error: type[BaseException]) -> None:
+    """Whatever ends the block early, the old file stays and the temporary one goes."""
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(error), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_temporary_file_keeps_the_ending(tmp_path: Path) -> None:
+    """np.save appends .npy to a name without it, and must not do so here."""
+    with atomic_path(tmp_path / "a.npy") as temporary:
+        np.save(temporary, np.arange(3))
+    assert names(tmp_path) == ["a.npy"]
+    assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    """Files and folders are as readable as those that open() and mkdir() make."""
+    before = os.umask(0o022)
+    try:
+        with atomic_path(tmp_path / "a"):
+            pass
+        with atomic_directory(tmp_path / "b"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o755
+
+
+def test_folder_is_replaced_whole(tmp_path: Path) -> None:
+    """Nothing of the old folder is left in the new one, and nothing beside it."""
+    target = tmp_path / "base"
+    for name in ("old", "new"):
+        with atomic_directory(target) as temporary:
+            (temporary / name).write_text(name)
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["base"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_folder_stays_on_failure(tmp_path: Path, error: type[BaseException]) -> None:
+    """The old folder stays as it was when the new one is not finished."""
+    target = tmp_path / "base"
+    target.mkdir()
+    (target / "old").touch()
+    with pytest.raises(error), atomic_directory(target) as temporary:
+        (temporary / "new").touch()
+        raise error
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["base"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_folder_comes_back_when_the_swap_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """The old folder, already moved aside, comes back when the new one cannot take its place."""
+    target = tmp_path / "base"
+    target.mkdir()
+    (target / "old").touch()
+    replace = Path.replace
+
+    def fail_on_the_new(self: Path, to: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise error
+        return replace(self, to)
+
+    monkeypatch.setattr(Path, "replace", fail_on_the_new)
+    with pytest.raises(error), atomic_directory(target):
+        pass
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["base"]
+
+
+def test_folder_does_not_replace_a_file(tmp_path: Path) -> None:
+    """A file that stands where a folder is to be made is never removed."""
+    target = tmp_path / "base"
+    target.write_text("mine")
+    with pytest.raises(NotADirectoryError, match="expected a folder"), atomic_directory(target):
+        pass
+    assert target.read_text() == "mine"
+    assert names(tmp_path) == ["base"]
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    """What is written is read again, and is readable UTF-8 for people too."""
+    write_json(tmp_path / "a.json", {"caption": "ein Bär", "scores": [0.5, None]})
+    assert read_json(tmp_path / "a.json") == {"caption": "ein Bär", "scores": [0.5, None]}
+    assert "Bär" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:
+    """NaN is not JSON: nothing is written."""
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"score": float("nan")})
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"a\.json: cannot be read: No such file"),
+        (b'{\n "a": 1,\n', r"a\.json:\d: not valid JSON"),
+        (b"\xff\xfe", r"a\.json: is not UTF-8"),
+    ],
+)
+def test_unreadable_json(tmp_path: Path, content: bytes | None, message: str) -> None:
+    """A missing or damaged file is named, with the line where there is one."""
+    file = tmp_path / "a.json"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_json(file)
+
+
+def test_sha256(tmp_path: Path) -> None:
+    """The digest is that of all bytes, over more than one block too."""
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "a").write_bytes(content)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
