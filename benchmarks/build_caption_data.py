@@ -35,7 +35,7 @@ CAPTIONS, WORDS_IN_CAPTION = 5, 10
 WORDS = (
     "a the man woman child dog cat horse bird bus train boat table street field beach red blue "
     "green white old young large small on in near with and under sits stands runs rides holds"
-).split()
+)
 
 
 def main() -> int:
@@ -72,11 +72,12 @@ def make_files(captions: Path, knowledge_base: Path, arguments: argparse.Namespa
     vectors = np.empty((arguments.count, arguments.dimension), np.float32)
     for start in range(0, len(vectors), BLOCK):
         vectors[start : start + BLOCK] = near(generator, centres, len(vectors[start:][:BLOCK]))
+    words = WORDS.split()
     shape = (len(vectors), CAPTIONS, WORDS_IN_CAPTION)
-    chosen = generator.integers(len(WORDS), size=shape, dtype=np.int8)
+    chosen = generator.integers(len(words), size=shape, dtype=np.int8)
     entries = [
         CaptionedImage(
-            row, f"{row:012}.jpg", tuple(" ".join(WORDS[word] for word in text) for text in texts)
+            row, f"{row:012}.jpg", tuple(" ".join(words[word] for word in text) for text in texts)
         )
         for row, texts in enumerate(chosen)
     ]

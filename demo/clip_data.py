@@ -1,6 +1,7 @@
 """Freshly drawn pictures and captions for training clip-mini."""
 
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from random import Random
 
@@ -9,34 +10,40 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from demo.language.annotators import write_captions
+from demo.language.styles import Style, describe
 from demo.pictures.render import render
-from demo.world.scenes import sample_scene
+from demo.world.scenes import Scene, sample_scene
 
-IMAGE_SIZE = 96
 _CHUNK = 250
+_BRIEF_CAPTIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ClipData:
-    """Pictures uint8 [N, 96, 96, 3] and the captions of each."""
+    """Pictures uint8 [N, S, S, 3] and the captions of each."""
 
     pictures: NDArray[np.uint8]
     captions: list[list[str]]
 
 
-def render_clip_data(count: int, *, seed: int, processes: int = 2) -> ClipData:
-    """Samples and draws `count` scenes that belong to no split.
+def render_clip_data(
+    count: int, *, seed: str, image_size: int, brief: bool, processes: int = 2
+) -> ClipData:
+    """Samples and draws `count` scenes afresh: none of the pictures is in a split.
 
     Args:
         count: How many; a multiple of 250.
         seed: The same seed gives the same data, whatever the number of processes.
+        image_size: The side S of the squares that the pictures are squeezed into.
+        brief: Whether each picture also has five captions that only say what is where.
         processes: How many processes draw at the same time.
     """
-    pictures = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    pictures = np.empty((count, image_size, image_size, 3), np.uint8)
     captions: list[list[str]] = []
-    jobs = [f"{seed}-clip-{chunk}" for chunk in range(count // _CHUNK)]
+    seeds = [f"{seed}-clip-{chunk}" for chunk in range(count // _CHUNK)]
+    render_chunk = partial(_render_chunk, image_size=image_size, brief=brief)
     with get_context("spawn").Pool(processes) as pool:
-        for chunk, (drawn, written) in enumerate(pool.imap(_render_chunk, jobs)):
+        for chunk, (drawn, written) in enumerate(pool.imap(render_chunk, seeds)):
             pictures[chunk * _CHUNK : (chunk + 1) * _CHUNK] = drawn
             captions.extend(written)
             if (chunk + 1) % 20 == 0:
@@ -44,14 +51,25 @@ def render_clip_data(count: int, *, seed: int, processes: int = 2) -> ClipData:
     return ClipData(pictures, captions)
 
 
-def _render_chunk(seed: str) -> tuple[NDArray[np.uint8], list[list[str]]]:
-    rng = Random(seed)
+def _render_chunk(
+    seed: str, *, image_size: int, brief: bool
+) -> tuple[NDArray[np.uint8], list[list[str]]]:
+    rng, brief_rng = Random(seed), Random(f"{seed}-brief")
     pictures, captions = [], []
     for _ in range(_CHUNK):
         scene = sample_scene(rng)
         image = render(rng, scene).image
         # As CLIP's image processor does it.
-        small = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+        small = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
         pictures.append(np.asarray(small))
         captions.append(write_captions(rng, scene))
+        if brief:
+            captions[-1] += _write_brief(brief_rng, scene)
     return np.stack(pictures), captions
+
+
+def _write_brief(rng: Random, scene: Scene) -> list[str]:
+    """Writes captions such as "A dog in the park." or "A dog running on the grass."."""
+    verbs = [rng.choice(("none", "none", "none", "participle")) for _ in range(_BRIEF_CAPTIONS)]
+    styles = [Style("direct", verb, "short", "rich") for verb in verbs]
+    return [describe(rng, scene, style) for style in styles]

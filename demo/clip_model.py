@@ -1,11 +1,13 @@
 """clip-mini as a transformers CLIPModel: its tokenizer, its architecture, its folder."""
 
 import json
+import math
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
+from torch.nn import functional
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -15,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from demo.clip_data import IMAGE_SIZE
-
+IMAGE_SIZE = 96
+PATCH_SIZE = 16
 MAX_TOKENS = 32
 # Not 2: CLIPTextModel takes that id for a sign of its first, wrongly configured models.
 SPECIAL_TOKENS = {"<pad>": 0, "<unk>": 1, "<s>": 2, "</s>": 3}
@@ -53,7 +55,7 @@ def train_tokenizer(captions: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def new_model(vocabulary: int) -> CLIPModel:
+def new_model(vocabulary: int, *, image_size: int = IMAGE_SIZE) -> CLIPModel:
     """Builds the untrained model: two small towers that meet in 128 dimensions."""
     text = CLIPTextConfig(
         vocab_size=vocabulary,
@@ -73,8 +75,8 @@ def new_model(vocabulary: int) -> CLIPModel:
         intermediate_size=512,
         num_hidden_layers=4,
         num_attention_heads=4,
-        image_size=IMAGE_SIZE,
-        patch_size=16,
+        image_size=image_size,
+        patch_size=PATCH_SIZE,
         hidden_act="gelu",  # One kernel where CLIP's "quick_gelu" takes three.
         projection_dim=128,
     )
@@ -86,8 +88,25 @@ def new_model(vocabulary: int) -> CLIPModel:
     return model
 
 
+def enlarged(model: CLIPModel, image_size: int) -> CLIPModel:
+    """Returns the model for larger pictures: its patches' positions are interpolated.
+
+    As CLIP's own ViT-L/14@336px was made from ViT-L/14 (Radford et al. 2021, section 3.2).
+    """
+    larger = new_model(model.config.text_config.vocab_size, image_size=image_size)
+    weights = model.state_dict()
+    name = "vision_model.embeddings.position_embedding.weight"
+    first, grid = weights[name][:1], weights[name][1:]  # [1, H], [patches, H]
+    old, new = math.isqrt(len(grid)), image_size // PATCH_SIZE
+    square = grid.T.reshape(1, -1, old, old)
+    resized = functional.interpolate(square, (new, new), mode="bicubic", align_corners=False)
+    weights[name] = torch.cat([first, resized.flatten(2)[0].T])
+    larger.load_state_dict(weights)
+    return larger
+
+
 def save_clip(
-    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, float], folder: Path
+    model: CLIPModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, object], folder: Path
 ) -> Path:
     """Saves all that AutoModel, AutoProcessor and the retrieval need.
 
@@ -99,10 +118,14 @@ def save_clip(
     """
     # Half precision halves the download; whoever loads it chooses the dtype to compute in.
     model.to(torch.float16).save_pretrained(folder)
+    # The training's padding is not the tokenizer's own.
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
+    side = model.config.vision_config.image_size
     # The whole picture is squeezed into the square: nothing at its edges is cut off.
     processor = CLIPImageProcessorPil(
-        size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        size={"height": side, "width": side},
         do_center_crop=False,
         image_mean=list(MEAN),
         image_std=list(STD),

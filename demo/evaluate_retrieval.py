@@ -1,11 +1,13 @@
 """Measures clip-mini on the saved pictures: do a test picture's neighbours show the same?
 
-    python -m demo.evaluate_retrieval
+    python -m demo.evaluate_retrieval                # the test split
+    python -m demo.evaluate_retrieval --split val
 
-Prints the share of the five nearest training pictures of each test picture that show the same
-main kind, the same place, and both.
+Prints the share of the five nearest training pictures of each picture of the split that show the
+same main kind, the same place, and both.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +25,23 @@ _ROOT = Path(__file__).resolve().parent
 
 def main() -> None:
     """Prints the three shares."""
-    shares = evaluate_retrieval(_ROOT)
-    print(f"of the {NEIGHBOURS} nearest training pictures of each test picture")
+    parser = argparse.ArgumentParser(prog="python -m demo.evaluate_retrieval")
+    parser.add_argument("--split", choices=("val", "test"), default="test")
+    split = parser.parse_args().split
+    shares = evaluate_retrieval(_ROOT, split=split)
+    print(f"of the {NEIGHBOURS} nearest training pictures of each {split} picture")
     for name, share in shares.items():
         print(f"  same {name}: {share:.1%}")
 
 
-def evaluate_retrieval(root: Path, *, neighbours: int = NEIGHBOURS) -> dict[str, float]:
-    """Measures the neighbours of the test pictures among the training pictures.
+def evaluate_retrieval(
+    root: Path, *, split: str = "test", neighbours: int = NEIGHBOURS
+) -> dict[str, float]:
+    """Measures the neighbours of a split's pictures among the training pictures.
 
     Args:
         root: The demo folder with coco/ and models/clip-mini.
+        split: val or test.
         neighbours: How many to look at.
 
     Returns:
@@ -41,12 +49,12 @@ def evaluate_retrieval(root: Path, *, neighbours: int = NEIGHBOURS) -> dict[str,
     """
     encoder = ImageEncoder(str(root / "models" / "clip-mini"))
     # The scenes are the ground truth: what each picture was drawn from.
-    train, test = captioned_scenes("train"), captioned_scenes("test")
-    scores = _encode(encoder, root, "test", test) @ _encode(encoder, root, "train", train).T
-    nearest = np.argsort(-scores, axis=1)[:, :neighbours]  # [test pictures, neighbours]
+    train, queries = captioned_scenes("train"), captioned_scenes(split)
+    scores = _encode(encoder, root, split, queries) @ _encode(encoder, root, "train", train).T
+    nearest = np.argsort(-scores, axis=1)[:, :neighbours]  # [pictures, neighbours]
     same = {
-        "main kind": _kinds(test)[:, None] == _kinds(train)[nearest],
-        "place": _places(test)[:, None] == _places(train)[nearest],
+        "main kind": _kinds(queries)[:, None] == _kinds(train)[nearest],
+        "place": _places(queries)[:, None] == _places(train)[nearest],
     }
     same["both"] = same["main kind"] & same["place"]
     return {name: float(matches.mean()) for name, matches in same.items()}

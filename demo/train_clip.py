@@ -6,6 +6,8 @@ The model is transformers' CLIPModel in small, saved with its tokenizer and imag
 """
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,12 @@ from transformers import CLIPModel, PreTrainedTokenizerFast
 
 from demo.clip_data import ClipData, render_clip_data
 from demo.clip_model import (
+    IMAGE_SIZE,
     MAX_TOKENS,
     MEAN,
     SPECIAL_TOKENS,
     STD,
+    enlarged,
     new_model,
     save_clip,
     train_tokenizer,
@@ -26,11 +30,37 @@ from demo.clip_model import (
 from igrag.runtime import tune_allocator
 
 PICTURES = 24_000
-EPOCHS = 12
 BATCH_SIZE = 256
-PEAK_LEARNING_RATE = 1.5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A one-cycle schedule on pictures of its own.
+
+    Attributes:
+        suffix: Tells the seed of its pictures from the other rounds'.
+        epochs: How often it sees each picture, each time moved and with another caption.
+        peak_learning_rate: The highest rate of the cycle.
+        image_size: The side of the pictures in pixels.
+        brief: Whether half of the captions only say what is where.
+    """
+
+    suffix: str
+    epochs: int
+    peak_learning_rate: float
+    image_size: int = IMAGE_SIZE
+    brief: bool = False
+
+
+# New pictures teach more than old ones. Small pictures come first because they are quick; the
+# larger ones at the end tell apart what looks alike, and the brief captions say what matters most.
+ROUNDS = (
+    Round("", 12, 1.5e-3),
+    Round("-second", 6, 8e-4),
+    Round("-third", 5, 1e-3, image_size=128, brief=True),
+)
 WEIGHT_DECAY = 0.05
-_LARGEST_SHIFT = 5
+_LARGEST_SHIFT = 0.05  # Of the picture's side.
 _LARGEST_LOGIT_SCALE = 100.0
 _LOG_EVERY = 50
 
@@ -39,21 +69,22 @@ def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Shifts, mirrors and re-lights a batch a little, and normalises it.
 
     Args:
-        pictures: uint8 [B, 96, 96, 3].
+        pictures: uint8 [B, S, S, 3].
         generator: The source of chance.
 
     Returns:
-        Pixels float32 [B, 3, 96, 96].
+        Pixels float32 [B, 3, S, S].
     """
     batch, side = pictures.shape[0], pictures.shape[1]
     span = torch.arange(side)
-    shifts = torch.randint(-_LARGEST_SHIFT, _LARGEST_SHIFT + 1, (2, batch, 1), generator=generator)
-    rows = (span + shifts[0]).clamp(0, side - 1)  # [B, 96]
+    most = round(_LARGEST_SHIFT * side)
+    shifts = torch.randint(-most, most + 1, (2, batch, 1), generator=generator)
+    rows = (span + shifts[0]).clamp(0, side - 1)  # [B, S]
     columns = (span + shifts[1]).clamp(0, side - 1)
     mirrored = torch.rand(batch, 1, generator=generator) < 0.5
     columns = torch.where(mirrored, columns.flip(1), columns)
     index = torch.arange(batch)[:, None, None]
-    moved = pictures[index, rows[:, :, None], columns[:, None, :]]  # [B, 96, 96, 3]
+    moved = pictures[index, rows[:, :, None], columns[:, None, :]]  # [B, S, S, 3]
     pixels = moved.permute(0, 3, 1, 2).float().div_(255)
     gain = 1 + 0.1 * (2 * torch.rand(batch, 3, 1, 1, generator=generator) - 1)
     pixels = pixels.mul_(gain).clamp_(0, 1)
@@ -70,35 +101,42 @@ def contrastive_loss(
     return (rows + functional.cross_entropy(logits.T, target)) / 2
 
 
-def train_clip(root: Path, seed: int, *, pictures: int = PICTURES, epochs: int = EPOCHS) -> Path:
+def train_clip(
+    root: Path, seed: int, *, pictures: int = PICTURES, rounds: Sequence[Round] = ROUNDS
+) -> Path:
     """Trains clip-mini and saves it under `root`/models/clip-mini.
 
     Args:
         root: The demo folder.
         seed: Decides the scenes, the initial weights and the order.
-        pictures: How many scenes to draw.
-        epochs: How often each picture is seen, each time moved and with another caption.
+        pictures: How many scenes to draw for each round.
+        rounds: In each of their epochs a picture is seen once, moved and with another caption.
 
     Returns:
         The model's folder, with `training.json` beside the weights.
     """
     tune_allocator()
     started = time.perf_counter()
-    data = render_clip_data(pictures, seed=seed)
-    drawn = time.perf_counter()
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer([text for captions in data.captions for text in captions])
-    tokens = _tokenise(tokenizer, data.captions)
-    model = new_model(len(tokenizer)).train()
-    losses = _fit(model, data, tokens, seed=seed, epochs=epochs)
+    losses: list[float] = []
+    for number, this in enumerate(rounds):
+        data = render_clip_data(
+            pictures, seed=f"{seed}{this.suffix}", image_size=this.image_size, brief=this.brief
+        )
+        if number == 0:
+            tokenizer = train_tokenizer([text for texts in data.captions for text in texts])
+            model = new_model(len(tokenizer)).train()
+        if model.config.vision_config.image_size != this.image_size:
+            model = enlarged(model, this.image_size).train()
+        tokens = _tokenise(tokenizer, data.captions)
+        losses += _fit(model, data, tokens, seed=seed + number, this=this)
     record = {
-        "pictures": pictures,
-        "epochs": epochs,
+        "pictures": pictures * len(rounds),
+        "epochs": [this.epochs for this in rounds],
         "batch_size": BATCH_SIZE,
         "steps": len(losses),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "minutes_drawing": round((drawn - started) / 60, 1),
-        "minutes_training": round((time.perf_counter() - drawn) / 60, 1),
+        "minutes": round((time.perf_counter() - started) / 60, 1),
         "final_loss": round(float(np.mean(losses[-_LOG_EVERY:])), 4),
         "seed": seed,
     }
@@ -106,7 +144,7 @@ def train_clip(root: Path, seed: int, *, pictures: int = PICTURES, epochs: int =
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerFast, captions: list[list[str]]) -> torch.Tensor:
-    """Returns the token ids of all captions, [N, 5, T]."""
+    """Returns the token ids of all captions, [N, captions of each, T]."""
     flat = [text for texts in captions for text in texts]
     encoded = tokenizer(
         flat, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
@@ -117,21 +155,21 @@ def _tokenise(tokenizer: PreTrainedTokenizerFast, captions: list[list[str]]) -> 
 
 
 def _fit(
-    model: CLIPModel, data: ClipData, tokens: torch.Tensor, *, seed: int, epochs: int
+    model: CLIPModel, data: ClipData, tokens: torch.Tensor, *, seed: int, this: Round
 ) -> list[float]:
     """Runs the epochs and returns the loss of each step."""
-    steps = epochs * (len(tokens) // BATCH_SIZE)
+    steps = this.epochs * (len(tokens) // BATCH_SIZE)
     optimizer = torch.optim.AdamW(
-        _parameter_groups(model), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), fused=True
+        _parameter_groups(model), lr=this.peak_learning_rate, betas=(0.9, 0.98), fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_LEARNING_RATE, total_steps=steps, pct_start=0.08
+        optimizer, this.peak_learning_rate, total_steps=steps, pct_start=0.08
     )
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.from_numpy(data.pictures)
     losses: list[float] = []
     started = time.perf_counter()
-    for epoch in range(epochs):
+    for epoch in range(this.epochs):
         order = torch.randperm(len(tokens), generator=generator)
         for rows in order.split(BATCH_SIZE)[: len(tokens) // BATCH_SIZE]:
             which = torch.randint(tokens.shape[1], (len(rows),), generator=generator)

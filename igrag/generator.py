@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ class Decoding:
     no_repeat_ngram_size: int = 0
 
     def to_generation_config(self, model: PreTrainedModel) -> GenerationConfig:
-        """Builds the library's config; nothing is inherited from the model folder but its ids."""
+        """Builds the library's config, with the model's ids."""
         options = asdict(self)
         if not self.do_sample:
             del options["temperature"], options["top_p"]
@@ -28,20 +29,14 @@ class Decoding:
             options["top_k"] = 0  # The library's default of 50 would cut silently.
         if self.num_beams == 1:
             del options["length_penalty"]
-        config = model.config
-        return GenerationConfig(
-            **options,
-            pad_token_id=config.pad_token_id,
-            eos_token_id=config.eos_token_id,
-            decoder_start_token_id=config.decoder_start_token_id,
-        )
+        return GenerationConfig(**options, **_ids(model))
 
 
 class CaptionGenerator:
     """Writes captions for prompt texts, in batches of about equal length.
 
     Args:
-        model: The frozen model.
+        model: The frozen model. The decoding options of its folder are dropped.
         tokenizer: Its tokenizer.
         decoding: How to decode.
         max_source_length: Longest prompt in tokens; longer ones must be shortened before.
@@ -62,6 +57,8 @@ class CaptionGenerator:
         self._model = model
         self._tokenizer = tokenizer
         self._config = (decoding or Decoding()).to_generation_config(model)
+        # The library takes what self._config leaves open from here, such as a repetition penalty.
+        model.generation_config = GenerationConfig(**_ids(model))
         self.max_source_length = max_source_length
         self._batch_size = batch_size
         self._seed = seed
@@ -108,3 +105,8 @@ class CaptionGenerator:
         )
         texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [" ".join(text.split()) for text in texts]
+
+
+def _ids(model: PreTrainedModel) -> dict[str, Any]:
+    names = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+    return {name: getattr(model.config, name) for name in names}

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer
 
-from demo.clip_model import SPECIAL_TOKENS, new_model, save_clip, train_tokenizer
+from demo.clip_model import SPECIAL_TOKENS, enlarged, new_model, save_clip, train_tokenizer
 from demo.train_clip import augment, contrastive_loss
 from igrag.image_encoder import ImageEncoder
 
@@ -83,3 +83,17 @@ def test_the_image_tower_sees_the_whole_picture(saved: Path) -> None:
     pixels = encoder.preprocess(Image.fromarray(wide))
     assert pixels.shape == (3, 96, 96)
     assert pixels[1, 48, 2] < pixels[1, 48, 48]
+
+
+def test_an_enlarged_model_keeps_what_it_knows(saved: Path) -> None:
+    """A model for larger pictures has more positions, and sees a flat picture much the same."""
+    model = AutoModel.from_pretrained(saved, dtype=torch.float32).eval()
+    larger = enlarged(model, 128).eval()
+    assert larger.config.vision_config.image_size == 128
+    positions = larger.vision_model.embeddings.position_embedding.weight
+    assert positions.shape == (1 + 8 * 8, 192)
+    with torch.no_grad():
+        before = model.get_image_features(pixel_values=torch.full((1, 3, 96, 96), 0.5))
+        after = larger.get_image_features(pixel_values=torch.full((1, 3, 128, 128), 0.5))
+    likeness = torch.cosine_similarity(before.pooler_output, after.pooler_output)
+    assert likeness.item() > 0.95

@@ -1,5 +1,6 @@
-"""Reading JSONL: what is accepted, and that everything else is told by file and line."""
+"""Reading examples from JSONL, strictly."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,94 +9,130 @@ import pytest
 from igrag.caption_data import CaptionExample, iter_examples
 from igrag.errors import DataError
 
-_GOOD = b'{"prompt": "p", "caption": "c"}\n'
+GOOD = b'{"prompt": "p", "caption": "c"}'
 
 
-def _write(tmp_path: Path, content: bytes) -> Path:
-    path = tmp_path / "data.jsonl"
-    path.write_bytes(content)
-    return path
+def write(path: Path, *lines: bytes, end: bytes = b"\n") -> Path:
+    """Write lines to a file."""
+    file = path / "data.jsonl"
+    file.write_bytes(end.join(lines) + end)
+    return file
 
 
-def test_the_two_key_form_is_its_own_reference(tmp_path: Path) -> None:
-    """Prompt and caption are enough; the caption is then the only reference."""
-    assert list(iter_examples(_write(tmp_path, _GOOD))) == [CaptionExample("p", "c", ("c",))]
+def test_two_keys_suffice(tmp_path: Path) -> None:
+    """A line of prompt and caption is an example whose only reference is its caption."""
+    assert list(iter_examples(write(tmp_path, GOOD))) == [CaptionExample("p", "c", ("c",))]
 
 
-def test_the_full_form_is_read(tmp_path: Path) -> None:
-    """References, image id and metadata come through."""
-    line = (
-        b'{"prompt": "p", "caption": "c", "references": ["c", "d"], "image_id": 7, '
-        b'"metadata": {"k": 1}}'
-    )
-    (example,) = iter_examples(_write(tmp_path, line))
-    assert example == CaptionExample("p", "c", ("c", "d"), 7, {"k": 1})
-
-
-def test_bom_crlf_and_blank_lines_are_fine(tmp_path: Path) -> None:
-    """Files from other systems are read as they are."""
-    content = b"\xef\xbb\xbf" + _GOOD.replace(b"\n", b"\r\n") + b"\r\n  \n" + _GOOD.rstrip()
-    assert len(list(iter_examples(_write(tmp_path, content)))) == 2
+def test_all_keys_are_read(tmp_path: Path) -> None:
+    """References, image id and metadata come along; keys of others do no harm."""
+    content = {
+        "prompt": "ä\np",
+        "caption": "c",
+        "references": ["c", "", "d"],
+        "image_id": 7,
+        "metadata": {"split": "val"},
+        "note": 1,
+    }
+    line = json.dumps(content, ensure_ascii=False).encode()
+    example = CaptionExample("ä\np", "c", ("c", "d"), 7, {"split": "val"})
+    assert list(iter_examples(write(tmp_path, line))) == [example]
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "problem"),
     [
-        (b"{", "not valid JSON"),
-        (b"[1]", "found a list, expected an object"),
-        (b'{"prompt": "p"}', '"caption" is missing, found prompt'),
-        (b'{"prompt": "p", "caption": ""}', '"caption" is empty'),
-        (b'{"prompt": " ", "caption": "c"}', '"prompt" is empty'),
+        (b'{"prompt": "p", "caption": ', "not valid JSON (Expecting value)"),
+        (b"[" * 100_000, "not valid JSON (nested too deeply)"),
+        (b'{"prompt": "p", "caption": "c", "n": ' + b"1" * 5000 + b"}", "a number is too long"),
+        (b'["p", "c"]', "found a list, expected an object"),
+        (b'"text"', "found a str, expected an object"),
+        (b'{"prompt": "p", "captoin": "c"}', '"caption" is missing, found captoin, prompt'),
+        (b'{"caption": "c"}', '"prompt" is missing, found caption'),
+        (b"{}", '"caption" is missing, found nothing'),
+        (b'{"prompt": "p", "caption": " \\n"}', '"caption" is empty'),
+        (b'{"prompt": "", "caption": "c"}', '"prompt" is empty'),
         (b'{"prompt": 3, "caption": "c"}', '"prompt" is a int, expected text'),
-        (b'{"prompt": null, "caption": "c"}', '"prompt" is a NoneType'),
-        (b'{"prompt": "p", "caption": "c", "references": "c"}', '"references" is not a list'),
-        (b'{"prompt": "p", "caption": "c", "references": []}', '"references" is empty'),
-        (b'{"prompt": "p", "caption": "c", "image_id": true}', '"image_id" is a bool'),
-        (b'{"prompt": "p", "caption": "c", "metadata": 1}', '"metadata" is a int'),
-        (b'{"prompt": "\xff", "caption": "c"}', "not UTF-8"),
-        (rb'{"prompt": "\ud800", "caption": "c"}', "half a surrogate pair"),
-        (b"[" * 100_000, "not valid JSON"),
+        (b'{"prompt": "p", "caption": null}', '"caption" is a NoneType, expected text'),
+        (b'{"prompt": "p", "caption": ["c"]}', '"caption" is a list, expected text'),
+        (b'{"prompt": "p", "caption": "\xff"}', "not UTF-8 (byte 28 of the line)"),
+        (b'{"prompt": "\\ud83d", "caption": "c"}', '"prompt" has half a surrogate pair'),
+        (b'{"prompt": "p", "caption": "c\\udc00"}', '"caption" has half a surrogate pair'),
+        (GOOD[:-1] + b', "references": ["\\ud83d"]}', '"references" has half a surrogate pair'),
+        (GOOD[:-1] + b', "references": "c"}', '"references" is not a list of texts'),
+        (GOOD[:-1] + b', "references": [1]}', '"references" is not a list of texts'),
+        (GOOD[:-1] + b', "references": []}', '"references" is empty'),
+        (GOOD[:-1] + b', "image_id": 1.5}', '"image_id" is a float'),
+        (GOOD[:-1] + b', "image_id": true}', '"image_id" is a bool'),
+        (GOOD[:-1] + b', "image_id": "\\udc00"}', '"image_id" has half a surrogate pair'),
+        (GOOD[:-1] + b', "metadata": []}', '"metadata" is a list, expected an object'),
     ],
 )
-def test_a_bad_line_is_told_by_file_and_line(tmp_path: Path, line: bytes, message: str) -> None:
-    """The error names the file, the line and what is wrong with it."""
-    path = _write(tmp_path, _GOOD + b"\n" + line + b"\n")
-    with pytest.raises(DataError) as error:
-        list(iter_examples(path))
-    assert str(error.value).startswith(f"{path}:3: ")
-    assert message in str(error.value)
+def test_bad_line_is_told_with_file_and_line(tmp_path: Path, line: bytes, problem: str) -> None:
+    """What is wrong is said with the file and the line, counted as an editor counts."""
+    file = write(tmp_path, GOOD, b"", line, GOOD)
+    examples = iter_examples(file)
+    assert next(examples).prompt == "p"
+    with pytest.raises(DataError) as caught:
+        next(examples)
+    assert str(caught.value).startswith(f"{file}:3: ")
+    assert problem in str(caught.value)
 
 
-def test_bad_lines_can_be_skipped_and_are_counted(
+def test_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    """An emoji written as JSON's two escapes is fine."""
+    line = b'{"prompt": "\\ud83d\\ude00", "caption": "c"}'
+    assert next(iter_examples(write(tmp_path, line))).prompt == "\N{GRINNING FACE}"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b"\r\n \t\r\n"])
+def test_line_ends_blank_lines_and_bom_are_fine(tmp_path: Path, end: bytes) -> None:
+    """A byte order mark, CRLF and blank lines change nothing."""
+    file = write(tmp_path, b"\xef\xbb\xbf" + GOOD, GOOD, end=end)
+    assert [example.caption for example in iter_examples(file)] == ["c", "c"]
+
+
+def test_last_line_needs_no_end(tmp_path: Path) -> None:
+    """A file that does not end with a line end is read to its last line."""
+    file = tmp_path / "data.jsonl"
+    file.write_bytes(GOOD + b"\n" + GOOD)
+    assert len(list(iter_examples(file))) == 2
+
+
+def test_bad_lines_are_skipped_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With skip_bad_lines the good lines come through and the log counts the others."""
-    path = _write(tmp_path, _GOOD + b"{\n[]\n" + _GOOD)
+    """With skip_bad_lines the good ones are read and the log says how many were not."""
+    file = write(tmp_path, b"{", GOOD, b"\xff", b"", b"[]", GOOD)
     with caplog.at_level(logging.WARNING):
-        assert len(list(iter_examples(path, skip_bad_lines=True))) == 2
-    assert "2 bad lines skipped, 2 examples read" in caplog.text
+        assert len(list(iter_examples(file, skip_bad_lines=True))) == 2
+    assert f"{file}: 3 bad lines skipped, 2 examples read" in caplog.text
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n"])
-def test_an_empty_file_is_an_error(tmp_path: Path, content: bytes) -> None:
-    """A file without a single example is refused."""
-    with pytest.raises(DataError, match="is empty"):
-        list(iter_examples(_write(tmp_path, content)))
+@pytest.mark.parametrize(
+    ("lines", "skip", "problem"),
+    [
+        ((), False, "is empty"),
+        ((b"", b" "), False, "is empty"),
+        ((b"{", b"["), True, "all 2 lines are bad"),
+    ],
+)
+def test_a_file_without_examples_is_an_error(
+    tmp_path: Path, lines: tuple[bytes, ...], skip: bool, problem: str
+) -> None:
+    """Nothing to train on is an error that shows what lines look like."""
+    with pytest.raises(DataError, match=problem) as caught:
+        list(iter_examples(write(tmp_path, *lines), skip_bad_lines=skip))
+    assert '{"prompt": "...", "caption": "..."}' in str(caught.value)
 
 
-def test_only_bad_lines_are_an_error_even_when_skipped(tmp_path: Path) -> None:
-    """Skipping everything is no data."""
-    with pytest.raises(DataError, match="all 1 lines are bad"):
-        list(iter_examples(_write(tmp_path, b"{\n"), skip_bad_lines=True))
+def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
+    """A missing file's error names it and the command that builds it."""
+    with pytest.raises(DataError, match=r"nothing.jsonl: no such file.*--build-data"):
+        list(iter_examples(tmp_path / "nothing.jsonl"))
 
 
-def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
-    """The error for a missing file names the command that builds it."""
-    with pytest.raises(DataError, match="--build-data"):
-        list(iter_examples(tmp_path / "none.jsonl"))
-
-
-def test_a_folder_is_refused(tmp_path: Path) -> None:
-    """A folder in place of the file is told as such."""
-    with pytest.raises(DataError, match="cannot be read"):
+def test_folder_is_refused(tmp_path: Path) -> None:
+    """A folder instead of a file is told as such."""
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
         list(iter_examples(tmp_path))

@@ -1,8 +1,10 @@
-"""The pipeline from picture to caption."""
+"""The pipeline from pictures to captions, on tiny models."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from igrag.captioner import Captioner
 from igrag.coco import DetectedObject
@@ -10,34 +12,91 @@ from igrag.generator import CaptionGenerator, Decoding
 from igrag.image_encoder import ImageEncoder
 from igrag.images import open_image
 from igrag.knowledge_base import KnowledgeBase
-from igrag.knowledge_base_builder import build_knowledge_base
 from igrag.language_model import load_language_model
 from igrag.prompt_template import PromptTemplate
+from scripts.build_knowledge_base import main as build_knowledge_base
 from tests.tiny import CocoFolder
+
+TEMPLATE = "{instruction}\n{captions}\n{objects}\nCaption:"
 
 
 @pytest.fixture
-def captioner(tmp_path: Path, coco: CocoFolder, tiny_clip: Path, tiny_t5: Path) -> Captioner:
-    """A captioner on tiny models that knows the tiny pictures and sees a dog everywhere."""
+def parts(
+    tmp_path: Path, coco: CocoFolder, tiny_clip: Path, tiny_t5: Path
+) -> tuple[ImageEncoder, KnowledgeBase, PromptTemplate, CaptionGenerator]:
+    """Encoder, knowledge base, template and generator."""
+    paths = ["--captions", coco.captions, "--images", coco.images, "--output", tmp_path / "kb"]
+    options = [
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+        "--set",
+        f"retrieval_config.encoder={tiny_clip}",
+    ]
+    build_knowledge_base([*map(str, paths), *options])
     encoder = ImageEncoder(str(tiny_clip), device="cpu")
-    build_knowledge_base(coco.captions, coco.images, tmp_path / "kb", encoder=encoder)
     language = load_language_model(str(tiny_t5), device="cpu")
-    return Captioner(
+    return (
         encoder,
         KnowledgeBase.open(tmp_path / "kb", encoder=encoder.identity),
-        PromptTemplate("{instruction} {captions} {objects} Caption:", instruction="Describe."),
-        CaptionGenerator(language.model, language.tokenizer, decoding=Decoding(max_new_tokens=5)),
-        top_k=3,
-        detector=lambda image, name: [DetectedObject(name, (0.0, 0.0, 1.0, 1.0))],
+        PromptTemplate(TEMPLATE, instruction="describe"),
+        CaptionGenerator(
+            language.model,
+            language.tokenizer,
+            decoding=Decoding(max_new_tokens=4, num_beams=2),
+            max_source_length=64,
+        ),
     )
 
 
-def test_a_known_picture_finds_itself_first(captioner: Captioner, coco: CocoFolder) -> None:
-    """A picture of the knowledge base brings its own captions first, at score 1."""
-    results = captioner.caption([open_image(coco.picture(n)) for n in (3, 7)], ["3.jpg", "7.jpg"])
-    for image_id, result in zip((3, 7), results, strict=True):
-        best = result.matches[0]
-        assert best.image_id == image_id and best.score == pytest.approx(1.0, abs=1e-5)
+def test_a_held_picture_finds_itself_first(
+    coco: CocoFolder,
+    parts: tuple[ImageEncoder, KnowledgeBase, PromptTemplate, CaptionGenerator],
+) -> None:
+    """A knowledge base's picture is its own best match at 1, and its caption leads the prompt."""
+    ids = [3, 11, 7]
+    pictures = [open_image(coco.picture(image_id)) for image_id in ids]
+    results = Captioner(*parts, top_k=3).caption(pictures, ["a", "b", "c"])
+    assert [result.matches[0].image_id for result in results] == ids
+    for image_id, result in zip(ids, results, strict=True):
         assert len(result.matches) == 3
-        assert result.prompt.startswith(f"Describe. - A dog in field {image_id}, way 0.")
-        assert f"- {image_id}.jpg: center" in result.prompt
+        assert result.matches[0].score == pytest.approx(1, abs=1e-5)
+        first = f"- A dog in field {image_id}, way 0."
+        others = [f"- {match.captions[0]}" for match in result.matches[1:]]
+        assert result.prompt == "\n".join(["describe", first, *others, "Caption:"])
+    generator = parts[3]
+    assert [result.caption for result in results] == generator.generate(
+        [result.prompt for result in results]
+    )
+
+
+def test_long_prompts_are_shortened_to_the_generators_limit(
+    coco: CocoFolder,
+    parts: tuple[ImageEncoder, KnowledgeBase, PromptTemplate, CaptionGenerator],
+) -> None:
+    """The model's limit holds, whatever top_k asks for: the farthest captions are left out."""
+    picture = open_image(coco.picture(5))
+    result = Captioner(*parts, top_k=12).caption([picture], ["5.jpg"])[0]
+    assert len(result.matches) == 12
+    assert parts[3].count_tokens(result.prompt) <= 64
+    shown = result.prompt.count("- A dog")
+    assert 1 <= shown < 12
+    assert result.prompt.startswith("describe\n- A dog in field 5, way 0.")
+    assert result.prompt.endswith("\nCaption:")
+
+
+def test_detector_sees_the_picture_and_its_name(
+    coco: CocoFolder,
+    parts: tuple[ImageEncoder, KnowledgeBase, PromptTemplate, CaptionGenerator],
+) -> None:
+    """The objects of each picture, found by picture and file name, stand in its prompt."""
+
+    def detect(image: Image.Image, name: str) -> Sequence[DetectedObject]:
+        return [DetectedObject(f"{name} {image.width}", (0.0, 0.0, 0.1, 0.1))]
+
+    picture = open_image(coco.picture(1))
+    captioner = Captioner(*parts, top_k=1, detector=detect)
+    prompts = [result.prompt for result in captioner.caption([picture, picture], ["dog", "cat"])]
+    assert "\n- dog 48: top left\nCaption:" in prompts[0]
+    assert "\n- cat 48: top left\nCaption:" in prompts[1]

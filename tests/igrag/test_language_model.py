@@ -1,104 +1,221 @@
-"""Loading the language model: frozen, of the right kind, with or without an adapter."""
+"""Loading the frozen language model and a LoRA adapter on top of it."""
 
+import json
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import T5Config, T5ForConditionalGeneration
 
 from igrag.errors import CheckpointError, ModelError
-from igrag.language_model import LanguageModel, load_language_model
-from tests.tiny import WORDS, save_t5
+from igrag.language_model import load_language_model, load_tokenizer, resolve_dtype
 
-
-def _load(path: Path, **options: object) -> LanguageModel:
-    return load_language_model(str(path), device="cpu", **options)  # type: ignore[arg-type]
+WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture
-def adapter(tmp_path: Path, tiny_t5: Path) -> Path:
-    """A LoRA adapter for the tiny T5 that changes what it computes."""
-    torch.manual_seed(3)
-    config = LoraConfig(r=4, target_modules=["q", "v"], init_lora_weights=False)
-    get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(tiny_t5), config).save_pretrained(
-        tmp_path / "adapter"
+def folder(tmp_path: Path, tiny_t5: Path) -> Path:
+    """A copy of the tiny model, a test's own to damage."""
+    return Path(shutil.copytree(tiny_t5, tmp_path / "t5"))
+
+
+def save_variant(folder: Path, **changes: Any) -> Path:
+    """Save a model with another architecture over a copy's weights; the tokenizer stays."""
+    config = T5Config.from_pretrained(folder)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def save_adapter(model: Path, path: Path) -> Path:
+    """Save a LoRA adapter that changes the model's outputs."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(7)
+    lora = LoraConfig(
+        r=4,
+        lora_alpha=16,
+        target_modules=["q", "v"],
+        task_type="SEQ_2_SEQ_LM",
+        init_lora_weights=False,
     )
-    return tmp_path / "adapter"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        base = T5ForConditionalGeneration.from_pretrained(model)
+        get_peft_model(base, lora).save_pretrained(path)
+    return path
 
 
-def _logits(language: LanguageModel) -> torch.Tensor:
-    batch = language.tokenizer("a dog runs", return_tensors="pt")
+@pytest.fixture(scope="module")
+def adapter(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter for the tiny model."""
+    return save_adapter(tiny_t5, tmp_path_factory.mktemp("adapters") / "adapter")
+
+
+def load(path: Path | str, **options: Any) -> Any:
+    """Load on the CPU."""
+    return load_language_model(str(path), device="cpu", **options)
+
+
+def logits(model: Any) -> torch.Tensor:
+    """Return the outputs [1, 3, V] for some tokens."""
+    tokens = torch.tensor([[5, 9, 20, 33, 1]])
     with torch.inference_mode():
-        return language.model(**batch, decoder_input_ids=torch.tensor([[0, 5, 6]])).logits
+        output: torch.Tensor = model(
+            input_ids=tokens, decoder_input_ids=torch.tensor([[0, 8, 12]])
+        ).logits
+    return output
 
 
-def test_the_model_is_frozen_and_in_eval_mode(tiny_t5: Path) -> None:
-    """No parameter asks for a gradient and dropout is off."""
-    language = _load(tiny_t5)
-    assert not any(parameter.requires_grad for parameter in language.model.parameters())
-    assert not any(module.training for module in language.model.modules())
-    assert language.model.dtype == torch.float32 and not language.lora
+def test_frozen_in_eval_mode(tiny_t5: Path, adapter: Path) -> None:
+    """Nothing can be trained and no dropout is active, with an adapter just as without."""
+    for options in ({}, {"lora_path": adapter, "merge_lora": False}):
+        loaded = load(tiny_t5, **options)
+        assert not any(weight.requires_grad for weight in loaded.model.parameters())
+        assert not any(module.training for module in loaded.model.modules())
+        assert loaded.lora == bool(options)
+        assert loaded.name == str(tiny_t5)
+        assert loaded.tokenizer("a dog")["input_ids"][-1] == loaded.model.config.eos_token_id
 
 
-def test_the_dtype_is_the_one_asked_for(tiny_t5: Path) -> None:
-    """bfloat16 is loaded as bfloat16."""
-    assert _load(tiny_t5, dtype="bfloat16").model.dtype == torch.bfloat16
+def test_weights_are_the_folders(tiny_t5: Path) -> None:
+    """The weights that were saved are the weights that compute, in the dtype asked for."""
+    saved = T5ForConditionalGeneration.from_pretrained(tiny_t5).eval()
+    torch.testing.assert_close(logits(load(tiny_t5).model), logits(saved), atol=1e-4, rtol=0)
+    assert load(tiny_t5, dtype="bfloat16").model.dtype == torch.bfloat16
+    assert load(tiny_t5, attn_implementation="sdpa").model.config._attn_implementation == "sdpa"
 
 
-def test_another_kind_of_model_is_refused(tiny_clip: Path) -> None:
-    """A CLIP folder is told to be a CLIP, where a seq2seq model was expected."""
-    with pytest.raises(ModelError, match="found a clip model, expected a seq2seq model"):
-        _load(tiny_clip)
+def test_auto_dtype_on_the_cpu_is_float32() -> None:
+    """Half precision is never chosen by itself on a CPU."""
+    assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
 
 
-@pytest.mark.parametrize("name", ["google/flan-t5-nonesuch", "/no/such/folder"])
-def test_a_model_that_cannot_be_had_is_named(name: str) -> None:
-    """Offline, the error names the model and says what to do."""
-    with pytest.raises(ModelError, match=f"{name}: no such folder.*give its local folder"):
-        load_language_model(name, device="cpu")
+def test_tied_embeddings_are_not_missing_weights(folder: Path) -> None:
+    """A model whose output layer is its embedding is whole without it."""
+    save_variant(folder, tie_word_embeddings=True)
+    saved = load_file(folder / WEIGHTS)
+    saved.pop("lm_head.weight", None)
+    save_file(saved, folder / WEIGHTS, metadata={"format": "pt"})
+    loaded = load(folder)
+    head, embeddings = loaded.model.lm_head.weight, loaded.model.shared.weight
+    assert head.data_ptr() == embeddings.data_ptr()
 
 
-def test_an_incomplete_folder_is_named(tmp_path: Path, tiny_t5: Path) -> None:
-    """A folder without weights is told as such, in one line."""
-    folder = tmp_path / "broken"
-    shutil.copytree(tiny_t5, folder)
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="broken: not a complete language model") as error:
-        _load(folder)
-    assert "\n" not in str(error.value)
+def test_other_kinds_of_models_are_refused(tiny_clip: Path) -> None:
+    """A model that is no seq2seq model is refused with what it is, by its tokenizer too."""
+    for loader in (load, load_tokenizer):
+        with pytest.raises(ModelError, match="found a clip model, expected a seq2seq model"):
+            loader(str(tiny_clip))
 
 
-def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path, tiny_t5: Path) -> None:
-    """More tokens than embeddings would fail later, or not at all: it fails at once."""
-    folder = save_t5(tmp_path / "t5", words=WORDS.split()[:10], seed=0)
-    AutoTokenizer.from_pretrained(tiny_t5).save_pretrained(folder)
-    with pytest.raises(ModelError, match="do not belong together"):
-        _load(folder)
+@pytest.mark.parametrize("name", ["/no/such/folder", "some-org/some-model"])
+def test_unreachable_model_is_named(name: str) -> None:
+    """A missing folder, or a hub id while offline, is named with what to do."""
+    with pytest.raises(ModelError, match=f"^{name}: no such folder.*offline.*local folder"):
+        load(name)
 
 
-def test_the_adapter_changes_the_model_merged_or_not(tiny_t5: Path, adapter: Path) -> None:
-    """Merged and unmerged give the same logits, and others than without the adapter."""
-    merged = _load(tiny_t5, lora_path=adapter, merge_lora=True)
-    beside = _load(tiny_t5, lora_path=adapter, merge_lora=False)
-    assert merged.lora and beside.lora
-    assert torch.allclose(_logits(merged), _logits(beside), atol=1e-5)
-    assert not torch.allclose(_logits(merged), _logits(_load(tiny_t5)), atol=1e-3)
-    assert not any(parameter.requires_grad for parameter in beside.model.parameters())
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", b"{"),
+        (WEIGHTS, b"not safetensors at all"),
+        (WEIGHTS, b""),
+        (WEIGHTS, None),
+        ("tokenizer.json", b"{"),
+    ],
+)
+def test_damaged_folder_is_named(folder: Path, file: str, content: bytes | None) -> None:
+    """Damaged or missing files of a model are one error that names the folder."""
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    with pytest.raises(ModelError, match=f"^{folder}: not a complete language model folder"):
+        load(folder)
 
 
-def test_a_missing_adapter_is_told_with_the_fix(tmp_path: Path, tiny_t5: Path) -> None:
-    """Without adapter_config.json there is no adapter."""
-    with pytest.raises(CheckpointError, match="set lora_config.enabled to false"):
-        _load(tiny_t5, lora_path=tmp_path)
+def test_missing_weights_are_refused(folder: Path) -> None:
+    """A weight that is not in the file is an error, where the library makes one up at random."""
+    saved = load_file(folder / WEIGHTS)
+    name = "decoder.block.1.layer.0.SelfAttention.q.weight"
+    del saved[name]
+    save_file(saved, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"weights are missing .{name}"):
+        load(folder)
 
 
-def test_an_adapter_of_another_shape_is_refused(tmp_path: Path, tiny_t5: Path) -> None:
-    """An adapter made for modules of another size does not load."""
-    folder = save_t5(tmp_path / "other", words=WORDS.split(), seed=1, width=48)
-    config = LoraConfig(r=4, target_modules=["q", "v"])
-    model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(folder), config)
-    model.save_pretrained(tmp_path / "adapter")
-    with pytest.raises(CheckpointError, match="does not fit"):
-        _load(tiny_t5, lora_path=tmp_path / "adapter")
+def test_tokenizer_larger_than_the_embeddings_is_refused(folder: Path) -> None:
+    """Tokens without an embedding mean that tokenizer and model come from different places."""
+    save_variant(folder, vocab_size=40)
+    with pytest.raises(ModelError, match=r"tokenizer has \d+ tokens and the model 40 embeddings"):
+        load(folder)
+
+
+def test_embeddings_may_be_more_than_the_tokens(folder: Path) -> None:
+    """Flan-T5 itself has more embeddings than tokens."""
+    save_variant(folder, vocab_size=128)
+    assert load(folder).model.get_input_embeddings().weight.shape[0] == 128
+
+
+def test_merged_adapter_computes_the_same(tiny_t5: Path, adapter: Path) -> None:
+    """Merged into the weights or beside them the adapter gives the same outputs, not the base's."""
+    merged = load(tiny_t5, lora_path=adapter, merge_lora=True)
+    beside = load(tiny_t5, lora_path=adapter, merge_lora=False)
+    torch.testing.assert_close(logits(merged.model), logits(beside.model), atol=1e-5, rtol=0)
+    assert (logits(merged.model) - logits(load(tiny_t5).model)).abs().max() > 1e-3
+    assert not any("lora" in name for name, _ in merged.model.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_missing_adapter_is_refused(
+    tmp_path: Path, tiny_t5: Path, adapter: Path, name: str
+) -> None:
+    """A folder that lacks one of an adapter's two files is refused with how to go on."""
+    copy = Path(shutil.copytree(adapter, tmp_path / "adapter"))
+    (copy / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{copy}: .*{name} is missing.*lora_config.enabled"):
+        load(tiny_t5, lora_path=copy)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"d_model": 48},
+        {"num_layers": 3, "num_decoder_layers": 3},
+        {"num_layers": 1, "num_decoder_layers": 1},
+    ],
+)
+def test_adapter_of_another_model_is_refused(
+    folder: Path, adapter: Path, changes: dict[str, int]
+) -> None:
+    """An adapter for a wider, deeper or shallower model does not fit, and both are named."""
+    save_variant(folder, **changes)
+    with pytest.raises(CheckpointError, match=f"{adapter}: this adapter does not fit {folder}"):
+        load(folder, lora_path=adapter)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("adapter_config.json", "{"),
+        ("adapter_model.safetensors", "damaged"),
+        ("adapter_config.json", None),
+    ],
+)
+def test_damaged_adapter_is_refused(
+    tmp_path: Path, tiny_t5: Path, adapter: Path, name: str, content: str | None
+) -> None:
+    """Damaged files, or a config that aims at layers the model has not, are one error."""
+    copy = Path(shutil.copytree(adapter, tmp_path / "adapter"))
+    if content is None:
+        config = json.loads((copy / name).read_text())
+        content = json.dumps({**config, "target_modules": ["nowhere"]})
+    (copy / name).write_text(content)
+    with pytest.raises(CheckpointError, match=f"{copy}: this adapter does not fit"):
+        load(tiny_t5, lora_path=copy)

@@ -1,4 +1,4 @@
-"""The one prompt builder: what it fills in, what it refuses, and what it leaves out first."""
+"""From matches to the prompt's text."""
 
 import logging
 
@@ -9,101 +9,145 @@ from igrag.errors import ConfigError
 from igrag.knowledge_base import Match
 from igrag.prompt_template import PromptTemplate, describe_position
 
-_TEXT = "{instruction}\nSimilar:\n{captions}\n{objects}\nCaption:"
-_MATCHES = [Match(1, 0.9, ("Near one.", "Near two.")), Match(2, 0.5, ("Far one.", "Far two."))]
+TEMPLATE = "{instruction}\n\nSimilar:\n{captions}\n{objects}\nCaption:"
 
 
-def _template(text: str = _TEXT, **options: object) -> PromptTemplate:
-    return PromptTemplate(text, instruction="Do it.", **options)  # type: ignore[arg-type]
+def template(text: str = TEMPLATE, **options: object) -> PromptTemplate:
+    """Return a template with a short instruction."""
+    return PromptTemplate(text, **{"instruction": "Describe it.", **options})  # type: ignore[arg-type]
 
 
-def _words(text: str) -> int:
+def matches(*captions: tuple[str, ...]) -> list[Match]:
+    """Return matches with these captions, the nearest first."""
+    return [Match(n, 1 - n / 10, texts) for n, texts in enumerate(captions)]
+
+
+def words(text: str) -> int:
+    """Count words: a stand-in for a tokenizer."""
     return len(text.split())
 
 
-def test_captions_stand_in_order_of_nearness() -> None:
-    """The nearest match's captions come first, as many of each match as asked for."""
-    expected = "Do it.\nSimilar:\n- Near one.\n- Far one.\nCaption:"
-    assert _template().build(_MATCHES) == expected
-    prompt = _template(captions_per_match=2).build(_MATCHES)
-    assert prompt.index("Near two.") < prompt.index("Far one.") < prompt.index("Far two.")
+THREE = matches(("one one",), ("two two",), ("three three",))
+
+
+def test_captions_stand_in_the_order_of_the_matches() -> None:
+    """Instruction, the captions nearest first, the cue; without objects there is no gap."""
+    expected = "Describe it.\n\nSimilar:\n- one one\n- two two\n- three three\nCaption:"
+    assert template().build(THREE) == expected
+
+
+def test_captions_per_match_takes_the_first_of_each() -> None:
+    """So many captions of each match are shown, a match's captions side by side."""
+    found = matches(("a", "b", "c"), ("d",))
+    built = template(captions_per_match=2, caption_line="* {caption}").build(found)
+    assert "Similar:\n* a\n* b\n* d\nCaption:" in built
+
+
+def test_no_matches_leave_the_block_readable() -> None:
+    """Where nothing is similar the block says so instead of standing empty."""
+    assert template().build([]) == "Describe it.\n\nSimilar:\n(none)\nCaption:"
 
 
 @pytest.mark.parametrize("name", ["instruction", "captions"])
-def test_a_missing_placeholder_is_named(name: str) -> None:
-    """A template without a place for the instruction or the captions is refused."""
-    with pytest.raises(ConfigError, match=rf"\{{{name}\}} is missing"):
-        _template(_TEXT.replace(f"{{{name}}}", ""))
+def test_missing_placeholder_is_named(name: str) -> None:
+    """A template that would drop the instruction or the captions is refused."""
+    with pytest.raises(ConfigError, match=rf"prompt_config.template: .*\{{{name}\}} is missing"):
+        template(TEMPLATE.replace(f"{{{name}}}", ""))
 
 
-def test_an_unknown_placeholder_is_named() -> None:
-    """A placeholder that nothing fills is refused, and the known ones are listed."""
-    with pytest.raises(ConfigError, match=r"unknown placeholder \{caption\}"):
-        _template(_TEXT + "{caption}")
-
-
-def test_braces_in_captions_are_just_text() -> None:
-    """A caption that looks like a placeholder stays as it is."""
-    prompt = _template().build([Match(1, 1.0, ("A sign says {instruction} {0}.",))])
-    assert "- A sign says {instruction} {0}." in prompt
-
-
-def test_the_farthest_captions_go_first(caplog: pytest.LogCaptureFixture) -> None:
-    """Whole captions are left out from the far end until the prompt fits; the log says so."""
-    template = _template(captions_per_match=2)
-    full = template.build(_MATCHES)
-    with caplog.at_level(logging.WARNING):
-        prompt = template.build(_MATCHES, count_tokens=_words, max_tokens=_words(full) - 4)
-    assert "Near one." in prompt and "Near two." in prompt and "Far" not in prompt
-    assert prompt.startswith("Do it.") and prompt.endswith("Caption:")
-    assert "2 of 4 captions left out" in caplog.text
-
-
-def test_a_prompt_that_just_fits_is_whole(caplog: pytest.LogCaptureFixture) -> None:
-    """At exactly the limit nothing is left out and nothing is logged."""
-    full = _template().build(_MATCHES)
-    with caplog.at_level(logging.WARNING):
-        assert _template().build(_MATCHES, count_tokens=_words, max_tokens=_words(full)) == full
-    assert not caplog.records
-
-
-def test_a_template_too_long_for_the_model_is_an_error() -> None:
-    """The instruction and the cue are never cut: if they do not fit, that is an error."""
-    with pytest.raises(ConfigError, match="without any caption, expected at most 3"):
-        _template().build(_MATCHES, count_tokens=_words, max_tokens=3)
-
-
-def test_without_matches_the_prompt_still_reads() -> None:
-    """An empty list of captions is said to be empty."""
-    assert "Similar:\n(none)\nCaption:" in _template().build([])
-
-
-def test_objects_are_listed_with_their_positions() -> None:
-    """Each object's label and place in the picture stand in the objects block."""
-    prompt = _template().build(_MATCHES, [DetectedObject("dog", (0.0, 0.0, 0.2, 0.2))])
-    assert "\n- dog: top left\nCaption:" in prompt
+@pytest.mark.parametrize("text", ["{caption}", "{}", "{Captions}"])
+def test_unknown_placeholder_is_named_with_the_known(text: str) -> None:
+    """A misspelt placeholder is an error that lists the right ones."""
+    with pytest.raises(ConfigError) as caught:
+        template(TEMPLATE + text)
+    assert f"unknown placeholder {text}" in str(caught.value)
+    assert "{captions}, {instruction}, {objects}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("box", "position"),
+    ("option", "line", "key"),
     [
-        ((0.4, 0.4, 0.2, 0.2), "center"),
-        ((0.8, 0.4, 0.2, 0.2), "right"),
-        ((0.4, 0.8, 0.2, 0.2), "bottom"),
-        ((0.9, 0.9, 0.2, 0.2), "bottom right"),
+        ("caption_line", "- ", "prompt_config.caption_line"),
+        ("caption_line", "{caption} {label}", "prompt_config.caption_line"),
+        ("object_line", "{label}", "prompt_config.objects.line"),
+        ("object_line", "{label} {position} {caption}", "prompt_config.objects.line"),
     ],
 )
-def test_positions_on_a_grid(box: tuple[float, float, float, float], position: str) -> None:
-    """The centre of the box decides the word."""
-    assert describe_position(DetectedObject("x", box)) == position
+def test_lines_need_their_placeholders(option: str, line: str, key: str) -> None:
+    """The lines of captions and objects are checked too, and the config's key is named."""
+    with pytest.raises(ConfigError, match=key):
+        template(**{option: line})
 
 
-def test_the_fingerprint_changes_with_the_wording() -> None:
-    """Data of another wording can be told from data of this one."""
-    assert _template().fingerprint() == _template().fingerprint()
-    others = [
-        _template(_TEXT + "!"),
-        _template(caption_line="* {caption}"),
-        _template(captions_per_match=2),
+def test_braces_in_captions_and_instruction_stay() -> None:
+    """Text from the data is never read as a placeholder, however it looks."""
+    built = template(instruction="Say {captions}!").build(matches(("{objects} {0} {instruction}",)))
+    assert built == "Say {captions}!\n\nSimilar:\n- {objects} {0} {instruction}\nCaption:"
+
+
+def test_farthest_captions_go_first_and_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """Too long a prompt loses its last captions whole, keeps its ends, and the log says so."""
+    whole = template().build(THREE)
+    with caplog.at_level(logging.WARNING):
+        kept = template().build(THREE, count_tokens=words, max_tokens=words(whole))
+    assert kept == whole
+    assert caplog.records == []
+    with caplog.at_level(logging.WARNING):
+        built = template().build(THREE, count_tokens=words, max_tokens=words(whole) - 1)
+    assert built == "Describe it.\n\nSimilar:\n- one one\n- two two\nCaption:"
+    assert "1 of 3 captions left out, the farthest first" in caplog.text
+
+
+def test_every_caption_may_go_but_not_the_rest() -> None:
+    """At the least the instruction and the cue remain; what is longer even so is an error."""
+    bare = "Describe it.\n\nSimilar:\n(none)\nCaption:"
+    assert template().build(THREE, count_tokens=words, max_tokens=words(bare)) == bare
+    with pytest.raises(ConfigError, match="5 tokens without any caption, expected at most 4"):
+        template().build(THREE, count_tokens=words, max_tokens=4)
+
+
+def test_objects_block() -> None:
+    """Objects stand in their place, one a line with its position."""
+    found = [
+        DetectedObject("dog", (0.0, 0.0, 0.2, 0.2)),
+        DetectedObject("{label}", (0.4, 0.4, 0.2, 0.2)),
     ]
-    assert len({_template().fingerprint(), *(other.fingerprint() for other in others)}) == 4
+    built = template().build(THREE[:1], found)
+    assert built.endswith("- one one\n- dog: top left\n- {label}: center\nCaption:")
+    assert template().shows_objects
+    assert not template("{instruction} {captions}").shows_objects
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        (0.1, 0.1, "top left"),
+        (0.5, 0.1, "top"),
+        (0.9, 0.1, "top right"),
+        (0.1, 0.5, "left"),
+        (0.5, 0.5, "center"),
+        (0.9, 0.5, "right"),
+        (0.1, 0.9, "bottom left"),
+        (0.5, 0.9, "bottom"),
+        (1.0, 1.0, "bottom right"),
+    ],
+)
+def test_position_is_that_of_the_boxs_centre(x: float, y: float, expected: str) -> None:
+    """Nine positions, decided by the centre of the box; its corner does not matter."""
+    half = min(x, 1 - x, y, 1 - y)
+    box = (x - half, y - half, 2 * half, 2 * half)
+    assert describe_position(DetectedObject("dog", box)) == expected
+
+
+def test_fingerprint_changes_with_the_wording() -> None:
+    """Every part that shapes prompts changes the fingerprint, and nothing else does."""
+    variants = [
+        template(),
+        template(TEMPLATE + " "),
+        template(instruction="Describe it"),
+        template(caption_line="* {caption}"),
+        template(captions_per_match=2),
+        template(object_line="{label} ({position})"),
+    ]
+    assert len({variant.fingerprint() for variant in variants}) == len(variants)
+    assert template().fingerprint() == template().fingerprint()

@@ -1,141 +1,237 @@
-"""Examples as token ids: cached, memory-mapped, grouped by length, padded."""
+"""Examples as token ids: the cache on disk, the batches, the padding."""
 
 import json
 import logging
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from datasets.table import MemoryMappedTable
+from datasets.utils import are_progress_bars_disabled
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from igrag import tokenised_data
 from igrag.errors import DataError
 from igrag.tokenised_data import (
-    LABEL_IGNORED,
     Collator,
     LengthGroupedBatches,
     tokenised_dataset,
     tokenizer_fingerprint,
 )
 
+END = 1
+PROMPTS = ["a dog", "a cat runs in the field", "a bus"]
+
 
 @pytest.fixture
 def tokenizer(tiny_t5: Path) -> PreTrainedTokenizerBase:
-    """The tiny T5's tokenizer."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tiny_t5)
-    return tokenizer
+    """A tokenizer of the test's own: calls change its state."""
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tiny_t5)
+    return loaded
 
 
-def _write(path: Path, *pairs: tuple[str, str]) -> Path:
-    lines = [json.dumps({"prompt": prompt, "caption": caption}) for prompt, caption in pairs]
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
+def write(path: Path, prompts: Iterable[str] = PROMPTS, caption: str = "a dog") -> Path:
+    """Write examples to a file."""
+    file = path / "train.jsonl"
+    lines = [json.dumps({"prompt": prompt, "caption": caption}) for prompt in prompts]
+    file.write_text("\n".join(lines))
+    return file
 
 
-def _load(path: Path, tokenizer: PreTrainedTokenizerBase, source: int = 16, target: int = 8):
-    return tokenised_dataset(
-        path,
-        tokenizer,
-        max_source_length=source,
-        max_target_length=target,
-        cache_dir=path.parent / "cache",
-    )
+def load(file: Path, tokenizer: PreTrainedTokenizerBase, **options: Any) -> Dataset:
+    """Tokenise with the cache beside the file."""
+    limits = {"max_source_length": 64, "max_target_length": 16, **options}
+    return tokenised_dataset(file, tokenizer, cache_dir=file.parent / "cache", **limits)
 
 
-def test_targets_end_with_the_end_token(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Labels are the caption's tokens and the end token; references come along."""
-    rows = _load(_write(tmp_path / "d.jsonl", ("a dog", "the cat")), tokenizer)
-    assert rows[0]["labels"] == tokenizer("the cat")["input_ids"]
-    assert rows[0]["labels"][-1] == tokenizer.eos_token_id
-    assert rows[0]["references"] == ["the cat"]
+def cached(path: Path) -> dict[Path, int]:
+    """Return the Arrow files with their times of change."""
+    return {file: file.stat().st_mtime_ns for file in (path / "cache").rglob("*.arrow")}
 
 
-def test_rows_are_read_from_disk_and_found_again(
+def test_rows_hold_what_training_and_scoring_need(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """The rows lie in Arrow files; the same content finds them, a changed file makes new ones."""
-    path = _write(tmp_path / "d.jsonl", ("a dog", "the cat"))
-    first = _load(path, tokenizer)
-    files = {
-        item["filename"]: Path(item["filename"]).stat().st_mtime_ns for item in first.cache_files
-    }
-    assert files
-    again = _load(path, tokenizer)
-    assert {
-        item["filename"]: Path(item["filename"]).stat().st_mtime_ns for item in again.cache_files
-    } == files
-    changed = _load(_write(path, ("a dog", "the bird")), tokenizer)
-    assert changed[0]["caption"] == "the bird"
-    assert not {item["filename"] for item in changed.cache_files} & set(files)
+    """A row has the tokens, with the end token on both sides, and the texts."""
+    content = {"prompt": "a dog runs", "caption": "dog", "references": ["dog", "cat"]}
+    file = tmp_path / "train.jsonl"
+    file.write_text(json.dumps({**content, "image_id": 7}) + "\n" + json.dumps(content))
+    rows = load(file, tokenizer)
+    dog = tokenizer.convert_tokens_to_ids("dog")
+    assert rows[0]["labels"] == [dog, END]
+    assert rows[0]["input_ids"] == tokenizer("a dog runs")["input_ids"]
+    assert rows[0]["source_length"] == len(rows[0]["input_ids"]) == 4
+    assert rows[0]["references"] == ["dog", "cat"]
+    assert [rows[0]["image_id"], rows[1]["image_id"]] == ["7", ""]
 
 
-def test_cuts_are_logged_and_keep_the_end(
+def test_targets_end_even_where_the_tokenizer_forgets(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """A tokenizer that adds no end token still gives targets that end, once."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A")
+    assert tokenizer("dog")["input_ids"][-1] != END
+    dog = tokenizer.convert_tokens_to_ids("dog")
+    assert load(write(tmp_path, caption="dog"), tokenizer)[0]["labels"] == [dog, END]
+
+
+def test_second_call_uses_the_cache(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file, tokenizer and lengths are read and tokenised once, whatever came between."""
+    file = write(tmp_path)
+    first = load(file, tokenizer)
+    files = cached(tmp_path)
+    assert len(files) == 2
+    tokenizer(["a dog", "a"], padding=True, truncation=True, max_length=2)
+
+    def not_again(*args: object, **kwargs: object) -> None:
+        raise AssertionError("tokenised again")
+
+    monkeypatch.setattr(tokenised_data, "_tokenise", not_again)
+    monkeypatch.setattr(tokenised_data, "iter_examples", not_again)
+    second = load(file, tokenizer)
+    assert second[:] == first[:]
+    assert cached(tmp_path) == files
+
+
+def test_changed_file_is_read_anew(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The cache goes by the content: a changed file under the same name is another one."""
+    before = load(write(tmp_path), tokenizer)
+    after = load(write(tmp_path, ["a horse", "a man"]), tokenizer)
+    assert (len(before), after["prompt"][:]) == (3, ["a horse", "a man"])
+
+
+def test_changed_lengths_are_tokenised_anew(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Other limits on the same file do not find the first one's tokens."""
+    file = write(tmp_path)
+    assert max(load(file, tokenizer)["source_length"]) == 7
+    assert max(load(file, tokenizer, max_source_length=4)["source_length"]) == 4
+
+
+def test_fingerprint_sees_the_vocabulary_and_not_the_last_call(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Padding and cutting of an earlier call do not count; a further token does."""
+    before = tokenizer_fingerprint(tokenizer)
+    tokenizer(["a", "a dog"], padding=True, truncation=True, max_length=3)
+    assert tokenizer_fingerprint(tokenizer) == before
+    tokenizer.add_tokens(["zebra"])
+    assert tokenizer_fingerprint(tokenizer) != before
+
+
+def test_rows_are_mapped_from_disk(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The rows lie in a file that is mapped, not in memory."""
+    rows = load(write(tmp_path), tokenizer)
+    assert isinstance(rows.data, MemoryMappedTable)
+    assert {Path(entry["filename"]) for entry in rows.cache_files} <= set(cached(tmp_path))
+
+
+def test_nothing_is_printed_away_from_a_terminal(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The library's progress bars stay out of log files, and are left as they were."""
+    before = are_progress_bars_disabled()
+    load(write(tmp_path), tokenizer)
+    assert capfd.readouterr() == ("", "")
+    assert are_progress_bars_disabled() == before
+
+
+def test_cuts_keep_the_end_token_and_are_logged(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is too long is cut to the limit, still ends properly, and is counted in the log."""
-    path = _write(tmp_path / "d.jsonl", ("dog " * 20, "cat " * 20), ("dog", "cat"))
-    with caplog.at_level(logging.WARNING):
-        rows = _load(path, tokenizer, source=5, target=4)
-    assert len(rows[0]["input_ids"]) == 5 and len(rows[0]["labels"]) == 4
-    assert rows[0]["labels"][-1] == rows[0]["input_ids"][-1] == tokenizer.eos_token_id
-    assert "1 of 2 prompts cut" in caplog.text and "1 of 2 captions cut" in caplog.text
+    """What is too long is cut before its end token, and each call's log counts it."""
+    file = write(tmp_path, caption="a dog runs in a field")
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            rows = load(file, tokenizer, max_source_length=4, max_target_length=3)
+        assert "1 of 3 prompts cut to fit" in caplog.text
+        assert "3 of 3 captions cut to fit" in caplog.text
+    assert rows[1]["input_ids"] == [*tokenizer("a cat runs")["input_ids"][:3], END]
+    assert rows[0]["labels"] == tokenizer("a dog")["input_ids"]
+    assert rows[0]["input_ids"] == tokenizer("a dog")["input_ids"]
 
 
-def test_bad_lines_reach_the_user_as_they_are(
+def test_bad_line_is_told_as_when_reading(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """The library does not hide which line was wrong."""
-    path = tmp_path / "d.jsonl"
-    path.write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match=r"d\.jsonl:1: not valid JSON"):
-        _load(path, tokenizer)
-
-
-def test_a_missing_file_is_a_data_error(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """A missing file is told before anything is cached."""
+    """The library's own error does not hide the file and line, nor does a bad file stay cached."""
+    file = write(tmp_path)
+    file.write_text(file.read_text() + '\n{"prompt": "a"}\n')
+    for _ in range(2):
+        with pytest.raises(DataError, match=r'train.jsonl:4: "caption" is missing'):
+            load(file, tokenizer)
+    assert len(load(file, tokenizer, skip_bad_lines=True)) == 3
     with pytest.raises(DataError, match="no such file"):
-        _load(tmp_path / "none.jsonl", tokenizer)
+        load(tmp_path / "nothing.jsonl", tokenizer)
 
 
-def test_the_tokenizers_fingerprint_follows_its_vocabulary(
-    tokenizer: PreTrainedTokenizerBase, tiny_t5: Path
+def test_caption_without_tokens_is_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Another vocabulary has another fingerprint; loading the same again has the same."""
-    same = AutoTokenizer.from_pretrained(tiny_t5)
-    assert tokenizer_fingerprint(same) == tokenizer_fingerprint(tokenizer)
-    same.add_tokens(["zebra"])
-    assert tokenizer_fingerprint(same) != tokenizer_fingerprint(tokenizer)
+    """A caption that the tokenizer makes nothing of would teach the model to say nothing."""
+    from tokenizers.normalizers import Replace
+
+    tokenizer.backend_tokenizer.normalizer = Replace("~", "")
+    with pytest.raises(DataError, match="example 1 has a caption without any token"):
+        load(write(tmp_path, caption="~"), tokenizer)
 
 
-def test_batches_cover_everything_once() -> None:
-    """Every example occurs once an epoch; batches hold examples of about equal length."""
-    lengths = [index % 50 for index in range(1003)]
-    batches = LengthGroupedBatches(lengths, batch_size=16, seed=1)
-    drawn = list(batches)
-    assert len(drawn) == len(batches) == 63
-    assert sorted(index for batch in drawn for index in batch) == list(range(1003))
-    spreads = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in drawn]
-    assert sum(spreads) / len(spreads) < 5
+LENGTHS = [(7 * n) % 97 + 3 for n in range(1003)]
 
 
-def test_batches_depend_on_seed_and_epoch_alone() -> None:
-    """The same seed and epoch give the same batches; another of either gives others."""
-    lengths = list(range(100))
-    batches = LengthGroupedBatches(lengths, batch_size=8, seed=1)
-    first = list(batches)
-    assert list(LengthGroupedBatches(lengths, batch_size=8, seed=1)) == first
-    assert list(LengthGroupedBatches(lengths, batch_size=8, seed=2)) != first
-    batches.epoch = 1
-    assert list(batches) != first
+def batches(*, seed: int = 0, epoch: int = 0, lengths: list[int] = LENGTHS) -> list[list[int]]:
+    """Return the batches of an epoch."""
+    grouped = LengthGroupedBatches(lengths, batch_size=8, seed=seed)
+    grouped.epoch = epoch
+    assert len(list(grouped)) == len(grouped)
+    return list(grouped)
 
 
-def test_padding_is_never_a_label() -> None:
-    """Labels are padded with -100 and sources with the pad token, which the mask leaves out."""
-    batch = Collator(0, pad_to_multiple_of=4)(
-        [{"input_ids": [5, 0, 1], "labels": [7, 1]}, {"input_ids": [1], "labels": [8, 9, 9, 9, 1]}]
-    )
-    assert batch["input_ids"].tolist() == [[5, 0, 1, 0], [1, 0, 0, 0]]
-    # The pad token inside the first text is text: the mask follows the lengths.
+def test_every_example_comes_once_an_epoch() -> None:
+    """An epoch's batches hold every example once; only one batch is not full."""
+    found = batches()
+    assert sorted(place for batch in found for place in batch) == list(range(1003))
+    assert sorted(map(len, found))[:2] == [3, 8]
+    assert batches(lengths=[]) == []
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    """The same seed and epoch give the same batches, others give others."""
+    assert batches(seed=1, epoch=2) == batches(seed=1, epoch=2)
+    different = [batches(), batches(epoch=1), batches(seed=1), batches(seed=1, epoch=1)]
+    assert len({str(found) for found in different}) == 4
+
+
+def test_batches_are_of_about_equal_length_and_in_random_order() -> None:
+    """Little of a batch is padding, and epochs do not run from short to long."""
+
+    def padding(found: list[list[int]]) -> int:
+        return sum(max(LENGTHS[n] for n in b) * len(b) - sum(LENGTHS[n] for n in b) for b in found)
+
+    unsorted = [list(range(start, min(start + 8, 1003))) for start in range(0, 1003, 8)]
+    assert padding(batches()) < 0.1 * padding(unsorted)
+    longest = [max(LENGTHS[place] for place in batch) for batch in batches()]
+    rises = sum(left < right for left, right in pairwise(longest))
+    assert 0.3 * len(longest) < rises < 0.7 * len(longest)
+
+
+def test_collator_pads_and_masks() -> None:
+    """Sources get the pad token and a mask by length, labels get -100, widths are rounded up."""
+    rows = [{"input_ids": [5, 0, 1], "labels": [7, 1]}, {"input_ids": [6], "labels": [8, 9, 1]}]
+    batch = Collator(0, pad_to_multiple_of=4)(rows)
+    assert batch["input_ids"].tolist() == [[5, 0, 1, 0], [6, 0, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
-    assert batch["labels"].shape == (2, 8)
-    assert batch["labels"][0].tolist() == [7, 1] + [LABEL_IGNORED] * 6
-    assert torch.equal(batch["labels"][1, 5:], torch.full((3,), LABEL_IGNORED))
+    assert batch["labels"].tolist() == [[7, 1, -100, -100], [8, 9, 1, -100]]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+    wide = Collator(0, pad_to_multiple_of=4)([{"input_ids": [1] * 4, "labels": [1] * 5}])
+    assert (wide["input_ids"].shape, wide["labels"].shape) == ((1, 4), (1, 8))

@@ -1,0 +1,52 @@
+"""Finding prompts that give their own answer away."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lora_training.leak_audit import Leak, audit_leaks, contains_caption
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("- a dog in a field", "a dog in a field"),
+        ("- A DOG, in a field!\nCaption:", "A dog in a field."),
+        ("Look: a dog  in a field and more", "a dog in a field"),
+        ("- a man's dog\n- b", "A man's dog"),
+        ("- first line\nsecond line\nCaption:", "first line\nsecond line"),
+    ],
+)
+def test_word_for_word_is_found(text: str, caption: str) -> None:
+    """Case, punctuation and surroundings hide nothing."""
+    assert contains_caption(text, caption)
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("- a dog in a fielder", "a dog in a field"),
+        ("- an idol in a field", "dol in a field"),
+        ("- a dog in the field", "a dog in a field"),
+        ("- a cat and a dog\n- in a field", "a dog in a field"),
+        ("- a mans dog", "a man's dog"),
+        ("anything", "?!"),
+        ("anything", ""),
+    ],
+)
+def test_anything_less_is_not(text: str, caption: str) -> None:
+    """Parts of words, other words and captions that only meet across lines are no leaks."""
+    assert not contains_caption(text, caption)
+
+
+def test_audit_lists_targets_and_references(tmp_path: Path) -> None:
+    """Each leaking example comes once, with its place, its picture and what leaked."""
+    lines = [
+        {"prompt": "- a cat", "caption": "a dog"},
+        {"prompt": "- A dog!", "caption": "a dog", "references": ["a dog", "one dog"]},
+        {"prompt": "- one dog", "caption": "a dog", "references": ["one dog"], "image_id": 7},
+    ]
+    file = tmp_path / "train.jsonl"
+    file.write_text("\n\n".join(json.dumps(line) for line in lines))
+    assert list(audit_leaks(file)) == [Leak(2, None, "a dog"), Leak(3, 7, "one dog")]

@@ -1,0 +1,263 @@
+"""The command line that builds and audits training data."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from igrag.config import REPO_ROOT
+from igrag.errors import ConfigError, DataError, UsageError
+from igrag.image_encoder import ImageEncoder
+from igrag.knowledge_base import KnowledgeBase
+from lora_training.train_lora import main, parse_arguments
+from scripts.build_knowledge_base import main as build_knowledge_base
+from tests.tiny import CocoFolder, save_coco
+
+SCRIPT = REPO_ROOT / "lora_training" / "train_lora.py"
+
+
+class House:
+    """A knowledge base of twelve pictures, its config, and the command line over them."""
+
+    def __init__(self, path: Path, coco: CocoFolder, clip: Path, t5: Path) -> None:
+        self.path, self.coco, self.output = path, coco, path / "data"
+        paths = ["--captions", coco.captions, "--images", coco.images, "--output", path / "kb"]
+        encoder = ["--device", "cpu", "--workers", "0", "--set", f"retrieval_config.encoder={clip}"]
+        build_knowledge_base([*map(str, paths), *encoder])
+        self.config = path / "config.yaml"
+        self.configure(max_source_length=512, clip=clip, t5=t5)
+
+    def configure(self, *, max_source_length: int, clip: Path, t5: Path) -> None:
+        """Write the main configuration."""
+        content = {
+            "model_config": {
+                "default": "tiny",
+                "models": {"tiny": {"path": str(t5)}},
+                "device": "cpu",
+                "max_source_length": max_source_length,
+            },
+            "retrieval_config": {"encoder": str(clip), "top_k": 3},
+            "knowledge_base_config": {"path": str(self.path / "kb")},
+        }
+        defaults = (REPO_ROOT / "configs" / "config.yaml").read_text(encoding="utf-8")
+        import yaml
+
+        whole = yaml.safe_load(defaults)
+        for section, keys in content.items():
+            whole[section].update(keys)
+        self.config.write_text(json.dumps(whole), encoding="utf-8")  # JSON is YAML
+
+    def words(self, *more: str) -> list[str]:
+        """Return the command line; the pictures are those of the knowledge base."""
+        settings = {
+            "captions_path": self.coco.captions,
+            "images_path": self.coco.images,
+            "val_captions_path": "null",
+            "val_images_path": "null",
+        }
+        sets = [
+            word for key, value in settings.items() for word in ("--set", f"data.{key}={value}")
+        ]
+        return [
+            *("--build-data", "--main-config", str(self.config)),
+            *("--output-data", str(self.output), "--train-ratio", "0.75"),
+            *sets,
+            *more,
+        ]
+
+    def run(self, *more: str) -> int:
+        """Run the command in this process."""
+        return main(*parse_arguments(self.words(*more)))
+
+    def lines(self, name: str) -> list[dict[str, object]]:
+        """Return the examples of a file."""
+        text = (self.output / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def files(self) -> dict[str, bytes]:
+        """Return the content of the output folder."""
+        return {path.name: path.read_bytes() for path in self.output.iterdir()}
+
+
+@pytest.fixture
+def house(tmp_path: Path, coco: CocoFolder, tiny_clip: Path, tiny_t5: Path) -> House:
+    """Everything that building needs."""
+    return House(tmp_path, coco, tiny_clip, tiny_t5)
+
+
+@pytest.fixture
+def no_encoder(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where an encoder is loaded once the knowledge base is there."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the encoder was loaded")
+
+    monkeypatch.setattr(ImageEncoder, "__init__", fail)
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_builds_from_the_knowledge_bases_vectors(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Held pictures are written without loading the encoder, split by picture, without leaks."""
+    capsys.readouterr()
+    assert house.run() == 0
+    printed = capsys.readouterr()
+    assert f"{house.output / 'train.jsonl'}: 9 examples, 9 vectors from" in printed.out
+    assert f"{house.output / 'val.jsonl'}: 3 examples, 3 vectors from" in printed.out
+    assert "train: 100%" in printed.err
+    ids = {
+        name: [line["image_id"] for line in house.lines(name)]
+        for name in ("train.jsonl", "val.jsonl")
+    }
+    assert sorted(ids["train.jsonl"] + ids["val.jsonl"]) == list(range(1, 13))
+    for line in house.lines("train.jsonl"):
+        metadata = line["metadata"]
+        assert isinstance(metadata, dict)
+        assert len(metadata["retrieved"]) == 3
+        assert line["image_id"] not in [image_id for image_id, _ in metadata["retrieved"]]
+    files = [str(house.output / name) for name in ("train.jsonl", "val.jsonl")]
+    assert main(*parse_arguments(["--audit", *files])) == 0
+    assert capsys.readouterr().out == "0 prompts hold their own target or reference.\n"
+    assert sorted(house.files()) == ["data.json", "train.jsonl", "val.jsonl"]
+
+
+def test_audit_finds_a_planted_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A prompt with its own answer is listed with its file and place, and the exit code is 1."""
+    file = tmp_path / "train.jsonl"
+    lines = [
+        {"prompt": "- a cat", "caption": "a dog"},
+        {"prompt": "- A dog.", "caption": "a dog", "image_id": 5},
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    assert main(*parse_arguments(["--audit", str(file)])) == 1
+    printed = capsys.readouterr().out
+    assert printed == (
+        f"{file}: example 2 (image 5): a dog\n1 prompts hold their own target or reference.\n"
+    )
+    with pytest.raises(DataError, match="no such file"):
+        main(*parse_arguments(["--audit", str(tmp_path / "nothing.jsonl")]))
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_what_is_built_is_not_built_again(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command a second time changes no file and says so."""
+    house.run()
+    before = house.files()
+    times = {path: path.stat().st_mtime_ns for path in house.output.iterdir()}
+    capsys.readouterr()
+    assert house.run() == 0
+    assert "already built so" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in house.output.iterdir()} == times
+    assert house.files() == before
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_other_settings_need_force(house: House, tiny_clip: Path, tiny_t5: Path) -> None:
+    """Data of other settings is refused as a matter of usage, and replaced only when forced."""
+    house.run()
+    before = house.files()
+    changes = (["--seed", "1"], ["--sample-count", "8"], ["--train-ratio", "0.5"])
+    for options in changes:
+        with pytest.raises(UsageError, match="--force-rebuild"):
+            house.run(*options)
+    house.configure(max_source_length=40, clip=tiny_clip, t5=tiny_t5)
+    with pytest.raises(UsageError, match="--force-rebuild"):
+        house.run()
+    assert UsageError.exit_code == 2
+    assert house.files() == before
+    house.configure(max_source_length=512, clip=tiny_clip, t5=tiny_t5)
+    assert house.run("--sample-count", "8", "--force-rebuild") == 0
+    assert (len(house.lines("train.jsonl")), len(house.lines("val.jsonl"))) == (6, 2)
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_interrupted_rebuild_is_not_taken_for_finished(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a rebuild that stopped between the files the old settings do not count as built."""
+    house.run()
+    search = KnowledgeBase.search
+    calls = []
+
+    def interrupted(self: KnowledgeBase, *args: object, **kwargs: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return search(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KnowledgeBase, "search", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            house.run("--seed", "1", "--force-rebuild")
+    with pytest.raises(UsageError, match="--force-rebuild"):
+        house.run()
+
+
+def test_pictures_outside_the_knowledge_base_are_encoded(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Strangers with known ids are encoded, unreadable ones are listed, and no copy is shown."""
+    strangers = save_coco(house.path / "strangers", count=6, seed=9)
+    # The picture 5 is an exact copy of the knowledge base's 7, under other captions.
+    strangers.edit(
+        lambda data: [note.update(caption="Other words.") for note in data["annotations"]]
+    )
+    shutil.copy(house.coco.picture(7), strangers.picture(5))
+    strangers.picture(2).write_text("no picture")
+    house.coco = strangers
+    capsys.readouterr()
+    assert house.run() == 0
+    printed = capsys.readouterr()
+    assert printed.out.count(" 0 vectors from the knowledge base") == 2
+    assert printed.err.count("skipped: ") == 1
+    assert strangers.picture(2).name in printed.err
+    lines = house.lines("train.jsonl") + house.lines("val.jsonl")
+    assert sorted(line["image_id"] for line in lines) == [1, 3, 4, 5, 6]  # type: ignore[type-var]
+    prompts = {line["image_id"]: str(line["prompt"]) for line in lines}
+    assert "field 7," not in prompts[5]
+    record = json.loads(house.files()["data.json"])
+    skipped = [split["skipped"] for split in record["splits"].values()]
+    assert sum(skipped) == 1
+
+
+def test_a_picture_on_both_sides_is_refused(house: House) -> None:
+    """Val captions that hold a picture of the train captions are an error."""
+    words = [word for word in house.words() if word not in ("--train-ratio", "0.75")]
+    words += ["--set", f"data.val_captions_path={house.coco.captions}"]
+    with pytest.raises(ConfigError, match="set both or neither"):
+        main(*parse_arguments(words))
+    words += ["--set", f"data.val_images_path={house.coco.images}"]
+    with pytest.raises(DataError, match=r"12 pictures .* must not be on both sides"):
+        main(*parse_arguments(words))
+
+
+def test_no_action_prints_help(tmp_path: Path) -> None:
+    """Without an action, or with a wrong value, the exit code is 2 and nothing heavy is loaded."""
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = sys.argv[1:]\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n"
+        "    assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    for options, words in (
+        ([], "--build-data"),
+        (["--build-data", "--sample-count", "0"], "data.sample_count"),
+        (["--build-data", "--set", "data.sede=1"], "seed"),
+        (["--bild-data"], "unrecognized arguments"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(SCRIPT), *options],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr

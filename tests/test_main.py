@@ -1,0 +1,268 @@
+"""main.py as its users meet it: captions, JSON, and one line for each thing that can go wrong."""
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from transformers import AutoModelForSeq2SeqLM
+
+import main
+from igrag.cli import run
+from igrag.config import REPO_ROOT
+from igrag.image_encoder import ImageEncoder
+from igrag.knowledge_base_builder import build_knowledge_base
+from tests.tiny import CocoFolder
+
+
+class Command:
+    """Runs main.py's main in this process, on tiny models."""
+
+    def __init__(self, settings: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+        self._settings = settings
+        self._capfd = capfd
+
+    def __call__(self, *words: object, settings: tuple[str, ...] = ()) -> tuple[int, str, str]:
+        """Returns the exit code and what was printed on stdout and stderr."""
+        overrides = [word for item in (*self._settings, *settings) for word in ("--set", item)]
+        arguments = main.parse_arguments([*map(str, words), *overrides])
+        code = run(lambda: main.main(arguments), debug=arguments.debug)
+        captured = self._capfd.readouterr()
+        return code, captured.out, captured.err
+
+
+@pytest.fixture
+def knowledge_base(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Path:
+    """A knowledge base of the tiny pictures."""
+    encoder = ImageEncoder(str(tiny_clip), device="cpu")
+    build_knowledge_base(
+        coco.captions, coco.images, tmp_path / "kb", encoder=encoder, progress=False
+    )
+    return tmp_path / "kb"
+
+
+@pytest.fixture
+def command(
+    knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    """The command with tiny models in place of the miniature's."""
+    settings = [
+        f"retrieval_config.encoder={tiny_clip}",
+        f"model_config.models.flan-t5.path={tiny_t5}",
+        f"knowledge_base_config.path={knowledge_base}",
+        "generation_config.max_new_tokens=4",
+    ]
+    return Command(settings, capfd)
+
+
+def _one_error(stderr: str) -> str:
+    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, stderr
+    assert "Traceback" not in stderr
+    return errors[0]
+
+
+def test_the_default_output_is_matches_then_caption(command: Command, coco: CocoFolder) -> None:
+    """The retrieved captions come with their scores, the nearest first, then the caption."""
+    code, out, err = command("--i", coco.picture(4), "--top_k", 3)
+    lines = out.splitlines()
+    assert code == 0 and lines[0] == str(coco.picture(4))
+    assert lines[1].split() == ["1.000", "A", "dog", "in", "field", "4,", "way", "0."]
+    assert len(lines) == 5 and lines[4].strip().startswith("Caption:")
+    assert err.count("note: ") == 1 and "coco_flan_t5.yaml" in err
+
+
+def test_json_has_every_field(command: Command, coco: CocoFolder) -> None:
+    """One object a line: the picture, the caption, and how it came about."""
+    code, out, _ = command("--json", "--input", coco.images)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(rows) == coco.count
+    assert set(rows[0]) == {
+        "image", "caption", "retrieved", "prompt", "model", "prompt_tuning", "lora", "seconds",
+    }  # fmt: skip
+    assert rows[0]["prompt_tuning"] is False and rows[0]["lora"] is False
+    assert rows[4]["retrieved"][0]["image_id"] == 5
+    assert rows[4]["retrieved"][0]["captions"] == [
+        "A dog in field 5, way 0.", "A dog in field 5, way 1.",
+    ]  # fmt: skip
+    assert rows[4]["retrieved"][0]["captions"][0] in rows[4]["prompt"]
+
+
+def test_one_failure_does_not_stop_the_rest(
+    command: Command, coco: CocoFolder, tmp_path: Path
+) -> None:
+    """The others are captioned; the failure is listed at the end, and the exit code is 1."""
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    code, out, err = command("--json", "--i", coco.picture(1), bad, coco.picture(2))
+    assert code == 1
+    assert [Path(json.loads(line)["image"]).name for line in out.splitlines()] == [
+        coco.picture(1).name, coco.picture(2).name,
+    ]  # fmt: skip
+    assert str(bad) in _one_error(err) and "1 of 3 pictures have no caption." in err
+
+
+def _truncated(path: Path, coco: CocoFolder) -> None:
+    whole = coco.picture(1).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def _huge(path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty folder", "text", "truncated", "huge"])
+def test_what_is_no_picture_is_one_error(
+    command: Command, coco: CocoFolder, tmp_path: Path, kind: str
+) -> None:
+    """Each wrong input is named in one line, with exit code 1."""
+    path = tmp_path / "wrong.jpg"
+    if kind == "empty folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("hello")
+    elif kind == "truncated":
+        _truncated(path, coco)
+    elif kind == "huge":
+        _huge(path)
+    code, out, err = command("--i", path)
+    assert (code, out) == (1, "")
+    assert str(path) in _one_error(err)
+
+
+def _unusual(kind: str, path: Path) -> None:
+    """Saves the same grey ramp in an unusual way; shown rightly, it is brighter on the right."""
+    ramp = np.tile(np.linspace(0, 255, 48), (40, 1))
+    grey = Image.fromarray(ramp.astype(np.uint8))
+    if kind == "16-bit":
+        Image.fromarray((ramp * 257).astype(np.uint16)).save(path, "PNG")
+    elif kind == "CMYK":
+        grey.convert("RGB").convert("CMYK").save(path, "JPEG")
+    elif kind == "transparent":
+        Image.merge("LA", (grey, Image.new("L", grey.size, 128))).save(path, "PNG")
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 3  # upside down
+        grey.rotate(180).save(path, "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["16-bit", "CMYK", "transparent", "EXIF-rotated"])
+def test_unusual_pictures_are_captioned_as_what_they_show(
+    command: Command, tmp_path: Path, kind: str
+) -> None:
+    """An unusual file is opened rightly: the same picture saved plainly gets the same matches."""
+    unusual, plain = tmp_path / "unusual.jpg", tmp_path / "plain.png"
+    _unusual(kind, unusual)
+    ramp = np.tile(np.linspace(0, 255, 48), (40, 1))
+    shown = ramp * 128 / 255 + 127 if kind == "transparent" else ramp
+    Image.fromarray(shown.astype(np.uint8)).save(plain)
+    code, out, _ = command("--json", "--i", unusual, plain)
+    first, second = (json.loads(line)["retrieved"] for line in out.splitlines())
+    assert code == 0
+    for one, other in zip(first, second, strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=0.02)
+
+
+def test_a_missing_or_damaged_knowledge_base_is_one_error(
+    command: Command, coco: CocoFolder, knowledge_base: Path
+) -> None:
+    """A knowledge base that is not there or has lost bytes is named, with exit code 1."""
+    vectors = knowledge_base / "vectors.npy"
+    vectors.write_bytes(vectors.read_bytes()[:-40])
+    code, _, err = command("--i", coco.picture(1))
+    assert code == 1 and str(knowledge_base) in _one_error(err)
+    shutil.rmtree(knowledge_base)
+    code, _, err = command("--i", coco.picture(1))
+    assert code == 1 and "build one with scripts/build_knowledge_base.py" in _one_error(err)
+
+
+def test_another_encoder_is_refused(command: Command, coco: CocoFolder, other_clip: Path) -> None:
+    """A knowledge base opened with another encoder than it was built with: both are named."""
+    code, _, err = command(
+        "--i", coco.picture(1), settings=(f"retrieval_config.encoder={other_clip}",)
+    )
+    error = _one_error(err)
+    assert code == 1 and "clip-8" in error and "clip-12" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--model", "flan-t6"], 2, "did you mean flan-t5?"),
+        (["--model", "nobody/no-such-model"], 1, "nobody/no-such-model"),
+        (["--top_k", "0"], 2, "retrieval_config.top_k"),
+        (["--device", "gpu"], 2, "model_config.device"),
+        (["--config", "/no/such.yaml"], 2, "/no/such.yaml"),
+        (["--set", "prompt_tuning.enabled=true"], 2, "prompt_tuning.enabled"),
+        (["--set", "lora_config.enabled=true", "--set", "lora_config.weights_path=none"], 1,
+         "lora_config.enabled"),
+        (["--set", "prompt_config.template='{instruction}'"], 2, "{captions}"),
+        (["--set", "prompt_config.objects.source=instances"], 2, "instances_path"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_one_error(
+    command: Command, coco: CocoFolder, words: list[str], code: int, message: str
+) -> None:
+    """Nothing that is asked for is silently ignored: each mistake is one line and a code."""
+    found, out, err = command("--i", coco.picture(1), *words)
+    assert (found, out) == (code, "")
+    assert message in _one_error(err)
+
+
+def test_an_adapter_is_used_and_reported(
+    command: Command, coco: CocoFolder, tiny_t5: Path, tmp_path: Path
+) -> None:
+    """With lora_config.enabled the adapter changes what is written, and the JSON says so."""
+    torch.manual_seed(5)
+    config = LoraConfig(r=8, lora_alpha=400, target_modules=["q", "v"], init_lora_weights=False)
+    model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(tiny_t5), config)
+    model.save_pretrained(tmp_path / "adapter")
+    switch = ("lora_config.enabled=true", f"lora_config.weights_path={tmp_path / 'adapter'}")
+    plain = json.loads(command("--json", "--i", coco.picture(1))[1])
+    adapted = json.loads(command("--json", "--i", coco.picture(1), settings=switch)[1])
+    assert adapted["lora"] is True and plain["lora"] is False
+    assert adapted["caption"] != plain["caption"]
+
+
+def test_objects_from_a_coco_file_reach_the_prompt(
+    command: Command, coco: CocoFolder, tmp_path: Path
+) -> None:
+    """With objects from an instances file the prompt tells what stands where."""
+    instances = {
+        "images": [{"id": 1, "file_name": coco.picture(1).name, "width": 48, "height": 40}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 8, 8]}],
+        "categories": [{"id": 9, "name": "horse"}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(instances))
+    switch = ("prompt_config.objects.source=instances",)
+    switch += (f"prompt_config.objects.instances_path={path}",)
+    row = json.loads(command("--json", "--i", coco.picture(1), settings=switch)[1])
+    assert "- horse: top left" in row["prompt"]
+
+
+def test_help_answers_without_torch() -> None:
+    """--help and a misspelt key must not wait for torch: it is not even imported."""
+    script = (
+        "import sys, runpy; sys.argv = ['main.py', '--i', 'x', '--set', 'a.b=1']\n"
+        "try: runpy.run_path('main.py', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 2, end.code\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPO_ROOT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "unknown key" in finished.stderr
