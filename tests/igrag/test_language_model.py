@@ -167,7 +167,8 @@ def test_merged_adapter_computes_the_same(tiny_t5: Path, adapter: Path) -> None:
     """Merged into the weights or beside them the adapter gives the same outputs, not the base's."""
     merged = load(tiny_t5, lora_path=adapter, merge_lora=True)
     beside = load(tiny_t5, lora_path=adapter, merge_lora=False)
-    torch.testing.assert_close(logits(merged.model), logits(beside.model), atol=1e-5, rtol=0)
+    # One rounding per weight: the error grows with the logits, which go up to 5 here.
+    torch.testing.assert_close(logits(merged.model), logits(beside.model), atol=1e-5, rtol=1e-5)
     assert (logits(merged.model) - logits(load(tiny_t5).model)).abs().max() > 1e-3
     assert not any("lora" in name for name, _ in merged.model.named_parameters())
 
