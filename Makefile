@@ -38,6 +38,7 @@ demo: $(VENV)/.development
 bench: $(VENV)/.development
 	$(BIN)/python benchmarks/search_knowledge_base.py
 	$(BIN)/python benchmarks/build_caption_data.py
+	$(BIN)/python benchmarks/score_captions.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

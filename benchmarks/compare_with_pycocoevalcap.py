@@ -1,0 +1,192 @@
+#!/usr/bin/env python
+"""Compare the project's caption scores with pycocoevalcap's, COCO's own evaluation.
+
+    python benchmarks/compare_with_pycocoevalcap.py --captions captions_val2017.json
+
+Makes random captions from the file's (of the same picture or another, shuffled, cut off, empty) and
+scores them against 1 to 5 references with both. On the same tokens every score must agree to 1e-6;
+with each its own tokeniser BLEU-4 must agree to 0.003 (skipped without Java). Exits with 1 if not.
+Needs pycocoevalcap (requirements-dev.txt).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from igrag.coco import read_captions
+from igrag.config import REPO_ROOT
+from igrag.metrics.bleu import bleu_statistics, corpus_bleu
+from igrag.metrics.cider import cider_d
+from igrag.metrics.rouge import rouge_l
+from igrag.metrics.tokens import Tokens, tokenise_corpus
+
+CAPTIONS = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
+SAME_TOKENS, END_TO_END = 1e-6, 0.003
+CORPUS = 10  # pictures in each of the small corpora
+NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+
+Array = NDArray[np.float64]
+Corpus = tuple[list[Tokens], list[list[Tokens]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Scores of a corpus, in the order of ``NAMES``, and of each of its N pictures."""
+
+    corpus: Array  # [6]
+    pictures: Array  # [N, 6]
+
+
+def main() -> int:
+    """Make the captions, score them both ways, print the largest differences."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--captions", type=Path, default=CAPTIONS, help="COCO captions file")
+    parser.add_argument("--count", type=int, default=2_000, help="captions to make")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if find_spec("pycocoevalcap") is None:
+        parser.error("pycocoevalcap is not installed: pip install -r requirements-dev.txt")
+
+    pictures = [list(image.captions) for image in read_captions(arguments.captions)]
+    hypotheses, references = random_captions(pictures, arguments.count, Random(arguments.seed))
+    print(f"{len(hypotheses)} captions made from {arguments.captions}, seed {arguments.seed}")
+    tokens = tokenise_corpus(hypotheses, references)
+    own, theirs = own_scores(tokens), reference_scores(tokens)
+    print("own tokens:  " + table(own.corpus))
+    difference = max(
+        report("corpus", own.corpus, theirs.corpus),
+        report("pictures, each", own.pictures, theirs.pictures),
+        report(f"corpora of {CORPUS}", *small_corpora(tokens)),
+    )
+    agrees = difference < SAME_TOKENS
+    if shutil.which("java") is None:
+        print("end to end: skipped, Java is not installed")
+    else:
+        java = reference_scores(java_corpus(hypotheses, references))
+        print("Java tokens: " + table(java.corpus))
+        report("end to end", own.corpus, java.corpus)
+        agrees &= bool(abs(own.corpus[3] - java.corpus[3]) < END_TO_END)
+    print(f"same tokens within {SAME_TOKENS}, BLEU-4 end to end within {END_TO_END}: {agrees}")
+    return 0 if agrees else 1
+
+
+def random_captions(
+    pictures: Sequence[Sequence[str]], count: int, random: Random
+) -> tuple[list[str], list[list[str]]]:
+    """Make captions [count] of all kinds, good and bad, and for each 1 to 5 references."""
+    pictures = [texts for texts in pictures if texts]
+    hypotheses, references = [], []
+    for _ in range(count):
+        texts = random.choice(pictures)
+        texts = random.sample(texts, len(texts))
+        references.append(texts[: random.randint(1, 5)])
+        copy, same_picture, other_picture = texts[0], texts[-1], random.choice(pictures)[0]
+        caption = random.choice([copy, same_picture, other_picture])
+        hypotheses.append(spoil(caption, random))
+    return hypotheses, references
+
+
+def spoil(caption: str, random: Random) -> str:
+    """Return the caption as it is, shuffled, cut off, said twice or without a word."""
+    words = caption.split()
+    return random.choice(
+        [
+            caption,
+            " ".join(random.sample(words, len(words))),
+            " ".join(words[: random.randint(1, len(words))]),
+            f"{caption} {caption}",
+            random.choice(["", "."]),
+        ]
+    )
+
+
+def own_scores(tokens: Corpus) -> Scores:
+    """Score with the project's functions."""
+    statistics = bleu_statistics(*tokens)
+    cider = cider_d(*tokens)
+    # pycocoevalcap gives a single picture 0.
+    ciders = np.zeros(len(statistics)) if cider is None else cider
+    each = np.column_stack([corpus_bleu(statistics), rouge_l(*tokens), ciders])
+    corpus = np.append(corpus_bleu(statistics.sum(axis=0)), each[:, 4:].mean(axis=0))
+    return Scores(corpus, each)
+
+
+def reference_scores(tokens: Corpus) -> Scores:
+    """Score with pycocoevalcap's functions.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    results = {index: [" ".join(words)] for index, words in enumerate(tokens[0])}
+    truth = {index: [" ".join(text) for text in texts] for index, texts in enumerate(tokens[1])}
+    bleus, each_bleus = Bleu(4).compute_score(truth, results, verbose=0)
+    rouge, each_rouge = Rouge().compute_score(truth, results)
+    cider, each_cider = Cider().compute_score(truth, results)
+    return Scores(
+        np.array([*bleus, rouge, cider]), np.column_stack([*each_bleus, each_rouge, each_cider])
+    )
+
+
+def java_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Corpus:
+    """Tokenise with the Java program in pycocoevalcap, as COCO's evaluation does."""
+    tokens = iter(java_tokens([*hypotheses, *(text for texts in references for text in texts)]))
+    return [next(tokens) for _ in hypotheses], [
+        [next(tokens) for _ in texts] for texts in references
+    ]
+
+
+def java_tokens(captions: Sequence[str]) -> list[Tokens]:
+    """Tokenise captions [N] with the Java program in pycocoevalcap.
+
+    Raises:
+        ImportError: pycocoevalcap is not installed.
+        FileNotFoundError: Java is not installed.
+    """
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    # The program tells captions apart by line, and keeps a line's white space.
+    lines = {index: [{"caption": " ".join(text.split())}] for index, text in enumerate(captions)}
+    found = PTBTokenizer().tokenize(lines)
+    assert len(found) == len(captions), f"{len(found)} of {len(captions)} captions came back"
+    return [found[index][0].split() for index in lines]
+
+
+def small_corpora(tokens: Corpus) -> tuple[Array, Array]:
+    """Score many small corpora [C, 6] both ways: other weights of CIDEr-D, odd totals of BLEU."""
+    starts = range(0, len(tokens[0]), CORPUS)
+    corpora = [(tokens[0][at : at + CORPUS], tokens[1][at : at + CORPUS]) for at in starts]
+    own = np.array([own_scores(corpus).corpus for corpus in corpora])
+    return own, np.array([reference_scores(corpus).corpus for corpus in corpora])
+
+
+def table(scores: Array) -> str:
+    """Return the scores [6] with their names."""
+    return ", ".join(f"{name} {score:.4f}" for name, score in zip(NAMES, scores, strict=True))
+
+
+def report(what: str, own: Array, theirs: Array) -> float:
+    """Print the largest difference of each score, over all rows; return the largest of all."""
+    worst = np.abs(np.atleast_2d(own - theirs)).max(axis=0)
+    figures = ", ".join(f"{name} {value:.1e}" for name, value in zip(NAMES, worst, strict=True))
+    print(f"{what}: largest difference {figures}")
+    return float(worst.max())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Scores of captions against references, as COCO's caption evaluation computes them.
+
+BLEU-1 to 4, ROUGE-L and CIDEr-D, equal to pycocoevalcap's on the same tokens, and how far they may
+be trusted. METEOR and SPICE are left out: they need Java and a download (`LEFT_OUT`).
+"""
+
+from igrag.metrics.bleu import BleuScore, bleu, corpus_bleu4
+from igrag.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap
+from igrag.metrics.scores import (
+    LEFT_OUT,
+    CaptionScores,
+    PictureScores,
+    format_score,
+    score_captions,
+    score_pictures,
+)
+from igrag.metrics.tokens import tokenise
+
+__all__ = [
+    "LEFT_OUT",
+    "BleuScore",
+    "CaptionScores",
+    "Comparison",
+    "Interval",
+    "PictureScores",
+    "bleu",
+    "bootstrap_interval",
+    "corpus_bleu4",
+    "format_score",
+    "paired_bootstrap",
+    "score_captions",
+    "score_pictures",
+    "tokenise",
+]

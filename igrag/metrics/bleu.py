@@ -1,0 +1,73 @@
+"""BLEU as COCO's caption evaluation computes it (Papineni et al. 2002; pycocoevalcap's Bleu)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sacrebleu.metrics import BLEU
+
+from igrag.metrics.tokens import Tokens, tokenise_corpus
+
+ORDERS = 4
+# pycocoevalcap adds these to every count (bleu_scorer.py): a score is never a division by zero.
+_TINY, _SMALL = 1e-15, 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class BleuScore:
+    """Corpus BLEU of order 1 to 4, each from 0 to 1."""
+
+    bleu1: float
+    bleu2: float
+    bleu3: float
+    bleu4: float
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> BleuScore:
+    """Computes COCO's BLEU: corpus level, closest reference length, no smoothing.
+
+    Where nothing at all matches, COCO's score is not 0 but up to 0.01: pycocoevalcap adds 1e-15
+    to the matches and 1e-9 to the counts, and so does this.
+
+    Args:
+        hypotheses: One caption a picture; an empty one counts as a miss.
+        references: For each picture its references, one or more, in any number.
+
+    Raises:
+        ValueError: Nothing to score, different lengths, or a picture without references.
+    """
+    statistics = bleu_statistics(*tokenise_corpus(hypotheses, references))
+    return BleuScore(*corpus_bleu(statistics.sum(axis=0)).tolist())
+
+
+def bleu_statistics(
+    hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> NDArray[np.int64]:
+    """Counts all that BLEU needs to know of each of N pictures; their sum scores the corpus.
+
+    Returns:
+        [N, 10]: matches of order 1 to 4 (clipped), n-grams of order 1 to 4 in the caption, its
+        length, and the length of the reference closest to it (the shorter of two).
+    """
+    # effective_order changes no count; without it sacrebleu warns of scoring single sentences.
+    metric = BLEU(tokenize="none", smooth_method="none", effective_order=True)
+    rows = np.empty((len(hypotheses), 2 * ORDERS + 2), np.int64)
+    for row, words, texts in zip(rows, hypotheses, references, strict=True):
+        found = metric.sentence_score(" ".join(words), [" ".join(text) for text in texts])
+        row[:] = (*found.counts, *found.totals, found.sys_len, found.ref_len)
+    return rows
+
+
+def corpus_bleu(sums: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Computes BLEU-1 to 4 [..., 4] from sums [..., 10] of rows of `bleu_statistics`."""
+    matches, totals = sums[..., :ORDERS], sums[..., ORDERS : 2 * ORDERS]
+    precisions = (matches + _TINY) / (totals + _SMALL)
+    means: NDArray[np.float64] = precisions.cumprod(axis=-1) ** (1 / np.arange(1, ORDERS + 1))
+    ratio = (sums[..., -2:-1] + _TINY) / (sums[..., -1:] + _SMALL)
+    return means * np.exp(np.minimum(0, 1 - 1 / ratio))
+
+
+def corpus_bleu4(sums: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Computes BLEU-4 [...] from sums [..., 10] of rows of `bleu_statistics`."""
+    return corpus_bleu(sums)[..., -1]

@@ -1,0 +1,126 @@
+"""Makes golden.json beside this file: what pycocoevalcap says of captions of our own.
+
+    python -m tests.igrag.metrics.make_golden
+
+Needs pycocoevalcap (requirements-dev.txt), and Java for its tokeniser.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.compare_with_pycocoevalcap import java_tokens, random_captions, reference_scores
+from igrag.coco import read_captions
+from igrag.config import REPO_ROOT
+from igrag.files import write_json
+from igrag.metrics.tokens import tokenise_corpus
+
+GOLDEN = Path(__file__).with_name("golden.json")
+_PICTURES, _SAMPLE = 8, 24
+
+# What the miniature's captions are too tidy for.
+_ODD = {
+    "mixed, with an empty caption and one to four references": (
+        [
+            "A brown dog runs across the green field.",
+            "",
+            "Two cats.",
+            "a man rides a red horse on the beach near the sea",
+        ],
+        [
+            [
+                "A dog runs across a green field.",
+                "The brown dog is running on the field.",
+                "A dog.",
+            ],
+            ["A bus on a street."],
+            ["Two cats sleep on a bed.", "Two cats.", "A pair of cats, lying down.", "Cats"],
+            ["A man rides a horse on the beach.", "A man on a red horse near the sea."],
+        ],
+    ),
+    "captions of fewer than four words among longer ones": (
+        ["a dog", "a cat runs", "bus", "a dog runs fast now"],
+        [
+            ["a dog", "the dog runs"],
+            ["a cat runs away", "cat"],
+            ["a bus"],
+            ["a dog runs fast now today", "dogs"],
+        ],
+    ),
+    "nothing but captions of fewer than three words": (
+        ["a dog", "cats"],
+        [["a dog runs", "the dog"], ["two cats"]],
+    ),
+    "nothing but empty captions": (["", "!"], [["a dog"], ["a cat"]]),
+    "captions longer than their references": (
+        ["the the the the the the the", "a boat on the sea by the shore"],
+        [["the cat is on the mat", "there is a cat on the mat"], ["a boat on the sea"]],
+    ),
+    "two references equally close in length: the shorter counts": (
+        ["a b c d e", "f g"],
+        [["a b c d e f", "a b c d"], ["f g h"]],
+    ),
+    "the same references for every picture: no n-gram is rare": (
+        ["a dog runs", "a cat"],
+        [["a dog runs"], ["a dog runs"]],
+    ),
+    "a reference without a word": (
+        ["a dog runs", "a cat"],
+        [["!", "the dog runs"], ["a cat sits"]],
+    ),
+}
+
+_TEXTS = (
+    "A man's \"dog\", (sitting)  on\na half-pipe: it can't move...",
+    "A dog runs. It has a ball. The ball is red.",
+    "Two cats.. and a bird..",
+    "The corner of Mill St. and Oak Ave. at night",
+    "The U.S. flag flies at J. Miller's shop, e.g. on Sundays",
+    "He says \"stop\"; she says 'go' -- and they don't!",
+    "It's 3/4 full: 100% of 1,000 cups & 2 spoons for $5",
+    "They're gonna cannot wanna, o'clock; the dogs' bowls",
+    "A t-shirt - blue, white/red - hangs on a line @ home #1",
+    "Un café “chaud” … it’s ‘hot’ – very — hot",
+    "Stop!! A dog?!",
+    "Item 1. A bed. item 2. two lamps",
+    "",
+    ".",
+    "  A   bus\tstops .  ",
+)
+
+
+def main() -> None:
+    """Scores all cases, tokenises all texts, and writes both."""
+    sample = random_captions(_pictures(), _SAMPLE, Random(0))
+    cases = _ODD | {"a sample of the miniature's captions": sample}
+    tokens = [" ".join(words) for words in java_tokens(_TEXTS)]
+    write_json(
+        GOLDEN,
+        {
+            "made_with": f"pycocoevalcap {version('pycocoevalcap')}",
+            "cases": {name: _score(*case) for name, case in cases.items()},
+            "tokens": dict(zip(_TEXTS, tokens, strict=True)),
+        },
+    )
+
+
+def _pictures() -> list[list[str]]:
+    captions = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
+    return [list(image.captions) for image in read_captions(captions)[:_PICTURES]]
+
+
+def _score(hypotheses: list[str], references: list[list[str]]) -> dict[str, Any]:
+    scores = reference_scores(tokenise_corpus(hypotheses, references))
+    return {
+        "hypotheses": hypotheses,
+        "references": references,
+        "corpus": scores.corpus.tolist(),  # in the order of the benchmark's NAMES
+        "pictures": scores.pictures.tolist(),
+    }
+
+
+if __name__ == "__main__":
+    main()

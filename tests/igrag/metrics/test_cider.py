@@ -1,0 +1,55 @@
+"""CIDEr-D as COCO's caption evaluation computes it."""
+
+import json
+from math import exp
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from igrag.metrics.cider import cider_d
+from igrag.metrics.tokens import tokenise_corpus
+
+GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
+CAT = ["a", "cat"]
+DOG = ["a", "dog"]
+
+
+def test_a_case_by_hand() -> None:
+    """Words of all pictures weigh nothing; each order counts a quarter, and 10 is the best."""
+    # Of "a dog" only "dog" and "a dog" weigh: cosine 1 in two orders of four. The second picture's
+    # caption shares nothing with its reference but "a", which both pictures have.
+    assert cider_d([DOG, ["a", "bus"]], [[DOG], [CAT]]) == pytest.approx([5, 0])
+
+
+def test_saying_a_rare_word_twice_does_not_pay() -> None:
+    """The weight is clipped to the reference's, and another length is punished."""
+    scores = cider_d([["dog", "dog"], ["cat"]], [[["dog"]], [["cat"]]])
+    # Order 1: the clipped product over the norms is 1 / 2; one word more than the reference.
+    assert scores == pytest.approx([10 / 4 / 2 * exp(-1 / 72), 10 / 4])
+
+
+def test_the_mean_over_references_counts() -> None:
+    """A second reference that has nothing in common halves the score."""
+    alone = cider_d([DOG, CAT], [[DOG], [CAT]])
+    both = cider_d([DOG, CAT], [[DOG, ["two", "boats"]], [CAT]])
+    assert alone is not None
+    assert both == pytest.approx(alone * [0.5, 1])
+
+
+def test_a_single_picture_has_no_score() -> None:
+    """With one picture every weight is 0: there is nothing to say."""
+    assert cider_d([DOG], [[DOG]]) is None
+
+
+def test_an_empty_caption_is_a_miss() -> None:
+    """It scores 0, against a reference without a word too, and the others keep their scores."""
+    assert cider_d([[], CAT, []], [[DOG], [CAT], [[]]]) == pytest.approx([0, 5, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_agrees_with_pycocoevalcap(name: str) -> None:
+    """Every picture's score is pycocoevalcap's."""
+    case = GOLDEN[name]
+    scores = cider_d(*tokenise_corpus(case["hypotheses"], case["references"]))
+    assert scores == pytest.approx(np.array(case["pictures"])[:, 5], abs=1e-9)

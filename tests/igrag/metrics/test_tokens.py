@@ -1,0 +1,69 @@
+"""Tokens as COCO's caption evaluation has them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from igrag.coco import read_captions
+from igrag.config import REPO_ROOT
+from igrag.metrics import tokenise, tokens
+from igrag.metrics.tokens import tokenise_corpus
+
+JAVA = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["tokens"]
+# COCO's Java program leaves these as words, which its own list of punctuation means to drop.
+SLIPS = {"-lrb-", "-rrb-", "!!", "?!"}
+
+
+def test_tokens_are_those_of_cocos_evaluation() -> None:
+    """PTB tokens in lower case without COCO's punctuation; a clitic is a token of its own."""
+    assert tokenise("A man's \"dog\", (sitting)  on\na half-pipe: it can't move...") == (
+        ["a", "man", "'s", "dog", "sitting", "on", "a", "half-pipe", "it", "ca", "n't", "move"]
+    )
+    assert tokenise(" ?! ") == []
+
+
+@pytest.mark.parametrize("caption", JAVA)
+def test_agrees_with_the_java_program(caption: str) -> None:
+    """Quotes, clitics, abbreviations, figures and several sentences come out as Java's do."""
+    expected = [word for word in JAVA[caption].split() if word not in SLIPS]
+    assert tokenise(caption) == expected
+
+
+def test_the_short_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions that need no tokenizer come out as if they had gone through it."""
+    file = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
+    captions = [text for image in read_captions(file)[:50] for text in image.captions]
+    captions += [
+        "",
+        ".",
+        " . ",
+        "a dog .",
+        "A dog",
+        "I cannot",
+        "gonna run.",
+        "lemme see",
+        "3 cats.",
+    ]
+    short = [tokenise(caption) for caption in captions]
+    monkeypatch.setattr(tokens, "_PLAIN", re.compile("(?!)"))
+    assert [tokenise(caption) for caption in captions] == short
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "message"),
+    [
+        (["a"], [], "1 captions for 0 sets of references"),
+        ([], [], "no captions to score"),
+        (["a", "b"], [["a"], []], r"references\[1\]: empty, expected at least one reference"),
+        ("ab", [["a"], ["b"]], "expected a list of captions"),
+        (["a dog", "a cat"], ["a dog", "a cat"], "expected a list of captions"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(
+    hypotheses: list[str], references: list[list[str]], message: str
+) -> None:
+    """Different counts, nothing at all, no references, and texts instead of lists are errors."""
+    with pytest.raises(ValueError, match=message):
+        tokenise_corpus(hypotheses, references)
