@@ -1,9 +1,11 @@
 """Puts the parts together as the configuration says: the border where the config stops."""
 
+from collections.abc import Callable
+
 from igrag.captioner import Captioner, Detector
 from igrag.config import Config, ObjectsConfig, PromptConfig
 from igrag.errors import ConfigError
-from igrag.generator import CaptionGenerator, Decoding
+from igrag.generator import CaptionGenerator, Decoding, Writer
 from igrag.image_encoder import ImageEncoder
 from igrag.knowledge_base import KnowledgeBase
 from igrag.language_model import LanguageModel, load_language_model
@@ -11,26 +13,37 @@ from igrag.object_detector import InstancesDetector, ModelDetector
 from igrag.prompt_template import PromptTemplate
 
 
-def build_captioner(config: Config, model_path: str) -> Captioner:
+def build_captioner(
+    config: Config,
+    model_path: str,
+    *,
+    choose_writer: Callable[[LanguageModel, PromptTemplate], Writer | None] | None = None,
+) -> Captioner:
     """Loads everything the pipeline needs; cheap checks come before the models.
+
+    Args:
+        config: The whole configuration.
+        model_path: Folder or hub id of the language model.
+        choose_writer: Puts a soft prompt before the loaded model, or returns None for the model
+            as it is. This package does not know how.
 
     Raises:
         ConfigError: Keys that contradict one another.
         IgragError: A part is missing or damaged.
     """
     template = build_template(config.prompt_config)
-    if config.prompt_tuning.enabled:
-        raise ConfigError(
-            "prompt_tuning.enabled: found true, expected false: this version cannot load soft "
-            "prompts yet"
-        )
+    if config.prompt_tuning.enabled and choose_writer is None:
+        raise ConfigError("prompt_tuning.enabled: found true, but nothing here opens soft prompts")
     encoder, knowledge_base = open_retrieval(config)
     language = load_language(config, model_path)
+    generator = build_generator(config, language)
+    if choose_writer is not None:
+        generator.switch_to(choose_writer(language, template))
     return Captioner(
         encoder,
         knowledge_base,
         template,
-        build_generator(config, language),
+        generator,
         top_k=config.retrieval_config.top_k,
         detector=build_detector(config.prompt_config.objects, config.models.device),
     )

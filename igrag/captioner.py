@@ -30,7 +30,7 @@ class Captioner:
         encoder: Turns pictures into vectors.
         knowledge_base: Made with the same encoder.
         template: Builds the prompt.
-        generator: Writes the caption.
+        generator: Writes the caption; its writer may be switched between calls.
         top_k: How many similar pictures to use.
         detector: Finds objects in a picture, given the picture and its file name.
     """
@@ -48,7 +48,7 @@ class Captioner:
         self._encoder = encoder
         self._knowledge_base = knowledge_base
         self._template = template
-        self._generator = generator
+        self.generator = generator
         self._top_k = top_k
         self._detector = detector
 
@@ -60,7 +60,7 @@ class Captioner:
             self._build_prompt(image, name, matches)
             for image, name, matches in zip(images, names, found, strict=True)
         ]
-        captions = self._generator.generate(prompts)
+        captions = self.generator.generate(prompts)
         return [
             CaptionResult(caption, prompt, tuple(matches))
             for caption, prompt, matches in zip(captions, prompts, found, strict=True)
@@ -70,6 +70,6 @@ class Captioner:
         return self._template.build(
             matches,
             self._detector(image, name) if self._detector else (),
-            count_tokens=self._generator.count_tokens,
-            max_tokens=self._generator.max_source_length,
+            count_tokens=self.generator.count_tokens,
+            max_tokens=self.generator.max_source_length,
         )

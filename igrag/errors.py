@@ -37,3 +37,7 @@ class ModelError(IgragError):
 
 class CheckpointError(IgragError):
     """Trained weights are missing, damaged, or belong to another model."""
+
+
+class TrainingError(IgragError):
+    """Training cannot begin or go on: nothing would be learned, or the numbers ran away."""

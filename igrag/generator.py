@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -32,8 +33,20 @@ class Decoding:
         return GenerationConfig(**options, **_ids(model))
 
 
+class Writer(Protocol):
+    """What writes tokens: the model itself, or the model behind a soft prompt."""
+
+    def generate(
+        self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
+    ) -> Tensor:
+        """Returns token ids [B, L] for ids and mask [B, T]."""
+        ...
+
+
 class CaptionGenerator:
     """Writes captions for prompt texts, in batches of about equal length.
+
+    What writes can be changed at any time with `switch_to`; the model is not loaded again.
 
     Args:
         model: The frozen model. The decoding options of its folder are dropped.
@@ -55,13 +68,16 @@ class CaptionGenerator:
         seed: int = 42,
     ) -> None:
         self._model = model
+        self._writer: Writer = model
         self._tokenizer = tokenizer
-        self._config = (decoding or Decoding()).to_generation_config(model)
-        # The library takes what self._config leaves open from here, such as a repetition penalty.
-        model.generation_config = GenerationConfig(**_ids(model))
+        self._config = prepare_decoding(model, decoding or Decoding())
         self.max_source_length = max_source_length
         self._batch_size = batch_size
         self._seed = seed
+
+    def switch_to(self, writer: Writer | None) -> None:
+        """Makes `writer` write from now on, None: the model as it is."""
+        self._writer = writer or self._model
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of `text` as the model sees it, its end token included."""
@@ -98,13 +114,27 @@ class CaptionGenerator:
             max_length=self.max_source_length,
             return_tensors="pt",
         ).to(self._model.device)
-        tokens = self._model.generate(
+        tokens = self._writer.generate(
             input_ids=encoded["input_ids"],  # [B, T]
             attention_mask=encoded["attention_mask"],
             generation_config=self._config,
         )
-        texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [" ".join(text.split()) for text in texts]
+        return clean_texts(self._tokenizer, tokens)
+
+
+def prepare_decoding(model: PreTrainedModel, decoding: Decoding) -> GenerationConfig:
+    """Builds the config to decode with, and drops the decoding options of the model's folder.
+
+    The library takes what a config leaves open from there, such as a repetition penalty.
+    """
+    model.generation_config = GenerationConfig(**_ids(model))
+    return decoding.to_generation_config(model)
+
+
+def clean_texts(tokenizer: PreTrainedTokenizerBase, tokens: Tensor) -> list[str]:
+    """Turns generated ids [B, L] into captions of one line each."""
+    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return [" ".join(text.split()) for text in texts]
 
 
 def _ids(model: PreTrainedModel) -> dict[str, Any]:

@@ -17,18 +17,25 @@ from transformers import (
 from igrag.devices import resolve_device
 from igrag.errors import CheckpointError, ModelError
 
-_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A frozen model in eval mode, its tokenizer, and what they were loaded from."""
+    """A frozen model in eval mode, its tokenizer, and what they were loaded from.
+
+    Attributes:
+        model: The model; a PeftModel around it where an adapter is not merged.
+        tokenizer: Its tokenizer.
+        name: Folder or hub id.
+        lora_path: The adapter's folder, None without one.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
-    lora: bool
+    lora_path: Path | None
 
 
 def load_language_model(
@@ -67,7 +74,7 @@ def load_language_model(
     if lora_path is not None:
         model = _with_adapter(model, lora_path, merge=merge_lora)
     model.requires_grad_(False)
-    return LanguageModel(model.to(place).eval(), tokenizer, path, lora_path is not None)
+    return LanguageModel(model.to(place).eval(), tokenizer, path, lora_path)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -120,7 +127,7 @@ def _load(path: str, factory: Any, **options: Any) -> Any:
 def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
 
-    for name in (_ADAPTER_CONFIG, _ADAPTER_WEIGHTS):
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (path / name).is_file():
             raise CheckpointError(
                 f"{path}: no LoRA adapter there ({name} is missing); "
@@ -128,7 +135,7 @@ def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
             )
     base = model.config.name_or_path
     try:
-        with safe_open(path / _ADAPTER_WEIGHTS, "pt") as weights:
+        with safe_open(path / ADAPTER_WEIGHTS, "pt") as weights:
             saved = {name for name in weights.keys() if "lora_" in name}  # noqa: SIM118
         adapted = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except _LOADING_ERRORS as error:

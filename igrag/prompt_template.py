@@ -48,7 +48,7 @@ class PromptTemplate:
         names = {"label", "position"}
         _check("prompt_config.objects.line", object_line, names, names)
         self._template = template
-        self._instruction = instruction
+        self.instruction = instruction
         self._caption_line = caption_line
         self.captions_per_match = captions_per_match
         self._object_line = object_line
@@ -62,12 +62,23 @@ class PromptTemplate:
         """Returns a SHA-256 that changes whenever the wording of prompts does."""
         parts = [
             self._template,
-            self._instruction,
+            self.instruction,
             self._caption_line,
             self.captions_per_match,
             self._object_line,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def fits(self, prompt: str) -> bool:
+        """Tells whether this template can have built `prompt`."""
+        anything = {"instruction": re.escape(self.instruction), "captions": ".+", "objects": ".*"}
+        parts = re.split(r"\{(\w+)\}", self._template)  # text, name, text, name, ..., text
+        pattern = "".join(
+            anything[part] if number % 2 else re.escape(part) for number, part in enumerate(parts)
+        )
+        # Without objects their place is left out together with its line's end.
+        pattern = pattern.replace(".*" + re.escape("\n"), "(?:.*\n)?")
+        return re.fullmatch(pattern, prompt, flags=re.DOTALL) is not None
 
     def build(
         self,
@@ -116,7 +127,7 @@ class PromptTemplate:
     def _fill(self, captions: Sequence[str], objects: Sequence[DetectedObject]) -> str:
         lines = [_substitute(self._caption_line, {"caption": caption}) for caption in captions]
         values = {
-            "instruction": self._instruction,
+            "instruction": self.instruction,
             "captions": "\n".join(lines) or _NO_CAPTIONS,
             "objects": "\n".join(self._object(item) for item in objects),
         }

@@ -1,5 +1,6 @@
 """Examples as token ids: memory-mapped and cached by `datasets`, batched by length, padded."""
 
+import hashlib
 import json
 import logging
 import sys
@@ -25,8 +26,8 @@ from igrag.progress import datasets_bars
 LABEL_IGNORED = -100
 logger = logging.getLogger(__name__)
 _TOKENISE_BATCH = 1000
-# So many batches are sorted by length together: enough to save padding, few enough to stay random.
-_POOL_BATCHES = 64
+# So many examples are sorted by length together: enough to save padding, few enough to stay random.
+_POOL = 1024
 
 
 def tokenised_dataset(
@@ -81,14 +82,15 @@ def tokenised_dataset(
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns a hash that changes with the vocabulary and with how text is split."""
+    """Returns a SHA-256 that changes with the vocabulary and with how text is split."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return str(Hasher.hash(sorted(tokenizer.get_vocab().items())))
-    state = json.loads(backend.to_str())
-    # How the last call padded and cut is kept in there too.
-    del state["truncation"], state["padding"]
-    return str(Hasher.hash([json.dumps(state, sort_keys=True), tokenizer.eos_token_id]))
+    state: Any = sorted(tokenizer.get_vocab().items())
+    if backend is not None:
+        state = json.loads(backend.to_str())
+        # How the last call padded and cut is kept in there too.
+        del state["truncation"], state["padding"]
+    text = json.dumps([state, tokenizer.eos_token_id], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class LengthGroupedBatches:
@@ -112,7 +114,7 @@ class LengthGroupedBatches:
     def __iter__(self) -> Iterator[list[int]]:
         rng = Random(f"{self._seed}-{self.epoch}")
         order = rng.sample(range(len(self._lengths)), len(self._lengths))
-        pool = self._batch_size * _POOL_BATCHES
+        pool = self._batch_size * max(1, _POOL // self._batch_size)
         batches = []
         for start in range(0, len(order), pool):
             chosen = sorted(order[start : start + pool], key=self._lengths.__getitem__)

@@ -19,7 +19,17 @@ KNOW_THE_CONFIG = ("igrag.assembly", "igrag.config")
 # Each room is made from those above it alone; what is not named here belongs to "parts".
 ORDER = {"errors": 0, "files": 1, "config": 1, "cli": 1, "runtime": 1}
 ORDER |= {"parts": 2, "generator": 3, "captioner": 4, "assembly": 5, "output": 5}
-HEAVY = ("torch", "transformers", "datasets", "peft", "numpy", "PIL", "nltk", "pyarrow")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "peft",
+    "numpy",
+    "PIL",
+    "nltk",
+    "pyarrow",
+    "matplotlib",
+)
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -79,7 +89,7 @@ def test_imports_point_one_way(module: str) -> None:
     assert [name for name in others if room(name) > room(module)] == []
 
 
-@pytest.mark.parametrize("package", ["igrag", "lora_training"])
+@pytest.mark.parametrize("package", ["igrag", *RECIPES])
 def test_no_circles(package: str) -> None:
     """No module needs itself by way of others."""
     known = modules(package)
@@ -114,6 +124,7 @@ def test_recipes_do_not_know_each_other(recipe: str) -> None:
         "from igrag.config import Config; Config.load()",
         "import main",
         "import lora_training.train_lora",
+        "import prompt_tuning.prompt_training",
         "import scripts.build_knowledge_base",
     ],
 )

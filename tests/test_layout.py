@@ -9,11 +9,13 @@ import pytest
 
 from igrag.config import REPO_ROOT, Config, Section, load_config, load_yaml
 from lora_training.settings import LoraSettings
+from prompt_tuning.settings import PromptTrainingSettings
 
 # Every folder of configuration files -> what they must be.
 MODELS: dict[str, type[Section]] = {
     "configs": Config,
     "lora_training/config": LoraSettings,
+    "prompt_tuning/config": PromptTrainingSettings,
 }
 FILES = [
     (file.relative_to(REPO_ROOT), model)

@@ -148,6 +148,16 @@ class PromptTuningConfig(Section):
         default="random", description="How the prompt was begun."
     )
     weights_path: ConfigPath = Field(description="prompt_embeddings.pt of a trained prompt.")
+    weights_path_with_lora: ConfigPath | None = Field(
+        default=None,
+        description="One trained on the LoRA adapter, for both at once; null: weights_path.",
+    )
+
+    def file_for(self, *, lora: bool) -> Path:
+        """Returns the prompt's file with or without LoRA."""
+        if lora and self.weights_path_with_lora is not None:
+            return self.weights_path_with_lora
+        return self.weights_path
 
 
 class LogConfig(Section):

@@ -78,7 +78,7 @@ def test_frozen_in_eval_mode(tiny_t5: Path, adapter: Path) -> None:
         loaded = load(tiny_t5, **options)
         assert not any(weight.requires_grad for weight in loaded.model.parameters())
         assert not any(module.training for module in loaded.model.modules())
-        assert loaded.lora == bool(options)
+        assert loaded.lora_path == options.get("lora_path")
         assert loaded.name == str(tiny_t5)
         assert loaded.tokenizer("a dog")["input_ids"][-1] == loaded.model.config.eos_token_id
 

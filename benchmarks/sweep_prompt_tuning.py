@@ -1,0 +1,108 @@
+"""Trains soft prompts with other settings and prints what they bring: a row for each, three seeds.
+
+python benchmarks/sweep_prompt_tuning.py [--seeds 0 1 2] [--jobs 2] [--output DIR]
+
+A run that is already in the output folder is not repeated, so an interrupted sweep goes on.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SCRIPT = _ROOT / "prompt_tuning" / "prompt_training.py"
+Settings = Mapping[str, object]
+
+# Each row changes the shipped YAML in one thing, but for the customer's own table of defaults.
+ROWS: dict[str, Settings] = {
+    "the shipped YAML": {},
+    "the defaults (rate 0.03, 16 x 8, 3 epochs)": {
+        "training.learning_rate": 0.03,
+        "training.gradient_accumulation_steps": 8,
+        "training.num_train_epochs": 3,
+    },
+    "rate 0.03": {"training.learning_rate": 0.03},
+    "rate 0.1": {"training.learning_rate": 0.1},
+    "rate 1.0": {"training.learning_rate": 1.0},
+    "initialization random, scale 0.02": {"prompt.init_scale": 0.02},
+    "initialization text": {"prompt.initialization": "text"},
+    "initialization vocab": {"prompt.initialization": "vocab"},
+    "prompt_length 5": {"prompt.prompt_length": 5},
+    "prompt_length 50": {"prompt.prompt_length": 50},
+    "prompt_length 100": {"prompt.prompt_length": 100},
+    "reparameterization residual": {"prompt.reparameterization": "residual"},
+    "reparameterization superpos": {"prompt.reparameterization": "superpos"},
+}
+
+
+def main() -> int:
+    """Runs what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--jobs", type=int, default=2, help="trainings at once, one thread each")
+    add("--output", type=Path, default=Path(tempfile.gettempdir()) / "igrag_sweep")
+    arguments = parser.parse_args()
+    runs = [(number, seed) for number in range(len(ROWS)) for seed in arguments.seeds]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for number, seed in runs:
+            pool.submit(_train, number, seed, arguments.output)
+    print("| setting | updates | val BLEU-4: mean (lowest to highest) | gain | seconds |")
+    print("|---|---|---|---|---|")
+    for number, name in enumerate(ROWS):
+        records = [_record(_folder(arguments.output, number, seed)) for seed in arguments.seeds]
+        print(_row(name, [record for record in records if record]))
+    return 0
+
+
+def _folder(output: Path, number: int, seed: int) -> Path:
+    return output / f"{number:02}-{seed}"
+
+
+def _record(folder: Path) -> dict | None:
+    path = folder / "all_results.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return record if record and record["best"] else None
+
+
+def _train(number: int, seed: int, output: Path) -> None:
+    folder = _folder(output, number, seed)
+    if _record(folder):
+        return
+    settings = {**list(ROWS.values())[number], "training.seed": seed}
+    # One validation, at the end: what a run brings is not chosen among many.
+    settings["evaluation.eval_steps"] = 1_000_000
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    done = subprocess.run(
+        [sys.executable, str(_SCRIPT), "--train", "--output_dir", str(folder), *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(f"{folder}: {done.stderr.splitlines()[-1]}", file=sys.stderr)
+
+
+def _row(name: str, records: list[dict]) -> str:
+    if not records:
+        return f"| {name} | - | failed | - | - |"
+    scores = [record["best"]["bleu4"] for record in records]
+    gain = mean(record["best"]["bleu4"] - record["untuned"]["bleu4"] for record in records)
+    updates = records[0]["best"]["step"]
+    seconds = mean(record["training_seconds"] for record in records)
+    return (
+        f"| {name} | {updates} | {mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}) | "
+        f"{gain:+.3f} | {seconds:.0f} |"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

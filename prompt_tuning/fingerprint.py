@@ -1,0 +1,133 @@
+"""What a soft prompt belongs to: the model, tokenizer, template and adapter it was trained with."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from igrag.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from igrag.tokenised_data import tokenizer_fingerprint
+
+NO_ADAPTER = "none"
+_SHOWN = 12  # Characters of a hash in a message.
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Names and SHA-256 hashes; None where it is not known, which is not compared.
+
+    Attributes:
+        model: Type and size of the base model, such as "t5, width 768, 12 + 12 layers".
+        embeddings: Hash of its embedding table.
+        tokenizer: Hash of the vocabulary and of how text is split.
+        template: Hash of the prompt template.
+        lora: Hash of the adapter below the prompt, "none" without one.
+    """
+
+    model: str | None
+    embeddings: str | None
+    tokenizer: str | None
+    template: str | None
+    lora: str | None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Returns what a prompt file holds."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Fingerprint":
+        """Reads what `to_dict` returned; unknown keys of a later version are passed over.
+
+        Raises:
+            ValueError: A value is not text.
+        """
+        wrong = [key for key, value in values.items() if not isinstance(value, str | None)]
+        if wrong:
+            raise ValueError(f"fingerprint: found {wrong[0]} that is not text, expected text")
+        return cls(**{field.name: values.get(field.name) for field in fields(cls)})
+
+    def differences(self, expected: "Fingerprint") -> list[str]:
+        """Names both sides of whatever differs."""
+        return [
+            f"{field.name} {_show(found)} instead of {_show(wanted)}"
+            for field in fields(self)
+            if (found := getattr(self, field.name)) is not None
+            and (wanted := getattr(expected, field.name)) is not None
+            and found != wanted
+        ]
+
+
+def fingerprint_of(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    template: str | None = None,
+    lora: str | None = None,
+) -> Fingerprint:
+    """Makes the fingerprint of what is loaded.
+
+    Args:
+        model: The base model, or a PeftModel around it.
+        tokenizer: Its tokenizer.
+        template: `PromptTemplate.fingerprint()`, None when it is not known.
+        lora: `adapter_hash` of the adapter on top of it, merged or not, or `NO_ADAPTER`; None
+            finds it out, which a merged adapter hides.
+    """
+    config: Any = model.config
+    if lora is None:
+        lora = _loaded_adapter_hash(model) if hasattr(model, "peft_config") else NO_ADAPTER
+    decoders = getattr(config, "num_decoder_layers", config.num_hidden_layers)
+    table: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
+    return Fingerprint(
+        model=f"{config.model_type}, width {table.shape[1]}, "
+        f"{config.num_hidden_layers} + {decoders} layers",
+        embeddings=_hash_table(table),
+        tokenizer=tokenizer_fingerprint(tokenizer),
+        template=template,
+        lora=lora,
+    )
+
+
+def adapter_hash(path: Path) -> str:
+    """Hashes a LoRA adapter in PEFT's format: its weights and what scales them."""
+    config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    return _hash_adapter(load_file(path / ADAPTER_WEIGHTS), config)
+
+
+def _loaded_adapter_hash(model: Any) -> str:
+    from peft import get_peft_model_state_dict
+
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return _hash_adapter(tensors, model.peft_config[model.active_adapter].to_dict())
+
+
+def _hash_adapter(tensors: dict[str, Tensor], config: dict[str, Any]) -> str:
+    scales = {key: config.get(key) for key in ("r", "lora_alpha", "use_rslora", "use_dora")}
+    digest = hashlib.sha256(json.dumps(scales, sort_keys=True).encode())
+    for name in sorted(tensors):
+        if "lora_" in name:
+            digest.update(name.encode())
+            digest.update(_bytes(tensors[name].float()))
+    return digest.hexdigest()
+
+
+def _hash_table(table: Tensor) -> str | None:
+    """A model loaded in bfloat16 has the hash of the same one in float32; float16 has none."""
+    if table.dtype == torch.float16:
+        return None
+    return hashlib.sha256(_bytes(table.to(torch.bfloat16).view(torch.int16))).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().numpy().tobytes()
+
+
+def _show(value: str) -> str:
+    is_hash = len(value) == hashlib.sha256().digest_size * 2 and " " not in value
+    return f"{value[:_SHOWN]}..." if is_hash else value

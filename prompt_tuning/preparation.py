@@ -1,0 +1,265 @@
+"""Loads and builds what the training loop needs, as the settings say: the border of the config."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from igrag.assembly import build_template
+from igrag.config import REPO_ROOT, Config, find_model
+from igrag.devices import resolve_device
+from igrag.errors import ConfigError
+from igrag.files import sha256_file
+from igrag.generator import Decoding, prepare_decoding
+from igrag.language_model import LanguageModel, load_language_model
+from igrag.prompt_template import PromptTemplate
+from igrag.tokenised_data import Collator, tokenised_dataset
+from igrag.training_record import ModelFacts, TrainingRecord, library_versions
+from prompt_tuning.checkpoints import CheckpointFolder
+from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
+from prompt_tuning.optimization import WindowGradient, build_optimizer, build_scheduler
+from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.self_check import check_before_training
+from prompt_tuning.settings import PromptTrainingSettings
+from prompt_tuning.validation import Validation
+from prompt_tuning.windows import AccumulationWindows, target_lengths
+
+
+@dataclass(slots=True)
+class Training:
+    """Everything that the loop works with."""
+
+    accelerator: Accelerator
+    tuner: PromptTuner
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    gradient: WindowGradient
+    windows: AccumulationWindows
+    validation: Validation
+    folder: CheckpointFolder
+    record: TrainingRecord
+    notes: list[str]
+
+
+def prepare(settings: PromptTrainingSettings, config: Config) -> Training:
+    """Builds all parts and checks them together.
+
+    Raises:
+        IgragError: Something is missing, damaged, or would train nothing.
+    """
+    accelerator = start_accelerator(settings, config.models.device)
+    language = _load_model(settings, config, accelerator)
+    # Processes of one machine share the cache: the first one fills it.
+    with accelerator.main_process_first():
+        train, val = (
+            tokenised_dataset(
+                path,
+                language.tokenizer,
+                max_source_length=settings.data.max_source_length,
+                max_target_length=settings.data.max_target_length,
+                skip_bad_lines=settings.data.skip_bad_lines,
+            )
+            for path in (settings.data.train_file, settings.data.val_file)
+        )
+    template = build_template(config.prompt_config)
+    tuner, notes = _build_tuner(settings, language, template, train)
+    record = TrainingRecord(
+        method="prompt_tuning",
+        config=plain_settings(settings),
+        versions=library_versions(),
+        model=_describe_model(tuner, language),
+        data=_describe_data(settings, train, val),
+    )
+    training = _assemble(settings, accelerator, tuner, train, val, record)
+    training.notes += notes
+    _check(training, train)
+    return training
+
+
+def start_accelerator(settings: PromptTrainingSettings, device: str) -> Accelerator:
+    """Joins the other processes, if torchrun or accelerate launch started any."""
+    if settings.output.report_to == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+        raise ConfigError(
+            "output.report_to: tensorboard is not installed; pip install tensorboard, or set none"
+        )
+    place = resolve_device(device)
+    if device.startswith("cuda:"):
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    precision = settings.training.mixed_precision
+    if precision == "auto":
+        has_bf16 = place.type == "cuda" and torch.cuda.is_bf16_supported()
+        precision = "bf16" if has_bf16 else "fp32"
+    accelerator = Accelerator(
+        cpu=place.type == "cpu",
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        log_with=None if settings.output.report_to == "none" else settings.output.report_to,
+        project_dir=settings.output.output_dir,
+    )
+    if settings.output.report_to != "none":
+        accelerator.init_trackers("runs")  # Event files in output_dir/runs.
+    return accelerator
+
+
+def plain_settings(settings: PromptTrainingSettings) -> dict[str, Any]:
+    """Returns the settings as JSON can hold them; paths in the repository are relative to it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, Path):
+            return str(value.relative_to(REPO_ROOT) if REPO_ROOT in value.parents else value)
+        return value
+
+    content: dict[str, Any] = plain(settings.model_dump())
+    return content
+
+
+def _load_model(
+    settings: PromptTrainingSettings, config: Config, accelerator: Accelerator
+) -> LanguageModel:
+    return load_language_model(
+        find_model(config.models, settings.model.name).path,
+        device=str(accelerator.device),
+        dtype=config.models.dtype,
+        attn_implementation=config.models.attn_implementation,
+        lora_path=settings.model.lora_weights_path,
+        merge_lora=True,
+    )
+
+
+def _build_tuner(
+    settings: PromptTrainingSettings,
+    language: LanguageModel,
+    template: PromptTemplate,
+    train: Dataset,
+) -> tuple[PromptTuner, list[str]]:
+    prompt, notes = settings.prompt, []
+    fits = template.fits(train["prompt"][0])
+    if not fits:
+        notes.append(
+            f"{settings.data.train_file}: its prompts were not made with the template of "
+            f"{settings.model.main_config}; the soft prompt will not be tied to a template"
+        )
+    try:
+        tuner = PromptTuner(
+            language.model,
+            language.tokenizer,
+            prompt.prompt_length,
+            prompt.initialization,
+            init_scale=prompt.init_scale,
+            init_text=prompt.init_text or template.instruction,
+            init_file=prompt.init_file,
+            reparameterization=prompt.reparameterization,
+            bottleneck=prompt.bottleneck,
+            sampled_embeddings=prompt.sampled_embeddings,
+            model_dropout=settings.training.model_dropout,
+            seed=settings.training.seed,
+            fingerprint=fingerprint_of(
+                language.model,
+                language.tokenizer,
+                template=template.fingerprint() if fits else None,
+                lora=adapter_hash(language.lora_path) if language.lora_path else NO_ADAPTER,
+            ),
+        )
+    except ValueError as error:
+        raise ConfigError(f"prompt: {error}") from None
+    return tuner.train(), notes
+
+
+def _assemble(
+    settings: PromptTrainingSettings,
+    accelerator: Accelerator,
+    tuner: PromptTuner,
+    train: Dataset,
+    val: Dataset,
+    record: TrainingRecord,
+) -> Training:
+    options, evaluation = settings.training, settings.evaluation
+    collator = Collator(tuner.tokenizer.pad_token_id)
+    processes = accelerator.num_processes
+    windows = AccumulationWindows(
+        train,
+        collator,
+        micro_batch_size=options.per_device_train_batch_size,
+        micro_batches=options.gradient_accumulation_steps * processes,
+        rank=accelerator.process_index,
+        processes=processes,
+        seed=options.seed,
+        workers=settings.data.dataloader_num_workers,
+        device=accelerator.device,
+    )
+    optimizer = build_optimizer(
+        tuner.trainable_parameters(),
+        options.optimizer,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+    )
+    scheduler = build_scheduler(
+        optimizer,
+        options.lr_scheduler_type,
+        warmup_ratio=options.warmup_ratio,
+        total_steps=len(windows) * options.num_train_epochs,
+    )
+    decoding = Decoding(max_new_tokens=evaluation.max_new_tokens, num_beams=evaluation.num_beams)
+    return Training(
+        accelerator=accelerator,
+        tuner=tuner,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        gradient=WindowGradient(tuner.trainable_parameters(), accelerator),
+        windows=windows,
+        validation=Validation(
+            val,
+            collator,
+            prepare_decoding(tuner.model, decoding),
+            batch_size=evaluation.per_device_eval_batch_size,
+            accelerator=accelerator,
+        ),
+        folder=CheckpointFolder(
+            settings.output.output_dir, save_total_limit=evaluation.save_total_limit
+        ),
+        record=record,
+        notes=[],
+    )
+
+
+def _describe_data(
+    settings: PromptTrainingSettings, train: Dataset, val: Dataset
+) -> dict[str, Any]:
+    return {
+        "train_examples": len(train),
+        "train_sha256": sha256_file(settings.data.train_file),
+        "val_examples": len(val),
+        "val_sha256": sha256_file(settings.data.val_file),
+    }
+
+
+def _describe_model(tuner: PromptTuner, language: LanguageModel) -> ModelFacts:
+    """Counts parameters; tied ones once. The total is the model's with the trained ones."""
+    trainable = sum(parameter.numel() for parameter in tuner.trainable_parameters())
+    frozen = sum(parameter.numel() for parameter in tuner.model.parameters())
+    return ModelFacts(
+        name=language.name, total_parameters=frozen + trainable, trainable_parameters=trainable
+    )
+
+
+def _check(training: Training, train: Dataset) -> None:
+    first = next(next(training.windows.of_epoch(0)).batches, None)
+    if first is None:
+        # This process has no part in the first window; the others check the same things.
+        return
+    with training.accelerator.autocast():
+        check_before_training(
+            training.tuner,
+            training.optimizer,
+            first,
+            source_lengths=train["source_length"][:],
+            target_lengths=target_lengths(train),
+        )

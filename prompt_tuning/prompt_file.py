@@ -1,0 +1,149 @@
+"""prompt_embeddings.pt: a soft prompt as a plain dict, written whole and read without unpickling.
+
+Keys: prompt_embeddings [P, H] in float32, prompt_length, embedding_dim, initialization,
+format_version, fingerprint.
+"""
+
+import io
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from igrag.errors import CheckpointError
+from igrag.files import atomic_path
+from prompt_tuning.fingerprint import Fingerprint
+
+PROMPT_NAME = "prompt_embeddings.pt"
+FORMAT_VERSION = 1
+_KEY = "prompt_embeddings"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptFile:
+    """What a file holds.
+
+    Attributes:
+        embeddings: [P, H] in float32, on the CPU.
+        initialization: How its training began; "unknown" in a file that does not say it.
+        fingerprint: What it belongs to; None in a file that does not say it.
+    """
+
+    embeddings: Tensor
+    initialization: str
+    fingerprint: Fingerprint | None
+
+    @property
+    def prompt_length(self) -> int:
+        """Soft tokens, P."""
+        return len(self.embeddings)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width, H."""
+        return self.embeddings.shape[1]
+
+
+def save_prompt(path: Path, prompt: PromptFile) -> None:
+    """Writes a prompt file atomically; the same prompt gives the same bytes.
+
+    Raises:
+        CheckpointError: The prompt holds a value that is not finite.
+    """
+    if not prompt.embeddings.isfinite().all():
+        raise CheckpointError(f"{path}: not written: the prompt has values that are not finite")
+    content = {
+        # A clone: a view would take its whole storage along.
+        _KEY: prompt.embeddings.detach().cpu().float().clone(),
+        "prompt_length": prompt.prompt_length,
+        "embedding_dim": prompt.embedding_dim,
+        "initialization": prompt.initialization,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": prompt.fingerprint.to_dict() if prompt.fingerprint else None,
+    }
+    # Given a path, torch would write the temporary file's name into the bytes.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def load_prompt(path: Path, *, expected: Fingerprint | None = None) -> PromptFile:
+    """Reads a prompt file; a bare tensor, or a dict without a fingerprint, comes with a warning.
+
+    Args:
+        path: The file.
+        expected: What the prompt must belong to; None takes any.
+
+    Raises:
+        CheckpointError: It is missing or damaged, or belongs to something else.
+    """
+    prompt = _parse(path, _read(path))
+    if prompt.fingerprint is None:
+        if expected is not None:
+            logger.warning("%s: does not say which model it belongs to; used unchecked", path)
+        return prompt
+    differences = prompt.fingerprint.differences(expected) if expected else []
+    if differences:
+        raise CheckpointError(
+            f"{path}: was trained for something else: {'; '.join(differences)}; "
+            "train a prompt for what is loaded, or load what it was trained for"
+        )
+    return prompt
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no such file, expected a soft prompt; train one with "
+            "python prompt_tuning/prompt_training.py --train, or set prompt_tuning.enabled to false"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise CheckpointError(
+            f"{path}: damaged, or not a file of plain tensors ({reason}); train the prompt again"
+        ) from error
+
+
+def _parse(path: Path, content: Any) -> PromptFile:
+    if isinstance(content, Tensor):
+        return PromptFile(_check(path, content), "unknown", None)
+    if not isinstance(content, dict) or not isinstance(content.get(_KEY), Tensor):
+        found = (
+            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        )
+        raise CheckpointError(f'{path}: found {found or "nothing"}, expected "{_KEY}" [P, H]')
+    version = content.get("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format version {version}, expected {FORMAT_VERSION}; use a newer IGRAG"
+        )
+    embeddings = _check(path, content[_KEY])
+    for key, size in zip(("prompt_length", "embedding_dim"), embeddings.shape, strict=True):
+        if content.get(key, size) != size:
+            raise CheckpointError(
+                f"{path}: {key} says {content[key]}, but the embeddings have {size}; damaged"
+            )
+    marks = content.get("fingerprint")
+    try:
+        fingerprint = Fingerprint.from_dict(marks) if isinstance(marks, dict) else None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return PromptFile(embeddings, str(content.get("initialization", "unknown")), fingerprint)
+
+
+def _check(path: Path, embeddings: Tensor) -> Tensor:
+    if embeddings.dim() != 2 or not embeddings.numel():
+        raise CheckpointError(f"{path}: found shape {list(embeddings.shape)}, expected [P, H]")
+    if not embeddings.is_floating_point() or not embeddings.isfinite().all():
+        raise CheckpointError(f"{path}: found values that are no finite numbers; damaged")
+    return embeddings.float()

@@ -1,0 +1,111 @@
+"""Other ways to parameterise a prompt while it is trained; each folds into a plain [P, H] tensor.
+
+They are parametrizations in the sense of `torch.nn.utils.parametrize`: `forward` turns the
+trained tensor into the prompt, `right_inverse` turns a first prompt into the trained tensor.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from prompt_tuning.initialization import vocabulary_prompt
+
+Reparameterization = Literal["none", "residual", "superpos"]
+
+
+def parametrization(
+    reparameterization: Reparameterization,
+    table: Tensor,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    bottleneck: int,
+    sampled_embeddings: int,
+    generator: torch.Generator,
+) -> nn.Module | None:
+    """Makes the module that the trained tensor goes through; None for "none".
+
+    Args:
+        reparameterization: Its name.
+        table: The model's embeddings [V, H].
+        tokenizer: The model's.
+        bottleneck: See `Residual`.
+        sampled_embeddings: For "superpos": how many frequent tokens' embeddings are drawn.
+        generator: Decides what is drawn.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if reparameterization == "none":
+        return None
+    if reparameterization == "residual":
+        return Residual(table.shape[1], bottleneck=bottleneck, generator=generator)
+    if reparameterization == "superpos":
+        return Superposition(
+            vocabulary_prompt(table, tokenizer, sampled_embeddings, generator=generator)
+        )
+    raise ValueError(
+        f"reparameterization: found {reparameterization!r}, expected none, residual or superpos"
+    )
+
+
+class Residual(nn.Module):
+    """Each soft token plus a small MLP of itself, shared by all of them.
+
+    Razdaibiedina et al., 2023, "Residual Prompt Tuning" (arXiv 2305.03937), section 3. The last
+    layer's gain begins at zero, so that training begins at the given prompt.
+
+    Args:
+        embedding_dim: H.
+        bottleneck: Width of the hidden layer.
+        generator: Decides the first weights.
+    """
+
+    def __init__(self, embedding_dim: int, *, bottleneck: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.down = nn.Linear(embedding_dim, bottleneck)
+        self.up = nn.Linear(bottleneck, embedding_dim)
+        self.norm = nn.LayerNorm(embedding_dim)
+        for linear in (self.down, self.up):
+            nn.init.xavier_uniform_(linear.weight, generator=generator)
+            nn.init.zeros_(linear.bias)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, prompt: Tensor) -> Tensor:
+        """[P, H] -> [P, H]."""
+        change: Tensor = self.norm(self.up(torch.relu(self.down(prompt))))
+        return prompt + change
+
+    def right_inverse(self, prompt: Tensor) -> Tensor:
+        """Begins at the given prompt."""
+        return prompt
+
+
+class Superposition(nn.Module):
+    """Each soft token as a weighted sum of embeddings that were drawn once and stay fixed.
+
+    SadraeiJavaheri et al., 2024, "SuperPos-Prompt" (arXiv 2406.05279), section 3.
+
+    Args:
+        embeddings: The drawn embeddings [M, H].
+    """
+
+    embeddings: Tensor
+
+    def __init__(self, embeddings: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("embeddings", embeddings.detach().float())
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """[P, M] -> [P, H]."""
+        return weights @ self.embeddings
+
+    def right_inverse(self, prompt: Tensor) -> Tensor:
+        """Finds the weights [P, M] whose prompt is nearest to the given one [P, H]."""
+        # gelsd finds the smallest weights where several sets would do (M > H).
+        basis = self.embeddings.T.cpu()
+        weights: Tensor = torch.linalg.lstsq(
+            basis, prompt.detach().cpu().T, driver="gelsd"
+        ).solution
+        return weights.T.contiguous().to(prompt.device)

@@ -1,0 +1,151 @@
+"""Soft prompt and LoRA on and off, around a model that is loaded once."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import GenerationConfig
+
+from igrag.generator import Writer
+from igrag.language_model import ADAPTER_WEIGHTS, LanguageModel
+from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
+from prompt_tuning.prompt_file import load_prompt
+from prompt_tuning.prompt_tuner import PromptTuner
+
+BASE, PROMPT, LORA, BOTH = "base", "prompt", "lora", "lora+prompt"
+METHODS = (BASE, PROMPT, LORA, BOTH)
+logger = logging.getLogger(__name__)
+
+
+class WithoutAdapter:
+    """Writes with the adapter switched off.
+
+    Args:
+        model: A PeftModel.
+        writer: The model itself, or a PromptTuner around it.
+    """
+
+    def __init__(self, model: Any, writer: Writer) -> None:
+        self._model = model
+        self._writer = writer
+
+    def generate(
+        self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
+    ) -> Tensor:
+        """Returns token ids [B, L] for ids and mask [B, T]."""
+        with self._model.disable_adapter():
+            return self._writer.generate(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                generation_config=generation_config,
+            )
+
+
+def open_prompt(
+    language: LanguageModel,
+    path: Path,
+    *,
+    template: str,
+    adapted: bool | None = None,
+    prompt_length: int | None = None,
+    initialization: str | None = None,
+) -> PromptTuner:
+    """Puts the soft prompt of a file before the model, if it belongs there.
+
+    Args:
+        language: The model, with or without its adapter.
+        path: prompt_embeddings.pt.
+        template: The prompt template's fingerprint.
+        adapted: Whether the prompt works on the adapted model; None: if there is an adapter.
+        prompt_length: What the configuration says; a warning tells where the file differs.
+        initialization: Likewise.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or belongs to something else.
+    """
+    adapter = language.lora_path if adapted is None or adapted else None
+    fingerprint = fingerprint_of(
+        language.model,
+        language.tokenizer,
+        template=template,
+        lora=adapter_hash(adapter) if adapter else NO_ADAPTER,
+    )
+    tuner = PromptTuner.from_file(language.model, language.tokenizer, path, fingerprint=fingerprint)
+    for key, said, found in (
+        ("prompt_length", prompt_length, tuner.prompt_length),
+        ("initialization", initialization, tuner.initialization),
+    ):
+        if said not in (None, found):
+            logger.warning(
+                "prompt_tuning.%s: the configuration says %s, but %s has %s; the file is used",
+                key, said, path, found,
+            )  # fmt: skip
+    return tuner.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What there is to switch on: files of soft prompts for each model, and an adapter."""
+
+    prompt: Path | None
+    prompt_on_lora: Path | None
+    has_lora: bool
+
+
+def find_trained(prompt: Path, prompt_on_lora: Path, lora: Path) -> Trained:
+    """Looks which of the files are there, and which model each prompt belongs to.
+
+    Args:
+        prompt: prompt_embeddings.pt for the base model.
+        prompt_on_lora: The one for the adapted model; may be the same file.
+        lora: The adapter's folder.
+
+    Raises:
+        CheckpointError: A file is damaged.
+    """
+    has_lora = (lora / ADAPTER_WEIGHTS).is_file()
+    on_lora = has_lora and _is_for(prompt_on_lora, adapter_hash(lora))
+    return Trained(
+        prompt=prompt if _is_for(prompt, NO_ADAPTER) else None,
+        prompt_on_lora=prompt_on_lora if on_lora else None,
+        has_lora=has_lora,
+    )
+
+
+def open_methods(language: LanguageModel, trained: Trained, *, template: str) -> dict[str, Writer]:
+    """Makes a writer for each switch position that can be had.
+
+    Args:
+        language: The model, its adapter loaded but not merged, or without one.
+        trained: What there is.
+        template: The prompt template's fingerprint.
+
+    Returns:
+        Writers by method, in the order of `METHODS`.
+
+    Raises:
+        CheckpointError: A prompt belongs to something else.
+    """
+    model: Any = language.model
+    writers: dict[str, Writer] = {BASE: model}
+    if trained.prompt is not None:
+        writers[PROMPT] = open_prompt(language, trained.prompt, template=template, adapted=False)
+    if language.lora_path is None:
+        return writers
+    writers = {name: WithoutAdapter(model, writer) for name, writer in writers.items()}
+    writers[LORA] = model
+    if trained.prompt_on_lora is not None:
+        writers[BOTH] = open_prompt(
+            language, trained.prompt_on_lora, template=template, adapted=True
+        )
+    return writers
+
+
+def _is_for(path: Path, lora: str) -> bool:
+    """Tells whether there is a prompt and it was trained on this adapter, or does not say it."""
+    if not path.exists():
+        return False
+    fingerprint = load_prompt(path).fingerprint
+    return fingerprint is None or fingerprint.lora in (None, lora)

@@ -1,0 +1,16 @@
+"""Fixtures of the prompt training."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.examples import save_examples
+from tests.prompt_tuning.training import Trainer
+
+
+@pytest.fixture
+def trainer(tiny_t5: Path, tmp_path: Path) -> Trainer:
+    """A training of 5 windows an epoch, the last of them short: 37 examples, 8 in a window."""
+    train = save_examples(tmp_path / "train.jsonl", count=37, seed=0)
+    val = save_examples(tmp_path / "val.jsonl", count=10, seed=1)
+    return Trainer(tiny_t5, train, val, tmp_path)

@@ -1,0 +1,158 @@
+"""The training as a whole: what it writes, what it leaves alone, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+from igrag.cli import run
+from igrag.config import REPO_ROOT
+from igrag.errors import TrainingError, UsageError
+from prompt_tuning import preparation, prompt_training
+from prompt_tuning.prompt_file import load_prompt
+from tests.prompt_tuning.training import Trainer, losses, record_of
+
+
+def test_training_writes_what_it_promises(trainer: Trainer) -> None:
+    """Checkpoints by updates, the best model, the record, the curves, and all predictions."""
+    output = trainer.train()
+    assert sorted(path.name for path in output.iterdir()) == [
+        "all_results.json",
+        "best_model",
+        "checkpoint-10",
+        "checkpoint-3",
+        "checkpoint-6",
+        "checkpoint-9",
+        "predictions_untuned.json",
+        "training_curves.png",
+    ]
+    record = record_of(output)
+    assert [evaluation.step for evaluation in record.evaluations] == [0, 3, 6, 9, 10]
+    assert [step.step for step in record.history] == list(range(1, 11))
+    assert record.model.trainable_parameters == 4 * 32
+    results = json.loads((output / "checkpoint-3" / "predictions.json").read_text("utf-8"))
+    assert [result["image_id"] for result in results] == list(range(1, 11))
+    assert all(isinstance(result["caption"], str) for result in results)
+
+
+def test_the_best_model_is_the_best_checkpoint(trainer: Trainer) -> None:
+    """Byte for byte, and it is the one with the highest BLEU-4 on record."""
+    output = trainer.train()
+    record = record_of(output)
+    assert record.best is not None and record.best.checkpoint is not None
+    best = output / record.best.checkpoint / "prompt_embeddings.pt"
+    assert (output / "best_model" / "prompt_embeddings.pt").read_bytes() == best.read_bytes()
+    tuned = [evaluation.bleu4 for evaluation in record.evaluations[1:]]
+    assert record.best.bleu4 == max(tuned)
+
+
+def test_training_lowers_the_loss(trainer: Trainer) -> None:
+    """The prompt learns: the loss falls below that of the untuned model."""
+    output = trainer.train(training__num_train_epochs=8, evaluation__eval_steps=40)
+    record = record_of(output)
+    assert record.untuned is not None
+    assert record.evaluations[-1].loss < 0.8 * record.untuned.loss
+    first = load_prompt(output / "checkpoint-40" / "prompt_embeddings.pt").embeddings
+    assert first.shape == (4, 32)
+
+
+def test_the_model_is_left_as_it_was(
+    trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every tensor of the frozen model is bit-identical after training."""
+    kept = []
+    prepare = preparation.prepare
+
+    def keep(*arguments: object) -> preparation.Training:
+        kept.append(prepare(*arguments))  # type: ignore[arg-type]
+        return kept[-1]
+
+    monkeypatch.setattr(preparation, "prepare", keep)
+    trainer.train()
+    after = kept[0].tuner.model.state_dict()
+    before = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5).state_dict()
+    assert set(before) == set(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in kept[0].tuner.model.parameters())
+
+
+@pytest.mark.parametrize("way", ["residual", "superpos"])
+def test_reparameterised_prompts_are_saved_plain(trainer: Trainer, way: str) -> None:
+    """Whatever it was trained as, the file holds a plain [P, H] tensor."""
+    output = trainer.train(prompt__reparameterization=way)
+    prompt = load_prompt(output / "best_model" / "prompt_embeddings.pt")
+    assert prompt.embeddings.shape == (4, 32)
+
+
+def test_one_seed_gives_one_training(trainer: Trainer) -> None:
+    """The same command gives the same bytes, another seed other ones."""
+    name = Path("best_model", "prompt_embeddings.pt")
+    runs = [trainer.train("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
+    first, second, other = [(output / name).read_bytes() for output in runs]
+    assert first == second != other
+
+
+def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
+    """A second --train into the same folder is refused, and nothing in it changes."""
+    output = trainer.train()
+    before = (output / "all_results.json").read_bytes()
+    with pytest.raises(UsageError, match="--resume_from_checkpoint latest"):
+        trainer.train()
+    assert (output / "all_results.json").read_bytes() == before
+
+
+def test_old_checkpoints_go_but_never_the_best(trainer: Trainer) -> None:
+    """save_total_limit keeps the newest checkpoints, and the best one besides."""
+    output = trainer.train(evaluation__save_total_limit=1, evaluation__eval_steps=2)
+    record = record_of(output)
+    assert record.best is not None
+    left = {path.name for path in output.glob("checkpoint-*")}
+    tail = next(step for step in (10, 8) if f"checkpoint-{step}" != record.best.checkpoint)
+    assert left == {record.best.checkpoint, f"checkpoint-{tail}"}
+
+
+def test_training_stops_when_nothing_gets_better(trainer: Trainer) -> None:
+    """With a rate that moves nothing BLEU-4 stays, and patience runs out."""
+    output = trainer.train(
+        training__learning_rate=1e-12, evaluation__early_stopping_patience=2,
+        evaluation__eval_steps=1,
+    )  # fmt: skip
+    assert len(losses(output)) == 3
+
+
+def test_a_target_cut_to_nothing_is_refused(trainer: Trainer) -> None:
+    """Labels that keep only the end token would teach the model to say nothing."""
+    with pytest.raises(TrainingError, match="max_target_length"):
+        trainer.train(data__max_target_length=1)
+
+
+def test_no_action_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without an action nothing happens but the help, and the code says usage."""
+    assert prompt_training.main(*prompt_training.parse_arguments([])) == 2
+    assert "--train" in capsys.readouterr().err
+
+
+def test_validate_config_reads_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    """--validate_config passes the shipped file and names a misspelt key."""
+    assert prompt_training.main(*prompt_training.parse_arguments(["--validate_config"])) == 0
+    words = ["--validate_config", "--set", "training.learning_rat=1"]
+    arguments, parser = prompt_training.parse_arguments(words)
+    assert run(lambda: prompt_training.main(arguments, parser), debug=False) == 2
+    assert "learning_rate" in capsys.readouterr().err
+
+
+def test_left_out_keys_have_the_known_defaults(tmp_path: Path) -> None:
+    """A file that names only data and output trains as the table of defaults says."""
+    file = tmp_path / "short.yaml"
+    file.write_text(
+        "data: {train_file: a.jsonl, val_file: b.jsonl}\noutput: {output_dir: out}\n", "utf-8"
+    )
+    settings = prompt_training.PromptTrainingSettings.load(file, [])
+    training, prompt = settings.training, settings.prompt
+    assert (training.num_train_epochs, training.learning_rate) == (3, 0.03)
+    assert training.per_device_train_batch_size == 16
+    assert training.gradient_accumulation_steps == 8
+    assert (prompt.prompt_length, prompt.initialization) == (20, "random")
+    assert settings.model.main_config == REPO_ROOT / "configs" / "config.yaml"

@@ -1,0 +1,121 @@
+"""Interrupted and resumed training: the same as without the interruption."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from igrag.errors import CheckpointError, UsageError
+from tests.prompt_tuning.training import Trainer, losses, record_of
+
+PROMPT = "prompt_embeddings.pt"
+
+
+def checkpoints(output: Path) -> dict[str, bytes]:
+    """Return the prompt's bytes in each checkpoint and in best_model."""
+    return {file.parent.name: file.read_bytes() for file in output.glob(f"*/{PROMPT}")}
+
+
+def interrupt(trainer: Trainer, name: str, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
+    """Train until Ctrl-C comes in the update number `after`."""
+    from prompt_tuning import optimization
+
+    clip, calls = optimization.clip_gradient, []
+
+    def interrupted(*arguments: object) -> float:
+        calls.append(1)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        return clip(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimization, "clip_gradient", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train(name)
+
+
+@pytest.mark.parametrize("after", [2, 5, 8])
+def test_resumed_equals_uninterrupted(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Bit for bit, from before the first checkpoint, mid-epoch, and in the second epoch."""
+    whole = trainer.train("whole")
+    interrupt(trainer, "parts", monkeypatch, after=after)
+    parts = trainer.train("parts", "--resume_from_checkpoint", "latest")
+    assert checkpoints(parts) == checkpoints(whole)
+    assert losses(parts) == losses(whole)
+    scores = [[(e.step, e.loss, e.bleu4) for e in record_of(o).evaluations] for o in (whole, parts)]
+    assert scores[0] == scores[1]
+
+
+def test_dropout_is_resumed_too(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the model's dropout on, a resumed training still drops what it would have dropped."""
+    trainer._settings["training.model_dropout"] = "true"
+    whole = trainer.train("whole")
+    interrupt(trainer, "parts", monkeypatch, after=5)
+    parts = trainer.train("parts", "--resume_from_checkpoint", "latest")
+    assert checkpoints(parts) == checkpoints(whole)
+    still = trainer.train("still", training__model_dropout="false")
+    assert losses(still) != losses(whole)
+
+
+def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
+    """Resuming what is finished changes nothing."""
+    output = trainer.train()
+    before = checkpoints(output)
+    trainer.train("run", "--resume_from_checkpoint", "latest")
+    assert checkpoints(output) == before
+
+
+def test_resuming_with_other_settings_is_refused(trainer: Trainer) -> None:
+    """The difference is named; where nothing is computed differently it is allowed."""
+    trainer.train()
+    with pytest.raises(UsageError, match=r"training\.learning_rate was 0\.3, is 0\.1"):
+        trainer.train("run", "--resume_from_checkpoint", "latest", training__learning_rate=0.1)
+    trainer.train(
+        "run", "--resume_from_checkpoint", "latest", evaluation__save_total_limit=5
+    )  # fmt: skip
+
+
+def test_resuming_from_a_path(trainer: Trainer) -> None:
+    """An earlier checkpoint can be named; one of another folder, or none, is refused."""
+    output = trainer.train()
+    before = checkpoints(output)
+    trainer.train("run", "--resume_from_checkpoint", str(output / "checkpoint-6"))
+    assert checkpoints(output) == before
+    with pytest.raises(CheckpointError, match="expected a checkpoint of"):
+        trainer.train("other", "--resume_from_checkpoint", str(output / "checkpoint-6"))
+    with pytest.raises(CheckpointError, match="checkpoint-N"):
+        trainer.train("run", "--resume_from_checkpoint", str(output))
+
+
+def test_a_damaged_state_is_refused(trainer: Trainer) -> None:
+    """A truncated training_state.pt is one error that names it."""
+    output = trainer.train()
+    state = output / "checkpoint-10" / "training_state.pt"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"training_state\.pt"):
+        trainer.train("run", "--resume_from_checkpoint", "latest")
+
+
+def test_a_killed_training_is_resumed(trainer: Trainer) -> None:
+    """After kill -9 every file that was written is whole, and resuming ends where it would have."""
+    whole = trainer.train("whole", evaluation__eval_steps=1)
+    process = trainer.start("killed", evaluation__eval_steps=1)
+    killed = trainer.output / "killed"
+    while process.poll() is None and len(list(killed.glob("checkpoint-*"))) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    written = checkpoints(killed)
+    for folder in killed.glob("checkpoint-*"):
+        torch.load(folder / "training_state.pt", weights_only=True)
+        assert (folder / "training_record.json").is_file()
+    trainer.train("killed", "--resume_from_checkpoint", "latest", evaluation__eval_steps=1)
+    after = checkpoints(killed)
+    assert {name: after[name] for name in written if name != "best_model"} == {
+        name: value for name, value in written.items() if name != "best_model"
+    }
+    assert set(after) == set(checkpoints(whole))

@@ -1,0 +1,128 @@
+"""The check before training: each thing that would fail silently is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from igrag.errors import TrainingError
+from igrag.language_model import load_language_model
+from prompt_tuning.optimization import build_optimizer
+from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.self_check import check_before_training
+
+
+@pytest.fixture
+def tuner(tiny_t5: Path) -> PromptTuner:
+    """A prompt before the tiny model."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    return PromptTuner(language.model, language.tokenizer, 3)
+
+
+def batch() -> dict[str, Tensor]:
+    """Return a batch of two, the second row padded."""
+    return {
+        "input_ids": torch.tensor([[5, 6, 7, 1], [8, 1, 0, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
+        "labels": torch.tensor([[9, 10, 1], [11, 1, -100]]),
+    }
+
+
+def check(
+    tuner: PromptTuner,
+    optimizer: Optimizer | None = None,
+    *,
+    change: Callable[[dict[str, Tensor]], None] = lambda batch: None,
+    target_lengths: tuple[int, ...] = (3, 2),
+) -> None:
+    """Check with everything in order but what the arguments change."""
+    changed = batch()
+    change(changed)
+    check_before_training(
+        tuner,
+        optimizer or AdamW(tuner.trainable_parameters()),
+        changed,
+        source_lengths=(4, 2),
+        target_lengths=target_lengths,
+    )
+
+
+def test_what_is_in_order_passes_unchanged(tuner: PromptTuner) -> None:
+    """The check leaves the prompt as it is, and no gradient behind."""
+    before = tuner.folded()
+    check(tuner)
+    assert torch.equal(tuner.folded(), before) and tuner.prompt_embeddings.grad is None
+
+
+def test_an_optimizer_of_something_else_is_found(tuner: PromptTuner) -> None:
+    """It must hold the prompt, and the prompt alone."""
+    other = nn.Parameter(torch.zeros(1))
+    with pytest.raises(TrainingError, match="0 of them the prompt's"):
+        check(tuner, AdamW([other]))
+    with pytest.raises(TrainingError, match="2 tensors"):
+        check(tuner, AdamW([tuner.prompt_embeddings, other]))
+
+
+def test_nothing_to_train_is_found() -> None:
+    """An optimizer without tensors is refused where it is made."""
+    with pytest.raises(TrainingError, match="nothing is trainable"):
+        build_optimizer([], "adamw", learning_rate=0.1, weight_decay=0.0)
+
+
+def test_a_thawed_model_is_found(tuner: PromptTuner) -> None:
+    """A model parameter that would be trained is named."""
+    next(tuner.model.parameters()).requires_grad_(True)
+    with pytest.raises(TrainingError, match="expected it frozen"):
+        check(tuner, AdamW([tuner.prompt_embeddings]))
+
+
+def test_labels_that_count_padding_are_found(tuner: PromptTuner) -> None:
+    """-100 in the middle, or another negative number, is no label."""
+
+    def ignore_first(batch: dict[str, Tensor]) -> None:
+        batch["labels"][0, 0] = -100
+
+    def negative(batch: dict[str, Tensor]) -> None:
+        batch["labels"][1, 2] = -1
+
+    def pad(batch: dict[str, Tensor]) -> None:
+        batch["labels"][1, 2] = 0
+
+    for change in (ignore_first, negative, pad):
+        with pytest.raises(TrainingError, match="labels"):
+            check(tuner, change=change)
+
+
+def test_examples_cut_to_nothing_are_found(tuner: PromptTuner) -> None:
+    """A target that is only its end token is named with the key to raise."""
+    with pytest.raises(TrainingError, match=r"1 of 2 examples.*max_target_length"):
+        check(tuner, target_lengths=(3, 1))
+
+
+def test_a_prompt_that_is_not_used_is_found(
+    tuner: PromptTuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the model behind the prompt says what it says without it, training is refused."""
+    source = PromptTuner._source
+
+    def ignore(self: PromptTuner, ids: Tensor, mask: Tensor, prompts: None) -> dict[str, Tensor]:
+        found = source(self, ids, mask, prompts)
+        if "inputs_embeds" in found:  # The prompt is there, and masked out.
+            found["attention_mask"] = found["attention_mask"].clone()
+            found["attention_mask"][:, : self.prompt_length] = 0
+        return found
+
+    monkeypatch.setattr(PromptTuner, "_source", ignore)
+    with pytest.raises(TrainingError, match=r"gradient|does not change"):
+        check(tuner)
+
+
+def test_a_gradient_that_is_not_finite_is_found(tuner: PromptTuner) -> None:
+    """Broken weights are named before they spoil the prompt."""
+    with torch.no_grad():
+        tuner.model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="not finite"):
+        check(tuner)

@@ -1,0 +1,65 @@
+"""Validation: what a user's own computation of loss, captions and BLEU gives."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from igrag.caption_data import iter_examples
+from igrag.generator import CaptionGenerator, Decoding, prepare_decoding
+from igrag.language_model import load_language_model
+from igrag.metrics import bleu
+from igrag.tokenised_data import Collator, tokenised_dataset
+from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.validation import Validation
+from tests.examples import save_examples
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_the_figures_are_what_they_say(tiny_t5: Path, tmp_path: Path, num_beams: int) -> None:
+    """Captions as the generator writes them, their BLEU, and the loss of one big batch."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    tuner = PromptTuner(language.model, language.tokenizer, 6, "vocab")
+    path = save_examples(tmp_path / "val.jsonl", count=11, seed=2)
+    data = tokenised_dataset(
+        path, language.tokenizer, max_source_length=64, max_target_length=16, cache_dir=tmp_path
+    )
+    decoding = Decoding(max_new_tokens=7, num_beams=num_beams)
+    validation = Validation(
+        data, Collator(0), prepare_decoding(language.model, decoding), batch_size=4,
+        accelerator=Accelerator(cpu=True),
+    )  # fmt: skip
+    result = validation.score(tuner.eval(), title="test")
+    examples = list(iter_examples(path))
+    generator = CaptionGenerator(language.model, language.tokenizer, decoding=decoding)
+    generator.switch_to(tuner)
+    captions = generator.generate([example.prompt for example in examples])
+    assert result.captions == captions
+    assert result.bleu == bleu(captions, [example.references for example in examples])
+    with torch.no_grad():
+        loss = float(tuner(**Collator(0)([data[place] for place in range(11)])).loss)
+    assert result.loss == pytest.approx(loss, abs=1e-5)
+    results = validation.coco_results(result.captions)
+    assert [each["image_id"] for each in results] == [example.image_id for example in examples]
+
+
+def test_the_encoder_runs_once_a_batch(
+    tiny_t5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and captions come from the same encoder states."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    tuner = PromptTuner(language.model, language.tokenizer, 2)
+    path = save_examples(tmp_path / "val.jsonl", count=8, seed=2)
+    data = tokenised_dataset(
+        path, language.tokenizer, max_source_length=64, max_target_length=16, cache_dir=tmp_path
+    )
+    encoder = language.model.get_encoder()
+    calls, forward = [], encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
+    validation = Validation(
+        data, Collator(0), prepare_decoding(language.model, Decoding()), batch_size=4,
+        accelerator=Accelerator(cpu=True),
+    )  # fmt: skip
+    validation.score(tuner.eval(), title="test")
+    assert len(calls) == 2

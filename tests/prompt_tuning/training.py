@@ -1,0 +1,72 @@
+"""Runs the prompt training on the tiny model, in this process or as users type it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from igrag.config import REPO_ROOT
+from igrag.training_record import TrainingRecord
+from prompt_tuning import prompt_training
+
+SCRIPT = str(REPO_ROOT / "prompt_tuning" / "prompt_training.py")
+
+
+class Trainer:
+    """Trains on tiny data; every run has its own output folder unless told otherwise."""
+
+    def __init__(self, model: Path, train: Path, val: Path, output: Path) -> None:
+        self.output = output
+        self._settings = {
+            "model.name": model,
+            "data.train_file": train,
+            "data.val_file": val,
+            "prompt.prompt_length": 4,
+            "training.num_train_epochs": 2,
+            "training.per_device_train_batch_size": 4,
+            "training.gradient_accumulation_steps": 2,
+            "training.learning_rate": 0.3,
+            "evaluation.per_device_eval_batch_size": 4,
+            "evaluation.max_new_tokens": 6,
+            "evaluation.eval_steps": 3,
+        }
+
+    def words(self, output: Path, *more: str, **settings: object) -> list[str]:
+        """Returns the command line; keys are written section__key."""
+        changed = {key.replace("__", "."): value for key, value in settings.items()}
+        both = {**self._settings, **changed}
+        pairs = [word for key, value in both.items() for word in ("--set", f"{key}={value}")]
+        return ["--train", "--device", "cpu", "--output_dir", str(output), *pairs, *more]
+
+    def train(self, name: str = "run", *more: str, **settings: object) -> Path:
+        """Trains in this process and returns the output folder."""
+        output = self.output / name
+        arguments, parser = prompt_training.parse_arguments(self.words(output, *more, **settings))
+        assert prompt_training.main(arguments, parser) == 0
+        return output
+
+    def start(
+        self, name: str, *more: str, launcher: Sequence[str] = (sys.executable,), **settings: object
+    ) -> "subprocess.Popen[str]":
+        """Starts the training as a process of its own."""
+        # One thread each: two processes compute then exactly what one does.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        return subprocess.Popen(
+            [*launcher, SCRIPT, *self.words(self.output / name, *more, **settings)],
+            cwd=REPO_ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def record_of(output: Path) -> TrainingRecord:
+    """Reads the record of a training."""
+    return TrainingRecord.read(output / "all_results.json")
+
+
+def losses(output: Path) -> list[float]:
+    """Returns the loss of every update."""
+    return [step.loss for step in record_of(output).history]
