@@ -13,6 +13,9 @@ from igrag.errors import ImageError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from igrag.captioner import Captioner, CaptionResult
+    from igrag.generator import Writer
+    from igrag.language_model import LanguageModel
+    from igrag.prompt_template import PromptTemplate
 
 _EXIT_SOME_FAILED = 1
 
@@ -26,10 +29,15 @@ def main(arguments: argparse.Namespace) -> int:
     paths = _find_pictures(arguments.input)
     if model.notice:
         print(f"note: {model.notice}", file=sys.stderr)
-    captioner = _load(config, model)
+    methods: dict[str, Writer] = {}
+    if arguments.compare:
+        captioner = _load_all_methods(config, model, methods)
+    else:
+        captioner = _load(config, model)
     failures: list[str] = []
     for path, result, seconds in _caption_all(captioner, paths, config, failures):
-        _show(path, result, seconds, config, model, as_json=arguments.json)
+        captions = _write_with_each(methods, captioner, result)
+        _show(path, result, seconds, config, model, captions=captions, as_json=arguments.json)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures and len(paths) > 1:
@@ -51,6 +59,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change a key of the config for this run; may be given again")  # fmt: skip
     add("--top_k", type=int, metavar="N", help="similar pictures to use")
+    add("--compare", action="store_true",
+        help="caption with and without soft prompt and LoRA, where they are trained")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object a line")
     add("--device", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", help="auto, float32, bfloat16 or float16")
@@ -83,9 +93,66 @@ def _find_pictures(inputs: Sequence[Path]) -> list[Path]:
 def _load(config: Config, model: ModelEntry) -> "Captioner":
     from igrag.assembly import build_captioner
     from igrag.runtime import tune_allocator
+    from prompt_tuning.prompt_file import load_prompt
+    from prompt_tuning.switching import open_prompt
 
     tune_allocator()
-    return build_captioner(config, model.path)
+    prompt = config.prompt_tuning
+    path = prompt.file_for(lora=config.lora_config.enabled)
+
+    def choose_writer(language: "LanguageModel", template: "PromptTemplate") -> "Writer | None":
+        if not prompt.enabled:
+            return None
+        return open_prompt(
+            language,
+            path,
+            template=template.fingerprint(),
+            prompt_length=prompt.prompt_length,
+            initialization=prompt.initialization,
+        )
+
+    if prompt.enabled:
+        load_prompt(path)  # A missing or damaged file is told before the models are loaded.
+    return build_captioner(config, model.path, choose_writer=choose_writer)
+
+
+def _load_all_methods(
+    config: Config, model: ModelEntry, methods: "dict[str, Writer]"
+) -> "Captioner":
+    """Loads the model once, and fills in a writer for each method that is trained."""
+    from igrag.assembly import build_captioner
+    from igrag.runtime import tune_allocator
+    from prompt_tuning.switching import METHODS, find_trained, open_methods
+
+    tune_allocator()
+    prompts, lora = config.prompt_tuning, config.lora_config
+    trained = find_trained(
+        prompts.file_for(lora=False), prompts.file_for(lora=True), lora.weights_path
+    )
+    beside = lora.model_copy(update={"enabled": trained.has_lora, "merge_and_unload": False})
+
+    def choose_writer(language: "LanguageModel", template: "PromptTemplate") -> None:
+        methods.update(open_methods(language, trained, template=template.fingerprint()))
+
+    captioner = build_captioner(
+        config.model_copy(update={"lora_config": beside}), model.path, choose_writer=choose_writer
+    )
+    missing = ", ".join(name for name in METHODS if name not in methods)
+    if missing:
+        print(f"note: not trained: {missing}", file=sys.stderr)
+    return captioner
+
+
+def _write_with_each(
+    methods: "dict[str, Writer]", captioner: "Captioner", result: "CaptionResult"
+) -> dict[str, str]:
+    """Writes the caption of one picture with each of the methods to compare."""
+    captions = {}
+    for name, writer in methods.items():
+        captioner.generator.switch_to(writer)
+        captions[name] = captioner.generator.generate([result.prompt])[0]
+    captioner.generator.switch_to(None)
+    return captions
 
 
 def _caption_all(
@@ -122,19 +189,23 @@ def _show(
     config: Config,
     model: ModelEntry,
     *,
+    captions: dict[str, str],
     as_json: bool,
 ) -> None:
+    """Prints one picture's result; `captions` are those of the methods to compare."""
     from igrag import output
 
     if not as_json:
-        print(output.as_text(path, result), flush=True)
+        print(output.as_text(path, result, captions), flush=True)
         return
-    facts = {
+    facts: dict[str, object] = {
         "model": model.path,
         "prompt_tuning": config.prompt_tuning.enabled,
         "lora": config.lora_config.enabled,
         "seconds": round(seconds, 3),
     }
+    if captions:
+        facts["captions"] = captions
     print(output.as_json(path, result, **facts), flush=True)
 
 

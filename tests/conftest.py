@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import Command
 from tests.tiny import WORDS, CocoFolder, save_clip, save_coco, save_t5
 
 
@@ -36,3 +37,30 @@ def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def coco(tmp_path: Path) -> CocoFolder:
     """Twelve captioned pictures, a test's own to change."""
     return save_coco(tmp_path / "coco", count=12)
+
+
+@pytest.fixture
+def knowledge_base(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Path:
+    """A knowledge base of the tiny pictures."""
+    from igrag.image_encoder import ImageEncoder
+    from igrag.knowledge_base_builder import build_knowledge_base
+
+    encoder = ImageEncoder(str(tiny_clip), device="cpu")
+    build_knowledge_base(
+        coco.captions, coco.images, tmp_path / "kb", encoder=encoder, progress=False
+    )
+    return tmp_path / "kb"
+
+
+@pytest.fixture
+def command(
+    knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    """The command with tiny models in place of the miniature's."""
+    settings = [
+        f"retrieval_config.encoder={tiny_clip}",
+        f"model_config.models.flan-t5.path={tiny_t5}",
+        f"knowledge_base_config.path={knowledge_base}",
+        "generation_config.max_new_tokens=4",
+    ]
+    return Command(settings, capfd)

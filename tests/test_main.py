@@ -15,59 +15,9 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from transformers import AutoModelForSeq2SeqLM
 
-import main
-from igrag.cli import run
 from igrag.config import REPO_ROOT
-from igrag.image_encoder import ImageEncoder
-from igrag.knowledge_base_builder import build_knowledge_base
+from tests.command import Command, one_error
 from tests.tiny import CocoFolder
-
-
-class Command:
-    """Runs main.py's main in this process, on tiny models."""
-
-    def __init__(self, settings: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-        self._settings = settings
-        self._capfd = capfd
-
-    def __call__(self, *words: object, settings: tuple[str, ...] = ()) -> tuple[int, str, str]:
-        """Returns the exit code and what was printed on stdout and stderr."""
-        overrides = [word for item in (*self._settings, *settings) for word in ("--set", item)]
-        arguments = main.parse_arguments([*map(str, words), *overrides])
-        code = run(lambda: main.main(arguments), debug=arguments.debug)
-        captured = self._capfd.readouterr()
-        return code, captured.out, captured.err
-
-
-@pytest.fixture
-def knowledge_base(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Path:
-    """A knowledge base of the tiny pictures."""
-    encoder = ImageEncoder(str(tiny_clip), device="cpu")
-    build_knowledge_base(
-        coco.captions, coco.images, tmp_path / "kb", encoder=encoder, progress=False
-    )
-    return tmp_path / "kb"
-
-
-@pytest.fixture
-def command(
-    knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, capfd: pytest.CaptureFixture[str]
-) -> Command:
-    """The command with tiny models in place of the miniature's."""
-    settings = [
-        f"retrieval_config.encoder={tiny_clip}",
-        f"model_config.models.flan-t5.path={tiny_t5}",
-        f"knowledge_base_config.path={knowledge_base}",
-        "generation_config.max_new_tokens=4",
-    ]
-    return Command(settings, capfd)
-
-
-def _one_error(stderr: str) -> str:
-    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, stderr
-    assert "Traceback" not in stderr
-    return errors[0]
 
 
 def test_the_default_output_is_matches_then_caption(command: Command, coco: CocoFolder) -> None:
@@ -107,7 +57,7 @@ def test_one_failure_does_not_stop_the_rest(
     assert [Path(json.loads(line)["image"]).name for line in out.splitlines()] == [
         coco.picture(1).name, coco.picture(2).name,
     ]  # fmt: skip
-    assert str(bad) in _one_error(err) and "1 of 3 pictures have no caption." in err
+    assert str(bad) in one_error(err) and "1 of 3 pictures have no caption." in err
 
 
 def _truncated(path: Path, coco: CocoFolder) -> None:
@@ -124,7 +74,7 @@ def _huge(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty folder", "text", "truncated", "huge"])
-def test_what_is_no_picture_is_one_error(
+def test_what_is_no_picture_isone_error(
     command: Command, coco: CocoFolder, tmp_path: Path, kind: str
 ) -> None:
     """Each wrong input is named in one line, with exit code 1."""
@@ -139,7 +89,7 @@ def test_what_is_no_picture_is_one_error(
         _huge(path)
     code, out, err = command("--i", path)
     assert (code, out) == (1, "")
-    assert str(path) in _one_error(err)
+    assert str(path) in one_error(err)
 
 
 def _unusual(kind: str, path: Path) -> None:
@@ -175,17 +125,17 @@ def test_unusual_pictures_are_captioned_as_what_they_show(
         assert one["score"] == pytest.approx(other["score"], abs=0.02)
 
 
-def test_a_missing_or_damaged_knowledge_base_is_one_error(
+def test_a_missing_or_damaged_knowledge_base_isone_error(
     command: Command, coco: CocoFolder, knowledge_base: Path
 ) -> None:
     """A knowledge base that is not there or has lost bytes is named, with exit code 1."""
     vectors = knowledge_base / "vectors.npy"
     vectors.write_bytes(vectors.read_bytes()[:-40])
     code, _, err = command("--i", coco.picture(1))
-    assert code == 1 and str(knowledge_base) in _one_error(err)
+    assert code == 1 and str(knowledge_base) in one_error(err)
     shutil.rmtree(knowledge_base)
     code, _, err = command("--i", coco.picture(1))
-    assert code == 1 and "build one with scripts/build_knowledge_base.py" in _one_error(err)
+    assert code == 1 and "build one with scripts/build_knowledge_base.py" in one_error(err)
 
 
 def test_another_encoder_is_refused(command: Command, coco: CocoFolder, other_clip: Path) -> None:
@@ -193,7 +143,7 @@ def test_another_encoder_is_refused(command: Command, coco: CocoFolder, other_cl
     code, _, err = command(
         "--i", coco.picture(1), settings=(f"retrieval_config.encoder={other_clip}",)
     )
-    error = _one_error(err)
+    error = one_error(err)
     assert code == 1 and "clip-8" in error and "clip-12" in error
 
 
@@ -205,20 +155,21 @@ def test_another_encoder_is_refused(command: Command, coco: CocoFolder, other_cl
         (["--top_k", "0"], 2, "retrieval_config.top_k"),
         (["--device", "gpu"], 2, "model_config.device"),
         (["--config", "/no/such.yaml"], 2, "/no/such.yaml"),
-        (["--set", "prompt_tuning.enabled=true"], 2, "prompt_tuning.enabled"),
+        (["--set", "prompt_tuning.enabled=true", "--set", "prompt_tuning.weights_path=none"], 1,
+         "prompt_tuning.enabled"),
         (["--set", "lora_config.enabled=true", "--set", "lora_config.weights_path=none"], 1,
          "lora_config.enabled"),
         (["--set", "prompt_config.template='{instruction}'"], 2, "{captions}"),
         (["--set", "prompt_config.objects.source=instances"], 2, "instances_path"),
     ],
 )  # fmt: skip
-def test_wrong_settings_are_one_error(
+def test_wrong_settings_areone_error(
     command: Command, coco: CocoFolder, words: list[str], code: int, message: str
 ) -> None:
     """Nothing that is asked for is silently ignored: each mistake is one line and a code."""
     found, out, err = command("--i", coco.picture(1), *words)
     assert (found, out) == (code, "")
-    assert message in _one_error(err)
+    assert message in one_error(err)
 
 
 def test_an_adapter_is_used_and_reported(

@@ -1,0 +1,141 @@
+"""main.py with a soft prompt and LoRA switched on and off, from the configuration alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from igrag.assembly import build_captioner
+from igrag.config import Config
+from igrag.errors import ConfigError
+from prompt_tuning.fingerprint import adapter_hash, fingerprint_of
+from prompt_tuning.prompt_file import PromptFile, save_prompt
+from tests.command import Command, one_error
+from tests.tiny import CocoFolder
+
+Settings = tuple[str, ...]
+
+
+def save_random_prompt(path: Path, model_path: Path, *, lora: str | None = None) -> Settings:
+    """Save a prompt that makes itself felt; return the setting that names it."""
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_path)
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    noise = torch.randn(20, 32, generator=torch.Generator().manual_seed(1)) * 20
+    fingerprint = fingerprint_of(model, tokenizer, lora=lora)
+    save_prompt(path, PromptFile(noise, "random", fingerprint))
+    return (f"prompt_tuning.weights_path={path}",)
+
+
+@pytest.fixture
+def prompt(tmp_path: Path, tiny_t5: Path) -> Settings:
+    """A soft prompt for the tiny model."""
+    return save_random_prompt(tmp_path / "prompt_embeddings.pt", tiny_t5)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, tiny_t5: Path) -> Path:
+    """A LoRA adapter for the tiny model that makes itself felt."""
+    torch.manual_seed(5)
+    config = LoraConfig(r=8, lora_alpha=400, target_modules=["q", "v"], init_lora_weights=False)
+    get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(tiny_t5), config).save_pretrained(
+        tmp_path / "adapter"
+    )
+    return tmp_path / "adapter"
+
+
+ON: Settings = ("prompt_tuning.enabled=true",)
+
+
+def test_the_prompt_is_used_and_reported(
+    command: Command, coco: CocoFolder, prompt: Settings
+) -> None:
+    """With prompt_tuning.enabled another caption is written, and the JSON says why."""
+    plain = json.loads(command("--json", "--i", coco.picture(1), settings=prompt)[1])
+    tuned = json.loads(command("--json", "--i", coco.picture(1), settings=(*prompt, *ON))[1])
+    assert (plain["prompt_tuning"], tuned["prompt_tuning"]) == (False, True)
+    assert plain["prompt"] == tuned["prompt"] and plain["caption"] != tuned["caption"]
+
+
+def test_a_missing_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_path: Path) -> None:
+    """Nobody gets an untuned caption who asked for a tuned one."""
+    path = tmp_path / "none.pt"
+    settings = (*ON, f"prompt_tuning.weights_path={path}")
+    code, out, err = command("--i", coco.picture(1), settings=settings)
+    assert (code, out) == (1, "") and str(path) in one_error(err)
+
+
+def test_a_damaged_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_path: Path) -> None:
+    """The same for a file that cannot be read."""
+    path = tmp_path / "prompt_embeddings.pt"
+    path.write_bytes(b"PK\x03\x04 not a prompt")
+    settings = (*ON, f"prompt_tuning.weights_path={path}")
+    code, out, err = command("--i", coco.picture(1), settings=settings)
+    assert (code, out) == (1, "") and "damaged" in one_error(err)
+
+
+def test_a_prompt_of_another_adapter_is_an_error(
+    command: Command, coco: CocoFolder, tiny_t5: Path, tmp_path: Path, adapter: Path
+) -> None:
+    """A prompt that was trained on an adapter is refused without it, both sides named."""
+    path = tmp_path / "other.pt"
+    settings = save_random_prompt(path, tiny_t5, lora=adapter_hash(adapter))
+    code, out, err = command("--i", coco.picture(1), settings=(*ON, *settings))
+    assert (code, out) == (1, "") and "lora" in one_error(err) and "none" in one_error(err)
+
+
+def test_contradicting_keys_are_reported(
+    command: Command, coco: CocoFolder, prompt: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """prompt_length and initialization that are not the file's are told, and the file is used."""
+    more = ("prompt_tuning.prompt_length=7", "prompt_tuning.initialization=text")
+    code, _, err = command("--i", coco.picture(1), settings=(*prompt, *ON, *more))
+    assert code == 0
+    assert "prompt_length" in err and "7" in err and "initialization" in err
+
+
+def test_compare_shows_every_method(
+    command: Command, coco: CocoFolder, prompt: Settings, adapter: Path, tiny_t5: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """One load, four captions: each is what the switch positions give one by one."""
+    both = tmp_path / "both.pt"
+    save_random_prompt(both, tiny_t5, lora=adapter_hash(adapter))
+    paths = (
+        *prompt,
+        f"prompt_tuning.weights_path_with_lora={both}",
+        f"lora_config.weights_path={adapter}",
+    )
+    picture = coco.picture(1)
+    found = json.loads(command("--json", "--compare", "--i", picture, settings=paths)[1])
+    lora = ("lora_config.enabled=true",)
+    one_by_one = {
+        name: json.loads(command("--json", "--i", picture, settings=(*paths, *switches))[1])
+        for name, switches in {
+            "base": (), "prompt": ON, "lora": lora, "lora+prompt": (*ON, *lora),
+        }.items()
+    }  # fmt: skip
+    assert found["captions"] == {name: each["caption"] for name, each in one_by_one.items()}
+    assert len(set(found["captions"].values())) >= 3
+    shown = command("--compare", "--i", picture, settings=paths)[1]
+    assert all(f"{name}:" in shown for name in found["captions"])
+
+
+def test_compare_says_what_is_not_trained(
+    command: Command, coco: CocoFolder, tmp_path: Path
+) -> None:
+    """Without any training there is the base model's caption, and a note on the others."""
+    nothing = (f"prompt_tuning.weights_path={tmp_path / 'a'}",
+               f"lora_config.weights_path={tmp_path / 'b'}")  # fmt: skip
+    code, out, err = command("--compare", "--i", coco.picture(1), settings=nothing)
+    assert code == 0 and "base:" in out
+    assert "not trained: prompt, lora, lora+prompt" in err
+
+
+def test_the_package_alone_does_not_ignore_the_switch() -> None:
+    """Code that builds a captioner without a way to open prompts is refused when one is enabled."""
+    config = Config.load(overrides=list(ON))
+    with pytest.raises(ConfigError, match=r"prompt_tuning\.enabled"):
+        build_captioner(config, "no/model")
