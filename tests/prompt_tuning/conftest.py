@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from igrag.language_model import LanguageModel, load_language_model
 from tests.examples import save_examples
 from tests.prompt_tuning.training import Trainer
 
@@ -14,3 +15,9 @@ def trainer(tiny_t5: Path, tmp_path: Path) -> Trainer:
     train = save_examples(tmp_path / "train.jsonl", count=37, seed=0)
     val = save_examples(tmp_path / "val.jsonl", count=10, seed=1)
     return Trainer(tiny_t5, train, val, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def language(tiny_t5: Path) -> LanguageModel:
+    """The tiny model, in float32."""
+    return load_language_model(str(tiny_t5), device="cpu", dtype="float32")

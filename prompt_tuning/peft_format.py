@@ -1,0 +1,83 @@
+"""Soft prompts in PEFT's adapter format: a folder that PeftModel.from_pretrained loads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PromptTuningConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from igrag.errors import CheckpointError
+from igrag.files import atomic_directory
+from igrag.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from prompt_tuning.prompt_file import PromptFile
+
+_TYPE, _KEY = "PROMPT_TUNING", "prompt_embeddings"
+
+
+def export_peft(prompt: PromptFile, folder: Path, *, base_model: str, model_config: Any) -> None:
+    """Writes a prompt as PEFT's prompt-tuning adapter.
+
+    Args:
+        prompt: The prompt.
+        folder: Where it goes; a folder that stands there is replaced.
+        base_model: Name of the model it belongs to, as PEFT will load it.
+        model_config: The model's transformers configuration.
+    """
+    config = PromptTuningConfig(
+        task_type="SEQ_2_SEQ_LM",
+        base_model_name_or_path=base_model,
+        inference_mode=True,
+        num_virtual_tokens=prompt.prompt_length,
+        token_dim=prompt.embedding_dim,
+        # By default PEFT keeps a second prompt for the decoder, which its forward leaves unused.
+        num_transformer_submodules=1,
+        num_layers=model_config.num_hidden_layers,
+        num_attention_heads=model_config.num_attention_heads,
+    )
+    with atomic_directory(folder) as temporary:
+        config.save_pretrained(str(temporary))
+        save_file({_KEY: prompt.embeddings.contiguous()}, temporary / ADAPTER_WEIGHTS)
+
+
+def import_peft(folder: Path) -> PromptFile:
+    """Reads a prompt-tuning adapter of PEFT's; it does not say which embeddings it belongs to.
+
+    Raises:
+        CheckpointError: It is missing or damaged, another kind of adapter, or one whose prompt is
+            not one block before the source.
+    """
+    config = _read_config(folder / ADAPTER_CONFIG)
+    if config.get("peft_type") != _TYPE:
+        raise CheckpointError(
+            f"{folder}: found a {config.get('peft_type')} adapter, expected {_TYPE}"
+        )
+    length = config.get("num_virtual_tokens")
+    submodules = config.get("num_transformer_submodules")
+    if submodules not in (None, 1):
+        raise CheckpointError(
+            f"{folder}: found num_transformer_submodules {submodules}, expected 1: PEFT's default "
+            "for seq2seq models keeps a second prompt; train with num_transformer_submodules=1"
+        )
+    path = folder / ADAPTER_WEIGHTS
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: missing or damaged ({error})") from None
+    prompt = tensors.get(_KEY)
+    if prompt is None or prompt.dim() != 2 or len(prompt) != length:
+        found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        raise CheckpointError(f'{path}: found {found}, expected "{_KEY}" [{length}, H]')
+    return PromptFile(prompt.to(torch.float32), "unknown", None)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: missing or damaged ({error})") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: found a {type(config).__name__}, expected an object")
+    return config

@@ -1,0 +1,57 @@
+"""Models, prompts and batches for the tests of the soft prompt."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from igrag.language_model import LanguageModel
+from prompt_tuning.prompt_tuner import PromptTuner
+
+TEXTS = (
+    "a dog in the field",
+    "generate a caption : a cat on two red kitchen table and a dog near the house",
+    "two birds",
+)
+LABELS = ("a cat sits", "the large dog runs near a tree with a ball", "a bird")
+
+
+def noise(length: int, *, width: int = 32, seed: int = 0, scale: float = 3.0) -> Tensor:
+    """Return a prompt [P, H] that makes itself felt."""
+    return torch.randn(length, width, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def tuner_of(language: LanguageModel, embeddings: Tensor) -> PromptTuner:
+    """Put a given prompt before the model."""
+    tuner = PromptTuner(language.model, language.tokenizer, len(embeddings))
+    with torch.no_grad():
+        tuner.prompt_embeddings.copy_(embeddings)
+    return tuner.eval()
+
+
+def batch_of(tokenizer: PreTrainedTokenizerBase, *, side: str = "right") -> dict[str, Tensor]:
+    """Return ids, mask [3, T] padded on a side, and labels [3, L] padded with -100."""
+    tokenizer.padding_side = side
+    source = tokenizer(list(TEXTS), padding=True, return_tensors="pt")
+    tokenizer.padding_side = "right"
+    target = tokenizer(list(LABELS), padding=True, return_tensors="pt")
+    return {
+        "input_ids": source["input_ids"],
+        "attention_mask": source["attention_mask"],
+        "labels": target["input_ids"].masked_fill(target["attention_mask"] == 0, -100),
+    }
+
+
+def row(batch: dict[str, Tensor], place: int) -> dict[str, Tensor]:
+    """Return one row alone, without its padding."""
+    shown = batch["attention_mask"][place] == 1
+    return {
+        "input_ids": batch["input_ids"][place][shown][None],
+        "attention_mask": batch["attention_mask"][place][shown][None],
+        "labels": batch["labels"][place][None],
+    }
+
+
+def trimmed(tokens: Tensor) -> list[int]:
+    """Return generated ids up to the end token, without padding behind it."""
+    ids: list[int] = tokens.tolist()
+    return ids[: ids.index(1) + 1] if 1 in ids else ids

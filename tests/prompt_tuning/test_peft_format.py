@@ -1,0 +1,106 @@
+"""The soft prompt against PEFT's own: the same numbers, the same tokens, the same folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from transformers import AutoModelForSeq2SeqLM
+
+from igrag.errors import CheckpointError
+from igrag.language_model import LanguageModel
+from prompt_tuning.peft_format import export_peft, import_peft
+from prompt_tuning.prompt_file import PromptFile
+from tests.prompt_tuning.models import batch_of, noise, tuner_of
+
+
+def peft_twin(language: LanguageModel, prompt: torch.Tensor, folder: Path) -> PeftModel:
+    """Load the prompt with plain PEFT before a model of its own."""
+    export_peft(
+        PromptFile(prompt, "random", None), folder, base_model=language.name,
+        model_config=language.model.config,
+    )  # fmt: skip
+    base = AutoModelForSeq2SeqLM.from_pretrained(language.name)
+    return PeftModel.from_pretrained(base, str(folder)).eval()
+
+
+@pytest.mark.parametrize("length", [1, 5, 20])
+def test_loss_and_logits_equal_pefts(language: LanguageModel, tmp_path: Path, length: int) -> None:
+    """On a padded batch, to 1e-5: PEFT loads what was exported and computes the same."""
+    prompt = noise(length)
+    tuner = tuner_of(language, prompt)
+    batch = batch_of(language.tokenizer)
+    with torch.no_grad():
+        ours = tuner(**batch)
+        theirs = peft_twin(language, prompt, tmp_path / "peft")(**batch)
+        without = language.model(**batch)
+    torch.testing.assert_close(ours.loss, theirs.loss, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.logits, theirs.logits, atol=1e-5, rtol=1e-5)
+    assert (ours.logits - without.logits).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_generate_gives_pefts_tokens(
+    language: LanguageModel, tmp_path: Path, num_beams: int
+) -> None:
+    """Greedy and with beams, on a padded batch."""
+    prompt = noise(6, seed=4)
+    batch = batch_of(language.tokenizer)
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    options = {"max_new_tokens": 8, "num_beams": num_beams, "do_sample": False}
+    ours = tuner_of(language, prompt).generate(**inputs, **options)
+    theirs = peft_twin(language, prompt, tmp_path / "peft").generate(**inputs, **options)
+    assert torch.equal(ours, theirs)
+
+
+def test_round_trip(language: LanguageModel, tmp_path: Path) -> None:
+    """Exported and imported the values are the same."""
+    prompt = noise(7)
+    peft_twin(language, prompt, tmp_path / "peft")
+    assert torch.equal(import_peft(tmp_path / "peft").embeddings, prompt)
+
+
+def test_a_prompt_that_peft_trained_is_imported(language: LanguageModel, tmp_path: Path) -> None:
+    """What PEFT saves itself is read, with its own first values."""
+    config = PromptTuningConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, num_transformer_submodules=1
+    )
+    model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
+    model.save_pretrained(tmp_path / "theirs")
+    values = model.prompt_encoder["default"].embedding.weight
+    assert torch.equal(import_peft(tmp_path / "theirs").embeddings, values.detach())
+
+
+def test_a_second_prompt_is_refused(language: LanguageModel, tmp_path: Path) -> None:
+    """PEFT's default of 2 x P is named, with what to set."""
+    config = PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
+    model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
+    model.save_pretrained(tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match="num_transformer_submodules"):
+        import_peft(tmp_path / "theirs")
+
+
+def test_other_adapters_are_refused(language: LanguageModel, tmp_path: Path) -> None:
+    """A LoRA adapter is no soft prompt."""
+    config = LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")
+    model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
+    model.save_pretrained(tmp_path / "lora")
+    with pytest.raises(CheckpointError, match="LORA"):
+        import_peft(tmp_path / "lora")
+
+
+def test_damaged_folders_are_refused(language: LanguageModel, tmp_path: Path) -> None:
+    """Missing, truncated, or with another number of tokens than the config says."""
+    folder = tmp_path / "peft"
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json"):
+        import_peft(folder)
+    peft_twin(language, noise(4), folder)
+    config = folder / "adapter_config.json"
+    content = json.loads(config.read_text("utf-8"))
+    config.write_text(json.dumps({**content, "num_virtual_tokens": 5}), "utf-8")
+    with pytest.raises(CheckpointError, match=r"expected .*\[5, H\]"):
+        import_peft(folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match="damaged"):
+        import_peft(folder)

@@ -1,0 +1,207 @@
+"""PromptTuner: one trainable tensor, a frozen model, and a prompt that is used everywhere."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+
+from igrag.language_model import LanguageModel, load_language_model
+from prompt_tuning.prompt_tuner import PromptTuner
+from tests.prompt_tuning.models import batch_of, noise, row, trimmed, tuner_of
+
+INPUTS = ("input_ids", "attention_mask")
+
+
+def written(tuner: PromptTuner, batch: dict[str, Tensor], **options: object) -> Tensor:
+    """Generate greedily."""
+    inputs = {key: batch[key] for key in INPUTS}
+    return tuner.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False, **options)
+
+
+def test_one_tensor_is_trained(language: LanguageModel) -> None:
+    """The parameter [P, H] and nothing else, in float32, and a step changes nothing else."""
+    tuner = PromptTuner(language.model, language.tokenizer, 6).train()
+    before = {name: value.clone() for name, value in tuner.model.state_dict().items()}
+    first = tuner.folded()
+    named = [name for name, value in tuner.named_parameters() if value.requires_grad]
+    assert named == ["prompt_embeddings"]
+    assert tuner.prompt_embeddings.shape == (6, 32)
+    optimizer = torch.optim.SGD(tuner.trainable_parameters(), lr=1.0)
+    tuner(**batch_of(language.tokenizer)).loss.backward()
+    optimizer.step()
+    assert all(torch.equal(before[name], after) for name, after in tuner.model.state_dict().items())
+    assert ((tuner.folded() - first).abs().sum(dim=1) > 0).all()
+
+
+def test_the_prompt_is_float32_whatever_the_model_is(tiny_t5: Path) -> None:
+    """Before a bfloat16 model too, which it does not change to float32."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="bfloat16")
+    tuner = PromptTuner(language.model, language.tokenizer, 3)
+    assert tuner.prompt_embeddings.dtype == torch.float32
+    output = tuner(**batch_of(language.tokenizer))
+    assert output.logits.dtype == torch.bfloat16
+    output.loss.backward()
+    assert tuner.prompt_embeddings.grad is not None
+    assert tuner.prompt_embeddings.grad.dtype == torch.float32
+
+
+def test_the_model_stays_in_eval(language: LanguageModel) -> None:
+    """.train() switches dropout on only where it was asked for."""
+    tuner = PromptTuner(language.model, language.tokenizer, 3).train()
+    batch = batch_of(language.tokenizer)
+    assert tuner.training and not any(module.training for module in tuner.model.modules())
+    assert torch.equal(tuner(**batch).logits, tuner(**batch).logits)
+    dropping = PromptTuner(language.model, language.tokenizer, 3, model_dropout=True).train()
+    assert not torch.equal(dropping(**batch).logits, dropping(**batch).logits)
+    dropping.eval()
+    assert not any(module.training for module in dropping.model.modules())
+
+
+@pytest.mark.parametrize("way", ["context", "attribute"])
+def test_disabled_is_the_base_model(language: LanguageModel, way: str) -> None:
+    """Logit for logit and token for token; afterwards the prompt is back."""
+    tuner = tuner_of(language, noise(5))
+    batch = batch_of(language.tokenizer)
+    inputs = {key: batch[key] for key in INPUTS}
+    with torch.no_grad():
+        base, tuned = language.model(**batch).logits, tuner(**batch).logits
+        tokens = language.model.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False)
+        if way == "context":
+            with tuner.disabled():
+                found, wrote = tuner(**batch).logits, written(tuner, batch)
+        else:
+            tuner.enabled = False
+            found, wrote = tuner(**batch).logits, written(tuner, batch)
+            tuner.enabled = True
+        assert torch.equal(found, base) and torch.equal(wrote, tokens)
+        assert torch.equal(tuner(**batch).logits, tuned) and not torch.equal(tuned, base)
+
+
+def test_generate_is_the_argmax_of_forward(language: LanguageModel) -> None:
+    """Step by step, on a padded batch: generate uses the very prompt that forward uses."""
+    tuner = tuner_of(language, noise(7, seed=2))
+    batch = batch_of(language.tokenizer)
+    tokens = written(tuner, batch)
+    so_far = torch.zeros(len(tokens), 1, dtype=torch.long)
+    finished = torch.zeros(len(tokens), dtype=torch.bool)
+    with torch.no_grad():
+        for step in range(1, tokens.shape[1]):
+            logits = tuner(**{key: batch[key] for key in INPUTS}, decoder_input_ids=so_far).logits
+            chosen = logits[:, -1].argmax(dim=-1).masked_fill(finished, 0)
+            assert torch.equal(chosen, tokens[:, step])
+            finished |= chosen == 1
+            so_far = torch.cat([so_far, chosen[:, None]], dim=1)
+
+
+def test_two_prompts_write_differently(language: LanguageModel) -> None:
+    """What is written depends on the prompt."""
+    batch = batch_of(language.tokenizer)
+    first, second = (
+        written(tuner_of(language, noise(8, seed=seed, scale=30)), batch) for seed in (1, 2)
+    )
+    assert first.tolist() != second.tolist()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("length", [1, 2, 7, 20, 100])
+def test_a_padded_batch_equals_its_rows(language: LanguageModel, length: int, side: str) -> None:
+    """Logits and tokens of a row do not depend on its neighbours nor on the side of padding."""
+    tuner = tuner_of(language, noise(length))
+    batch = batch_of(language.tokenizer, side=side)
+    with torch.no_grad():
+        together, tokens = tuner(**batch).logits, written(tuner, batch)
+        for place in range(3):
+            alone = row(batch, place)
+            torch.testing.assert_close(
+                tuner(**alone).logits[0], together[place], atol=1e-4, rtol=1e-4
+            )
+            assert trimmed(written(tuner, alone)[0]) == trimmed(tokens[place])
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_every_row_its_own_prompt(language: LanguageModel, side: str) -> None:
+    """Prompts of different lengths, and none at all, in one batch: each row as if it were alone."""
+    tuner = tuner_of(language, noise(4))
+    tuner.add_prompt("long", noise(30, seed=1))
+    tuner.add_prompt("short", noise(1, seed=2))
+    batch = batch_of(language.tokenizer, side=side)
+    for names in (["long", None, "default"], [None, "short", "long"], [None, None, None]):
+        with torch.no_grad():
+            together = tuner(**batch, prompts=names).logits
+            tokens = written(tuner, batch, prompts=names)
+            for place, name in enumerate(names):
+                alone = row(batch, place)
+                found = tuner(**alone, prompts=[name])
+                torch.testing.assert_close(found.logits[0], together[place], atol=1e-4, rtol=1e-4)
+                single = written(tuner, alone, prompts=[name])
+                assert trimmed(single[0]) == trimmed(tokens[place])
+            with tuner.disabled():
+                base = tuner(**batch).logits
+        for place, name in enumerate(names):
+            assert (name is None) == bool((base[place] - together[place]).abs().max() < 1e-3)
+
+
+def test_prompts_are_switched_by_name(language: LanguageModel) -> None:
+    """The active prompt serves all rows; an unknown name, or a wrong shape, is refused."""
+    tuner = tuner_of(language, noise(4))
+    tuner.add_prompt("other", noise(9, seed=5))
+    batch = batch_of(language.tokenizer)
+    with torch.no_grad():
+        expected = tuner(**batch, prompts=["other"] * 3).logits
+        tuner.use("other")
+        assert torch.equal(tuner(**batch).logits, expected)
+    with pytest.raises(KeyError, match="no prompt of the name"):
+        tuner.use("nobody")
+    with pytest.raises(ValueError, match=r"expected \[P, 32\]"):
+        tuner.add_prompt("wide", noise(2, width=33))
+    with pytest.raises(ValueError, match="trained prompt"):
+        tuner.add_prompt("default", noise(2))
+
+
+def test_behind_an_adapter(tiny_t5: Path) -> None:
+    """Around a PeftModel with LoRA: the adapter is frozen and used, and disabled() keeps it."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    torch.manual_seed(3)
+    config = LoraConfig(r=4, lora_alpha=64, target_modules=["q", "v"], init_lora_weights=False)
+    adapted = get_peft_model(language.model, config)
+    tuner = PromptTuner(adapted, language.tokenizer, 5)
+    batch = batch_of(language.tokenizer)
+    assert [name for name, value in tuner.named_parameters() if value.requires_grad] == [
+        "prompt_embeddings"
+    ]
+    with torch.no_grad():
+        behind = tuner(**batch).logits
+        with tuner.disabled():
+            assert torch.equal(tuner(**batch).logits, adapted(**batch).logits)
+        with adapted.disable_adapter():
+            without = tuner(**batch).logits
+    assert (behind - without).abs().max() > 1e-2
+    assert written(tuner, batch).shape[0] == 3
+    assert tuner.fingerprint.lora not in (None, "none")
+
+
+def test_encoded_once_decoded_twice(language: LanguageModel) -> None:
+    """Loss and tokens from encoder states are those of forward and generate, with beams too."""
+    tuner = tuner_of(language, noise(6))
+    batch = batch_of(language.tokenizer)
+    inputs = {key: batch[key] for key in INPUTS}
+    with torch.no_grad():
+        states, mask = tuner.encode(**inputs)
+        assert states.shape == (3, 6 + batch["input_ids"].shape[1], 32)
+        assert torch.equal(
+            tuner.forward_from(states, mask, batch["labels"]).loss, tuner(**batch).loss
+        )  # noqa: E501
+        for num_beams in (1, 3):
+            options = {"max_new_tokens": 8, "num_beams": num_beams, "do_sample": False}
+            tokens = tuner.generate_from(states, mask, **options)
+            assert torch.equal(tokens, tuner.generate(**inputs, **options))
+
+
+def test_an_impossible_prompt_is_refused(language: LanguageModel) -> None:
+    """A length below one and unknown names say what was expected."""
+    with pytest.raises(ValueError, match="at least 1"):
+        PromptTuner(language.model, language.tokenizer, 0)
+    with pytest.raises(ValueError, match="random, text, vocab or file"):
+        PromptTuner(language.model, language.tokenizer, 3, "zeros")  # type: ignore[arg-type]
