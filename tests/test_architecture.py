@@ -126,6 +126,7 @@ def test_recipes_do_not_know_each_other(recipe: str) -> None:
         "import lora_training.train_lora",
         "import prompt_tuning.prompt_training",
         "import scripts.build_knowledge_base",
+        "import scripts.convert_prompt",
     ],
 )
 def test_light_start(statement: str) -> None:

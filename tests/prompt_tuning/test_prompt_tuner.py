@@ -192,7 +192,7 @@ def test_encoded_once_decoded_twice(language: LanguageModel) -> None:
         assert states.shape == (3, 6 + batch["input_ids"].shape[1], 32)
         assert torch.equal(
             tuner.forward_from(states, mask, batch["labels"]).loss, tuner(**batch).loss
-        )  # noqa: E501
+        )
         for num_beams in (1, 3):
             options = {"max_new_tokens": 8, "num_beams": num_beams, "do_sample": False}
             tokens = tuner.generate_from(states, mask, **options)
