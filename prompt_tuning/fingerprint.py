@@ -109,6 +109,8 @@ def _loaded_adapter_hash(model: Any) -> str:
 
 def _hash_adapter(tensors: dict[str, Tensor], config: dict[str, Any]) -> str:
     scales = {key: config.get(key) for key in ("r", "lora_alpha", "use_rslora", "use_dora")}
+    if config.get("alpha_pattern"):  # Other scales for some layers; most adapters have none.
+        scales["alpha_pattern"] = config["alpha_pattern"]
     digest = hashlib.sha256(json.dumps(scales, sort_keys=True).encode())
     for name in sorted(tensors):
         if "lora_" in name:

@@ -1,18 +1,16 @@
 """Soft prompts in PEFT's adapter format: a folder that PeftModel.from_pretrained loads."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PromptTuningConfig
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
-from igrag.errors import CheckpointError
-from igrag.files import atomic_directory
+from igrag.errors import CheckpointError, DataError
+from igrag.files import atomic_directory, read_json
 from igrag.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from prompt_tuning.prompt_file import PromptFile
+from prompt_tuning.prompt_file import PromptFile, check_embeddings
 
 _TYPE, _KEY = "PROMPT_TUNING", "prompt_embeddings"
 
@@ -39,7 +37,9 @@ def export_peft(prompt: PromptFile, folder: Path, *, base_model: str, model_conf
     )
     with atomic_directory(folder) as temporary:
         config.save_pretrained(str(temporary))
-        save_file({_KEY: prompt.embeddings.contiguous()}, temporary / ADAPTER_WEIGHTS)
+        # save_file would make a file that its owner alone can read.
+        weights = save({_KEY: prompt.embeddings.contiguous()})
+        (temporary / ADAPTER_WEIGHTS).write_bytes(weights)
 
 
 def import_peft(folder: Path) -> PromptFile:
@@ -49,18 +49,7 @@ def import_peft(folder: Path) -> PromptFile:
         CheckpointError: It is missing or damaged, another kind of adapter, or one whose prompt is
             not one block before the source.
     """
-    config = _read_config(folder / ADAPTER_CONFIG)
-    if config.get("peft_type") != _TYPE:
-        raise CheckpointError(
-            f"{folder}: found a {config.get('peft_type')} adapter, expected {_TYPE}"
-        )
-    length = config.get("num_virtual_tokens")
-    submodules = config.get("num_transformer_submodules")
-    if submodules not in (None, 1):
-        raise CheckpointError(
-            f"{folder}: found num_transformer_submodules {submodules}, expected 1: PEFT's default "
-            "for seq2seq models keeps a second prompt; train with num_transformer_submodules=1"
-        )
+    length = _read_length(folder / ADAPTER_CONFIG)
     path = folder / ADAPTER_WEIGHTS
     try:
         tensors = load_file(path)
@@ -70,14 +59,25 @@ def import_peft(folder: Path) -> PromptFile:
     if prompt is None or prompt.dim() != 2 or len(prompt) != length:
         found = {name: list(tensor.shape) for name, tensor in tensors.items()}
         raise CheckpointError(f'{path}: found {found}, expected "{_KEY}" [{length}, H]')
-    return PromptFile(prompt.to(torch.float32), "unknown", None)
+    return PromptFile(check_embeddings(path, prompt), "unknown", None)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_length(path: Path) -> int:
+    """Reads P from an adapter's configuration, once it is known to be of the right kind."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: missing or damaged ({error})") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: found a {type(config).__name__}, expected an object")
-    return config
+        config = read_json(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+    if not isinstance(config, dict) or config.get("peft_type") != _TYPE:
+        found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+        raise CheckpointError(f"{path}: found peft_type {found}, expected {_TYPE}")
+    submodules = config.get("num_transformer_submodules")
+    if submodules not in (None, 1):
+        raise CheckpointError(
+            f"{path}: found num_transformer_submodules {submodules}, expected 1: PEFT's default "
+            "for seq2seq models keeps a second prompt; train with num_transformer_submodules=1"
+        )
+    length = config.get("num_virtual_tokens")
+    if not isinstance(length, int):
+        raise CheckpointError(f"{path}: found num_virtual_tokens {length}, expected a number")
+    return length

@@ -6,7 +6,7 @@ format_version, fingerprint.
 
 import io
 import logging
-import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,32 +73,44 @@ def save_prompt(path: Path, prompt: PromptFile) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
-def load_prompt(path: Path, *, expected: Fingerprint | None = None) -> PromptFile:
+def load_prompt(
+    path: Path, *, expected: Fingerprint | None = None, embedding_dim: int | None = None
+) -> PromptFile:
     """Reads a prompt file; a bare tensor, or a dict without a fingerprint, comes with a warning.
 
     Args:
         path: The file.
         expected: What the prompt must belong to; None takes any.
+        embedding_dim: H that it must have; None takes any.
 
     Raises:
-        CheckpointError: It is missing or damaged, or belongs to something else.
+        CheckpointError: It is missing or damaged, belongs to something else, or has another width.
     """
     prompt = _parse(path, _read(path))
-    if prompt.fingerprint is None:
-        if expected is not None:
-            logger.warning("%s: does not say which model it belongs to; used unchecked", path)
-        return prompt
-    differences = prompt.fingerprint.differences(expected) if expected else []
+    if expected is not None and prompt.fingerprint is not None:
+        _check_fingerprint(path, prompt.fingerprint, expected)
+    if embedding_dim not in (None, prompt.embedding_dim):
+        raise CheckpointError(
+            f"{path}: found embeddings of width {prompt.embedding_dim}, expected the model's "
+            f"{embedding_dim}; load the model that it was trained for"
+        )
+    if expected is not None and prompt.fingerprint is None:
+        logger.warning("%s: does not say which model it belongs to; used unchecked", path)
+    return prompt
+
+
+def _check_fingerprint(path: Path, found: Fingerprint, expected: Fingerprint) -> None:
+    differences = found.differences(expected)
     if differences:
         raise CheckpointError(
             f"{path}: was trained for something else: {'; '.join(differences)}; "
             "train a prompt for what is loaded, or load what it was trained for"
         )
-    return prompt
 
 
 def _read(path: Path) -> Any:
     try:
+        _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(
@@ -107,16 +119,25 @@ def _read(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # Damage shows itself as almost any of them.
         reason = " ".join(str(error).split())[:100]
         raise CheckpointError(
             f"{path}: damaged, or not a file of plain tensors ({reason}); train the prompt again"
         ) from error
 
 
+def _check_sums(path: Path) -> None:
+    """Compares the checksums that torch.save writes, and torch.load does not look at."""
+    if zipfile.is_zipfile(path):  # Else it was saved in torch's format before 1.6, without any.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
+
+
 def _parse(path: Path, content: Any) -> PromptFile:
     if isinstance(content, Tensor):
-        return PromptFile(_check(path, content), "unknown", None)
+        return PromptFile(check_embeddings(path, content), "unknown", None)
     if not isinstance(content, dict) or not isinstance(content.get(_KEY), Tensor):
         found = (
             ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
@@ -127,7 +148,7 @@ def _parse(path: Path, content: Any) -> PromptFile:
         raise CheckpointError(
             f"{path}: format version {version}, expected {FORMAT_VERSION}; use a newer IGRAG"
         )
-    embeddings = _check(path, content[_KEY])
+    embeddings = check_embeddings(path, content[_KEY])
     for key, size in zip(("prompt_length", "embedding_dim"), embeddings.shape, strict=True):
         if content.get(key, size) != size:
             raise CheckpointError(
@@ -141,7 +162,12 @@ def _parse(path: Path, content: Any) -> PromptFile:
     return PromptFile(embeddings, str(content.get("initialization", "unknown")), fingerprint)
 
 
-def _check(path: Path, embeddings: Tensor) -> Tensor:
+def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:
+    """Returns what a file holds as [P, H] in float32.
+
+    Raises:
+        CheckpointError: It has another shape, or values that are no finite numbers.
+    """
     if embeddings.dim() != 2 or not embeddings.numel():
         raise CheckpointError(f"{path}: found shape {list(embeddings.shape)}, expected [P, H]")
     if not embeddings.is_floating_point() or not embeddings.isfinite().all():

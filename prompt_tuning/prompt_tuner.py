@@ -88,7 +88,7 @@ class PromptTuner(nn.Module):
             prompt_length,
             scale=init_scale,
             text=init_text,
-            source=None if init_file is None else load_prompt(init_file).embeddings,
+            source=None if init_file is None else self._read(init_file).embeddings,
             generator=generator,
         )
         self.prompt_embeddings = nn.Parameter(first.to(table.device))
@@ -170,6 +170,10 @@ class PromptTuner(nn.Module):
 
         Returns:
             The model's output; encoder_last_hidden_state is [B, P + T, H].
+
+        Raises:
+            KeyError: There is no prompt of a name in `prompts`.
+            ValueError: `prompts` does not name one for each row.
         """
         source = self._source(input_ids, attention_mask, prompts)
         output: Seq2SeqLMOutput = self.model(**source, labels=labels, **options)
@@ -231,7 +235,12 @@ class PromptTuner(nn.Module):
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What an optimizer may hold: the prompt, or what a reparameterization makes it from."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [
+            parameter
+            for name, parameter in self.named_parameters()
+            # PEFT unfreezes an adapter that it switches on again: the model's never count.
+            if parameter.requires_grad and not name.startswith("model.")
+        ]
 
     def folded(self) -> Tensor:
         """Returns the trained prompt as a plain tensor [P, H], float32, on the CPU."""
@@ -274,7 +283,7 @@ class PromptTuner(nn.Module):
         Raises:
             CheckpointError: It is missing or damaged, or belongs to something else.
         """
-        file = load_prompt(path, expected=self.fingerprint)
+        file = self._read(path, expected=self.fingerprint)
         self.add_prompt(name, file.embeddings)
         return file
 
@@ -282,6 +291,10 @@ class PromptTuner(nn.Module):
     def _embedding(self) -> nn.Embedding:
         embedding: nn.Embedding = self.model.get_input_embeddings()
         return embedding
+
+    def _read(self, path: Path, *, expected: Fingerprint | None = None) -> PromptFile:
+        width = self._embedding.weight.shape[1]
+        return load_prompt(path, expected=expected, embedding_dim=width)
 
     def _source(
         self,
@@ -299,7 +312,8 @@ class PromptTuner(nn.Module):
             rows = [self.prompt(self.active)] * len(input_ids)
         else:
             nothing = source.new_empty(0, source.shape[2])
-            known = {name: self.prompt(name) for name in set(prompts) - {None} if name}
-            rows = [known[name] if name else nothing for name in prompts]
+            # Once for each name: a reparameterization computes its prompt anew at every look.
+            known = {name: self.prompt(name) for name in set(prompts) if name is not None}
+            rows = [nothing if name is None else known[name] for name in prompts]
         embeddings, mask = prepend(rows, source, attention_mask)
         return {"inputs_embeds": embeddings, "attention_mask": mask}

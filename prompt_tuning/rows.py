@@ -23,7 +23,14 @@ def prepend(
     Returns:
         Embeddings [B, S, H] in the source's dtype and their mask [B, S], S = max(P_b) + T, or
         less where no row is that long.
+
+    Raises:
+        ValueError: There is not one prompt for each row.
     """
+    if len(prompts) != len(source):
+        raise ValueError(
+            f"found {len(prompts)} prompts, expected one for each of {len(source)} rows"
+        )
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=source.device)
     longest = int(lengths.max())
     if all(prompt is prompts[0] for prompt in prompts):

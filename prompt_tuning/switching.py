@@ -35,12 +35,15 @@ class WithoutAdapter:
         self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
     ) -> Tensor:
         """Returns token ids [B, L] for ids and mask [B, T]."""
-        with self._model.disable_adapter():
-            return self._writer.generate(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                generation_config=generation_config,
-            )
+        try:
+            with self._model.disable_adapter():
+                return self._writer.generate(
+                    input_ids=input_ids,
+                    attention_mask=attention_mask,
+                    generation_config=generation_config,
+                )
+        finally:
+            self._model.requires_grad_(False)  # PEFT unfreezes an adapter that it switches on.
 
 
 def open_prompt(

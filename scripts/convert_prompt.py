@@ -5,8 +5,10 @@ python scripts/convert_prompt.py --from-peft FOLDER --output prompt_embeddings.p
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 # Python puts this script's folder on the path, not the repository's root.
@@ -14,7 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from igrag.cli import run, setup_logging
 from igrag.config import DEFAULT_CONFIG, Config, find_model
-from igrag.errors import CheckpointError, UsageError
+from igrag.errors import UsageError
+
+# What an adapter's folder holds; PEFT itself also writes a README.md.
+ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+logger = logging.getLogger("scripts.convert_prompt")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -22,8 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     config = Config.load(arguments.config)
     setup_logging(config.log_config.level, verbose=False)
     output = arguments.output
-    if output.exists() and not arguments.force:
-        raise UsageError(f"{output}: is there already; --force replaces it")
+    check_output(output, is_folder=arguments.to_peft is not None, force=arguments.force)
     if arguments.to_peft:
         to_peft(arguments.to_peft, output, find_model(config.models, arguments.model).path)
     else:
@@ -32,23 +37,43 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def to_peft(path: Path, folder: Path, model: str) -> None:
-    """Writes the prompt of a file as an adapter for `model`, whose width it must have."""
-    from transformers import AutoConfig
+def check_output(path: Path, *, is_folder: bool, force: bool) -> None:
+    """Refuses to replace what stands at the output, unless it is one of a kind and asked for.
 
-    from igrag.language_model import load_tokenizer
+    Raises:
+        UsageError: Something is there that the user may want to keep.
+    """
+    if not path.exists():
+        return
+    if not force:
+        raise UsageError(f"{path}: is there already; --force replaces it")
+    if path.is_dir() != is_folder:
+        kind = "a folder" if path.is_dir() else "a file"
+        raise UsageError(f"{path}: is {kind}, which --force does not replace; name another output")
+    # The whole folder goes, with whatever else it holds.
+    if is_folder and (foreign := sorted({entry.name for entry in path.iterdir()} - ADAPTER_FILES)):
+        raise UsageError(
+            f"{path}: holds {foreign[0]!r} beside an adapter, which would be lost; "
+            "move it away, or name another output"
+        )
+
+
+def to_peft(path: Path, folder: Path, model: str) -> None:
+    """Writes the prompt of a file as an adapter for `model`, which it must belong to."""
+    from igrag.language_model import load_language_model
+    from prompt_tuning.fingerprint import NO_ADAPTER, fingerprint_of
     from prompt_tuning.peft_format import export_peft
     from prompt_tuning.prompt_file import load_prompt
 
-    prompt = load_prompt(path)
-    load_tokenizer(model)  # Names the model if it cannot be had.
-    model_config = AutoConfig.from_pretrained(model)
-    if prompt.embedding_dim != model_config.hidden_size:
-        raise CheckpointError(
-            f"{path}: found embeddings of width {prompt.embedding_dim}, expected "
-            f"{model_config.hidden_size}, that of {model}; choose another --model"
-        )
-    export_peft(prompt, folder, base_model=model, model_config=model_config)
+    load_prompt(path)  # A missing or damaged file is told before the model is loaded.
+    language = load_language_model(model, device="cpu")
+    # Whether there is a LoRA adapter between them is not for the folder to say.
+    expected = replace(fingerprint_of(language.model, language.tokenizer), lora=None)
+    width = language.model.get_input_embeddings().weight.shape[1]
+    prompt = load_prompt(path, expected=expected, embedding_dim=width)
+    if prompt.fingerprint is not None and prompt.fingerprint.lora not in (None, NO_ADAPTER):
+        logger.warning("%s: was trained on a LoRA adapter; PEFT needs that one beside it", path)
+    export_peft(prompt, folder, base_model=model, model_config=language.model.config)
 
 
 def from_peft(folder: Path, path: Path) -> None:

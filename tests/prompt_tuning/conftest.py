@@ -21,3 +21,9 @@ def trainer(tiny_t5: Path, tmp_path: Path) -> Trainer:
 def language(tiny_t5: Path) -> LanguageModel:
     """The tiny model, in float32."""
     return load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a prompt goes."""
+    return tmp_path / "prompt_embeddings.pt"

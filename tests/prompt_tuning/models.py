@@ -5,6 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from igrag.language_model import LanguageModel
+from prompt_tuning.fingerprint import Fingerprint
 from prompt_tuning.prompt_tuner import PromptTuner
 
 TEXTS = (
@@ -13,6 +14,7 @@ TEXTS = (
     "two birds",
 )
 LABELS = ("a cat sits", "the large dog runs near a tree with a ball", "a bird")
+MARKS = Fingerprint("t5, width 32", "a" * 64, "b" * 64, "c" * 64, "none")
 
 
 def noise(length: int, *, width: int = 32, seed: int = 0, scale: float = 3.0) -> Tensor:
@@ -49,6 +51,11 @@ def row(batch: dict[str, Tensor], place: int) -> dict[str, Tensor]:
         "attention_mask": batch["attention_mask"][place][shown][None],
         "labels": batch["labels"][place][None],
     }
+
+
+def assert_same(found: Tensor, expected: Tensor) -> None:
+    """Check that logits are equal but for rounding: to 1e-5 of the largest one."""
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def trimmed(tokens: Tensor) -> list[int]:

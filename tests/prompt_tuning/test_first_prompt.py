@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from igrag.errors import CheckpointError
-from igrag.language_model import LanguageModel
+from igrag.language_model import LanguageModel, load_language_model
+from prompt_tuning.initialization import Initialization, frequent_tokens
 from prompt_tuning.prompt_file import PromptFile, save_prompt
-from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.prompt_tuner import DEFAULT_TEXT, PromptTuner
 from tests.prompt_tuning.models import batch_of, noise
+from tests.tiny import save_t5
 
 
 def prompt_of(
     language: LanguageModel, length: int, initialization: str, **options: object
-) -> torch.Tensor:  # noqa: E501
+) -> torch.Tensor:
     """Return a first prompt [P, H]."""
     tuner = PromptTuner(language.model, language.tokenizer, length, initialization, **options)  # type: ignore[arg-type]
     return tuner.folded()
@@ -38,6 +40,7 @@ def test_random_has_the_scale_of_the_embeddings(language: LanguageModel) -> None
 @pytest.mark.parametrize("initialization", ["random", "vocab"])
 def test_the_seed_decides_what_is_drawn(language: LanguageModel, initialization: str) -> None:
     """The same seed draws the same prompt, whatever the global random state."""
+    torch.manual_seed(98)
     first = prompt_of(language, 6, initialization, seed=1)
     torch.manual_seed(99)
     assert torch.equal(first, prompt_of(language, 6, initialization, seed=1))
@@ -64,6 +67,36 @@ def test_vocab_takes_real_tokens_once(language: LanguageModel) -> None:
     assert set(ids) == set(range(known)) - special
 
 
+def test_vocab_takes_frequent_tokens(tmp_path: Path) -> None:
+    """Of a large vocabulary the first 5,000, and never a row of the table without a token.
+
+    From a bfloat16 model as from any other the prompt is float32.
+    """
+    words = [f"word{number}" for number in range(5100)]
+    large = load_language_model(
+        str(save_t5(tmp_path / "large", words=words, seed=0)), device="cpu", dtype="bfloat16"
+    )
+    large.model.resize_token_embeddings(5200)
+    tokens = frequent_tokens(table(large), large.tokenizer)
+    assert (len(tokens), min(tokens), max(tokens)) == (5000, 3, 5002)
+    small = load_language_model(
+        str(save_t5(tmp_path / "small", words=words[:50], seed=0)), device="cpu"
+    )
+    small.model.resize_token_embeddings(60)
+    assert max(frequent_tokens(table(small), small.tokenizer)) == len(small.tokenizer) - 1 == 52
+    initialization: Initialization
+    for initialization in ("text", "vocab"):
+        tuner = PromptTuner(large.model, large.tokenizer, 6, initialization)
+        assert tuner.prompt_embeddings.dtype == torch.float32
+
+
+def test_text_is_the_caption_instruction_by_default(language: LanguageModel) -> None:
+    """Where no text is given."""
+    found = prompt_of(language, 4, "text")
+    assert torch.equal(found, prompt_of(language, 4, "text", init_text=DEFAULT_TEXT))
+    assert len(found.unique(dim=0)) == 4
+
+
 def test_file_begins_at_another_prompt(language: LanguageModel, tmp_path: Path) -> None:
     """Repeated or cut to P; one of another width is refused."""
     other = noise(3)
@@ -71,7 +104,7 @@ def test_file_begins_at_another_prompt(language: LanguageModel, tmp_path: Path) 
     save_prompt(path, PromptFile(other, "random", None))
     assert torch.equal(prompt_of(language, 5, "file", init_file=path), other[[0, 1, 2, 0, 1]])
     save_prompt(path, PromptFile(noise(3, width=8), "random", None))
-    with pytest.raises(ValueError, match="width 8"):
+    with pytest.raises(CheckpointError, match=r"prompt_embeddings\.pt: found .*width 8.* 32"):
         prompt_of(language, 5, "file", init_file=path)
     with pytest.raises(ValueError, match="no init_file"):
         prompt_of(language, 5, "file")

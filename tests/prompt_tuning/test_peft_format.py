@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import save_file
 from transformers import AutoModelForSeq2SeqLM
 
 from igrag.errors import CheckpointError
 from igrag.language_model import LanguageModel
+from prompt_tuning import peft_format
 from prompt_tuning.peft_format import export_peft, import_peft
 from prompt_tuning.prompt_file import PromptFile
 from tests.prompt_tuning.models import batch_of, noise, tuner_of
@@ -25,7 +27,7 @@ def peft_twin(language: LanguageModel, prompt: torch.Tensor, folder: Path) -> Pe
     return PeftModel.from_pretrained(base, str(folder)).eval()
 
 
-@pytest.mark.parametrize("length", [1, 5, 20])
+@pytest.mark.parametrize("length", [1, 5, 20, 100])
 def test_loss_and_logits_equal_pefts(language: LanguageModel, tmp_path: Path, length: int) -> None:
     """On a padded batch, to 1e-5: PEFT loads what was exported and computes the same."""
     prompt = noise(length)
@@ -55,10 +57,46 @@ def test_generate_gives_pefts_tokens(
 
 
 def test_round_trip(language: LanguageModel, tmp_path: Path) -> None:
-    """Exported and imported the values are the same."""
-    prompt = noise(7)
-    peft_twin(language, prompt, tmp_path / "peft")
-    assert torch.equal(import_peft(tmp_path / "peft").embeddings, prompt)
+    """Exported and imported the values are the same, and nobody knows what they belong to."""
+    folder = tmp_path / "peft"
+    for seed in (0, 1):  # The second one takes the first one's place.
+        peft_twin(language, noise(7, seed=seed), folder)
+        found = import_peft(folder)
+        assert torch.equal(found.embeddings, noise(7, seed=seed))
+        assert (found.initialization, found.fingerprint) == ("unknown", None)
+    assert sorted(entry.name for entry in folder.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["peft"]
+    assert len({entry.stat().st_mode for entry in folder.iterdir()}) == 1  # Both for all to read.
+
+
+def test_a_failed_export_leaves_the_old_folder(
+    language: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error between the two files: the adapter that stood there stays whole."""
+    folder = tmp_path / "peft"
+    peft_twin(language, noise(7), folder)
+
+    def fail(*arguments: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(peft_format, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        peft_twin(language, noise(3), folder)
+    assert torch.equal(import_peft(folder).embeddings, noise(7))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["peft"]
+
+
+def test_half_precision_is_imported_as_float32(language: LanguageModel, tmp_path: Path) -> None:
+    """A prompt that was trained in bfloat16 has the same values."""
+    folder = tmp_path / "peft"
+    peft_twin(language, noise(4), folder)
+    half = noise(4).bfloat16()
+    save_file({"prompt_embeddings": half}, folder / "adapter_model.safetensors")
+    found = import_peft(folder).embeddings
+    assert found.dtype == torch.float32 and torch.equal(found, half.float())
 
 
 def test_a_prompt_that_peft_trained_is_imported(language: LanguageModel, tmp_path: Path) -> None:
@@ -77,7 +115,7 @@ def test_a_second_prompt_is_refused(language: LanguageModel, tmp_path: Path) -> 
     config = PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
     model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
     model.save_pretrained(tmp_path / "theirs")
-    with pytest.raises(CheckpointError, match="num_transformer_submodules"):
+    with pytest.raises(CheckpointError, match=r"json: found num_transformer_submodules 2, exp"):
         import_peft(tmp_path / "theirs")
 
 
@@ -86,7 +124,7 @@ def test_other_adapters_are_refused(language: LanguageModel, tmp_path: Path) -> 
     config = LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")
     model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
     model.save_pretrained(tmp_path / "lora")
-    with pytest.raises(CheckpointError, match="LORA"):
+    with pytest.raises(CheckpointError, match=r"json: found peft_type LORA, .* PROMPT_TUNING"):
         import_peft(tmp_path / "lora")
 
 
@@ -101,6 +139,41 @@ def test_damaged_folders_are_refused(language: LanguageModel, tmp_path: Path) ->
     config.write_text(json.dumps({**content, "num_virtual_tokens": 5}), "utf-8")
     with pytest.raises(CheckpointError, match=r"expected .*\[5, H\]"):
         import_peft(folder)
-    (folder / "adapter_model.safetensors").write_bytes(b"short")
-    with pytest.raises(CheckpointError, match="damaged"):
+    for wrong, message in (
+        ("[]", "found peft_type list"),
+        ("{}", "found peft_type None"),
+        ('{"peft_type": "PROMPT_TUNING"}', "found num_virtual_tokens None"),
+        ("{", "not valid JSON"),
+    ):
+        config.write_text(wrong, "utf-8")
+        with pytest.raises(CheckpointError, match=rf"adapter_config\.json.*{message}"):
+            import_peft(folder)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (None, "missing or damaged"),
+        (b"short", "missing or damaged"),
+        ({}, r'expected "prompt_embeddings" \[4, H\]'),
+        ({"lora_A": noise(4)}, r'lora_A.*expected "prompt_embeddings"'),
+        ({"prompt_embeddings": noise(8)}, r"\[8, 32\].* \[4, H\]"),
+        ({"prompt_embeddings": noise(4)[0]}, r"\[32\].* \[4, H\]"),
+        ({"prompt_embeddings": noise(4) / 0}, "no finite numbers"),
+        ({"prompt_embeddings": torch.ones(4, 3, dtype=torch.long)}, "no finite numbers"),
+    ],
+)
+def test_damaged_weights_are_refused(
+    language: LanguageModel, tmp_path: Path, tensors: dict[str, torch.Tensor] | bytes, message: str
+) -> None:
+    """The file, what it holds and what was expected are named."""
+    folder = tmp_path / "peft"
+    peft_twin(language, noise(4), folder)
+    path = folder / "adapter_model.safetensors"
+    path.unlink()
+    if isinstance(tensors, bytes):
+        path.write_bytes(tensors)
+    elif tensors is not None:
+        save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=rf"adapter_model\.safetensors: .*{message}"):
         import_peft(folder)

@@ -1,29 +1,17 @@
 """prompt_embeddings.pt: exact, the same bytes each time, and refused where it does not belong."""
 
-import os
-import pickle
-from collections.abc import Callable
+import errno
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from igrag.errors import CheckpointError
 from igrag.language_model import LanguageModel
-from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
-from tests.prompt_tuning.models import noise
-
-MARKS = Fingerprint("t5, width 32", "a" * 64, "b" * 64, "c" * 64, "none")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where a prompt goes."""
-    return tmp_path / "prompt_embeddings.pt"
+from tests.prompt_tuning.models import MARKS, noise
 
 
 def test_round_trip_is_exact(path: Path) -> None:
@@ -79,64 +67,6 @@ def test_older_files_load_with_a_warning(
     assert "does not say which model" in caplog.text
 
 
-def truncated(path: Path) -> None:
-    """Leave half of a good file."""
-    save_prompt(path, PromptFile(noise(3), "random", MARKS))
-    path.write_bytes(path.read_bytes()[:700])
-
-
-def saved(content: Any) -> Callable[[Path], None]:
-    """Make a writer of some content."""
-    return lambda path: torch.save(content, path)
-
-
-@pytest.mark.parametrize(
-    ("write", "message"),
-    [
-        (lambda path: None, "no such file"),
-        (truncated, "damaged"),
-        (lambda path: path.write_bytes(b""), "damaged"),
-        (saved({"prompt": noise(2)}), "expected"),
-        (saved([1, 2]), "expected"),
-        (saved(noise(2)[0]), r"shape \[32\]"),
-        (saved(torch.ones(2, 3, dtype=torch.long)), "no finite numbers"),
-        (saved(torch.full((2, 3), float("nan"))), "no finite numbers"),
-        (saved({"prompt_embeddings": noise(2), "prompt_length": 3}), "prompt_length says 3"),
-        (saved({"prompt_embeddings": noise(2), "format_version": 9}), "format version 9"),
-        (saved({"prompt_embeddings": noise(2), "fingerprint": {"lora": 3}}), "not text"),
-    ],
-)
-def test_bad_files_are_one_error(path: Path, write: Callable[[Path], None], message: str) -> None:
-    """Missing, damaged or something else: the file and what is wrong with it are named."""
-    write(path)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        load_prompt(path)
-    assert str(path) in str(caught.value)
-
-
-class Malicious:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.mark),)
-
-
-def test_nothing_is_unpickled(path: Path, tmp_path: Path) -> None:
-    """A pickle that runs code is an error, and does not run."""
-    mark = tmp_path / "ran"
-    for write in (
-        lambda: torch.save({"prompt_embeddings": Malicious(mark)}, path),
-        lambda: path.write_bytes(pickle.dumps(Malicious(mark))),
-    ):
-        write()
-        with pytest.raises(CheckpointError):
-            load_prompt(path)
-        assert not mark.exists()
-
-
 def test_a_prompt_that_is_not_finite_is_not_written(path: Path) -> None:
     """And what stood there stays."""
     save_prompt(path, PromptFile(noise(3), "random", MARKS))
@@ -144,6 +74,45 @@ def test_a_prompt_that_is_not_finite_is_not_written(path: Path) -> None:
     with pytest.raises(CheckpointError, match="not finite"):
         save_prompt(path, PromptFile(noise(3) / 0, "random", MARKS))
     assert path.read_bytes() == before
+
+
+def test_another_width_is_refused(
+    language: LanguageModel, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where no fingerprint tells: the file, what it has and what the model has are named."""
+    torch.save(noise(3, width=8), path)
+    tuner = PromptTuner(language.model, language.tokenizer, 4)
+    for load in (
+        lambda: PromptTuner.from_file(language.model, language.tokenizer, path),
+        lambda: tuner.load_prompt(path, "named"),
+    ):
+        with pytest.raises(CheckpointError, match=r"prompt_embeddings\.pt: .*width 8.* 32"):
+            load()
+
+
+def test_half_precision_is_read_as_float32(path: Path) -> None:
+    """A tensor that was saved in bfloat16 comes with the same values."""
+    torch.save(noise(3).bfloat16(), path)
+    found = load_prompt(path).embeddings
+    assert found.dtype == torch.float32 and torch.equal(found, noise(3).bfloat16().float())
+
+
+def test_a_failed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk in the middle of it: what stood there stays, and nothing lies beside it."""
+    save_prompt(path, PromptFile(noise(3), "random", MARKS))
+    before = path.read_bytes()
+
+    def half(self: Path, data: bytes) -> int:
+        with self.open("wb") as stream:
+            stream.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", half)
+        with pytest.raises(OSError, match="No space left"):
+            save_prompt(path, PromptFile(noise(3, seed=1), "random", MARKS))
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_a_tuner_comes_back_from_its_file(language: LanguageModel, path: Path) -> None:
@@ -154,23 +123,3 @@ def test_a_tuner_comes_back_from_its_file(language: LanguageModel, path: Path) -
     assert torch.equal(again.folded(), tuner.folded()) and again.initialization == "vocab"
     tuner.load_prompt(path, "named")
     assert torch.equal(tuner.prompt("named"), tuner.folded())
-
-
-def test_the_fingerprint_sees_what_matters(language: LanguageModel) -> None:
-    """Other embeddings, another template or adapter: another fingerprint; bfloat16: the same."""
-    model, tokenizer = language.model, language.tokenizer
-    plain = fingerprint_of(model, tokenizer, template="x")
-    assert plain.differences(fingerprint_of(model, tokenizer, template="y"))
-    assert plain.differences(fingerprint_of(model, tokenizer, template="x", lora="z"))
-    weight = model.get_input_embeddings().weight
-    before = weight.detach().clone()
-    with torch.no_grad():
-        weight[5, 0] += 1
-        changed = fingerprint_of(model, tokenizer, template="x")
-        weight.copy_(before)
-    assert [text.split()[0] for text in plain.differences(changed)] == ["embeddings"]
-    model.to(torch.bfloat16)
-    assert plain.differences(fingerprint_of(model, tokenizer, template="x")) == []
-    model.to(torch.float32)
-    with torch.no_grad():
-        weight.copy_(before)

@@ -1,15 +1,18 @@
 """The training as a whole: what it writes, what it leaves alone, and what it refuses."""
 
+import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from transformers import AutoModelForSeq2SeqLM
 
 from igrag.cli import run
 from igrag.config import REPO_ROOT
-from igrag.errors import TrainingError, UsageError
+from igrag.errors import ConfigError, TrainingError, UsageError
+from igrag.training_record import TrainingRecord
 from prompt_tuning import preparation, prompt_training
 from prompt_tuning.prompt_file import load_prompt
 from tests.prompt_tuning.training import Trainer, losses, record_of
@@ -94,6 +97,38 @@ def test_one_seed_gives_one_training(trainer: Trainer) -> None:
     assert first == second != other
 
 
+def test_loader_processes_change_nothing(trainer: Trainer) -> None:
+    """Who prepares the batches does not matter to what is computed."""
+    alone = trainer.train("alone")
+    helped = trainer.train("helped", data__dataloader_num_workers=1)
+    assert losses(alone) == losses(helped)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"training__optimizer": "adafactor"},
+        {"training__mixed_precision": "bf16"},
+        {"training__lr_scheduler_type": "cosine", "training__warmup_ratio": 0.2},
+        {"training__max_grad_norm": "null", "training__weight_decay": 0.1},
+        {"evaluation__num_beams": 2},
+    ],
+)
+def test_every_setting_has_an_effect(trainer: Trainer, settings: dict[str, object]) -> None:
+    """Training goes through, and is not what it is without the setting."""
+    plain = record_of(trainer.train("plain"))
+    AcceleratorState._reset_state(reset_partial_state=True)  # A process has one precision.
+    changed = record_of(trainer.train("b", **settings))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert len(plain.history) == len(changed.history)
+
+    def course(record: TrainingRecord) -> list[float]:
+        updates = [step.loss for step in record.history]
+        return updates + [each.bleu1 for each in record.evaluations]
+
+    assert course(plain) != course(changed)
+
+
 def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
     """A second --train into the same folder is refused, and nothing in it changes."""
     output = trainer.train()
@@ -156,3 +191,24 @@ def test_left_out_keys_have_the_known_defaults(tmp_path: Path) -> None:
     assert training.gradient_accumulation_steps == 8
     assert (prompt.prompt_length, prompt.initialization) == (20, "random")
     assert settings.model.main_config == REPO_ROOT / "configs" / "config.yaml"
+
+
+def test_tensorboard_files_are_written(trainer: Trainer) -> None:
+    """report_to tensorboard leaves event files with the losses of every update."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    output = trainer.train(output__report_to="tensorboard")
+    events = accumulator.EventAccumulator(str(output / "runs"))
+    events.Reload()
+    found = [round(event.value, 4) for event in events.Scalars("train/loss")]
+    assert found == [round(loss, 4) for loss in losses(output)]
+    assert len(events.Scalars("val/bleu4")) == 4
+
+
+def test_a_missing_tensorboard_is_told(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any model is loaded, with the command that installs it."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tensorboard" else find(name)
+    )
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        trainer.train(output__report_to="tensorboard")

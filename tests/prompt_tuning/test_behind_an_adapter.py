@@ -1,0 +1,81 @@
+"""A soft prompt around a model with a LoRA adapter that is not merged into it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from igrag.language_model import load_language_model
+from prompt_tuning.prompt_tuner import PromptTuner
+from tests.prompt_tuning.adapters import load_adapted, save_adapter
+from tests.prompt_tuning.models import batch_of, noise, tuner_of
+
+
+def test_it_is_used_and_stays_on(tiny_t5: Path, tmp_path: Path) -> None:
+    """The prompt works behind the adapter, and disabled() is the adapted model, bit for bit."""
+    language = load_adapted(tiny_t5, save_adapter(tmp_path / "lora", tiny_t5))
+    model: Any = language.model
+    tuner = tuner_of(language, noise(5))
+    batch = batch_of(language.tokenizer)
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    options = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
+    with torch.no_grad():
+        behind = tuner(**batch).logits
+        with tuner.disabled():
+            assert torch.equal(tuner(**batch).logits, model(**batch).logits)
+            assert torch.equal(
+                tuner.generate(**inputs, **options), model.generate(**inputs, **options)
+            )
+        with model.disable_adapter():
+            without = tuner(**batch).logits
+    assert (behind - without).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_it_is_frozen(tiny_t5: Path, adapted: bool) -> None:
+    """The model as the library loads it, and a new adapter: all of both could be trained before."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    model: Any = language.model.requires_grad_(True)
+    if adapted:
+        model = get_peft_model(model, LoraConfig(r=2, target_modules=["q", "v"]))
+    assert any(parameter.requires_grad for parameter in model.parameters())
+    tuner = PromptTuner(model, language.tokenizer, 5).train()
+    trained = [name for name, value in tuner.named_parameters() if value.requires_grad]
+    assert trained == ["prompt_embeddings"]
+
+
+def test_unmerged_equals_merged(tiny_t5: Path, tmp_path: Path) -> None:
+    """The same loss, gradient and tokens: the prompt goes through the adapter everywhere."""
+    adapter = save_adapter(tmp_path / "lora", tiny_t5)
+    found = []
+    for merge in (False, True):
+        language = load_adapted(tiny_t5, adapter, merge=merge)
+        tuner = tuner_of(language, noise(5))
+        batch = batch_of(language.tokenizer)
+        loss = tuner(**batch).loss
+        loss.backward()
+        del batch["labels"]
+        tokens = tuner.generate(**batch, max_new_tokens=8, num_beams=1, do_sample=False)
+        found.append((loss.detach(), tuner.prompt_embeddings.grad, tokens))
+    for unmerged, merged in zip(*found, strict=True):
+        torch.testing.assert_close(unmerged, merged, atol=1e-4, rtol=1e-4)
+
+
+def test_it_is_never_trained(tiny_t5: Path, tmp_path: Path) -> None:
+    """PEFT unfreezes an adapter that it switches on again; the optimizer gets the prompt alone."""
+    language = load_adapted(tiny_t5, save_adapter(tmp_path / "lora", tiny_t5))
+    tuner = PromptTuner(language.model, language.tokenizer, 5).train()
+    with tuner.model.disable_adapter():
+        pass
+    assert any(parameter.requires_grad for parameter in tuner.model.parameters())
+    before = {name: value.clone() for name, value in tuner.model.state_dict().items()}
+    assert [tuple(value.shape) for value in tuner.trainable_parameters()] == [(5, 32)]
+    optimizer = torch.optim.AdamW(tuner.trainable_parameters(), lr=1.0, weight_decay=0.1)
+    first = tuner.folded()
+    tuner(**batch_of(language.tokenizer)).loss.backward()
+    optimizer.step()
+    assert any("lora_" in name for name in before)
+    assert all(torch.equal(before[name], after) for name, after in tuner.model.state_dict().items())
+    assert not torch.equal(tuner.folded(), first)

@@ -1,0 +1,144 @@
+"""What a prompt belongs to: every part that changes what it does, and nothing else."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from igrag.errors import CheckpointError
+from igrag.language_model import LanguageModel, load_language_model
+from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of
+from prompt_tuning.prompt_file import load_prompt
+from prompt_tuning.prompt_tuner import PromptTuner
+from tests.prompt_tuning.adapters import load_adapted, save_adapter
+from tests.prompt_tuning.models import MARKS, noise, tuner_of
+from tests.tiny import WORDS, save_t5
+
+
+def of(folder: Path, **options: str) -> Fingerprint:
+    """Return the fingerprint of a model's folder."""
+    language = load_language_model(str(folder), device="cpu", **options)  # type: ignore[arg-type]
+    return fingerprint_of(language.model, language.tokenizer)
+
+
+def differing(first: Fingerprint, second: Fingerprint) -> list[str]:
+    """Return the names of the parts that differ."""
+    return [text.split()[0] for text in first.differences(second)]
+
+
+def test_model_and_tokenizer(tiny_t5: Path, tmp_path: Path) -> None:
+    """The same folder is the same; other weights, words or sizes are told apart by name."""
+    words = WORDS.split()
+    first = of(tiny_t5)
+    assert first == of(save_t5(tmp_path / "same", words=words, seed=0))
+    assert first.model == "t5, width 32, 2 + 2 layers" and first.lora == NO_ADAPTER
+    other = of(save_t5(tmp_path / "weights", words=words, seed=1))
+    assert differing(first, other) == ["embeddings"]
+    swapped = of(save_t5(tmp_path / "words", words=words[::-1], seed=0))
+    assert "tokenizer" in differing(first, swapped)
+    wide = of(save_t5(tmp_path / "wide", words=words, seed=0, width=64))
+    assert "model" in differing(first, wide)
+
+
+def test_one_embedding_and_what_is_given(tiny_t5: Path) -> None:
+    """A single changed number is seen; template and adapter are those that the caller names."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    model, tokenizer = language.model, language.tokenizer
+    plain = fingerprint_of(model, tokenizer, template="x")
+    assert differing(plain, fingerprint_of(model, tokenizer, template="y")) == ["template"]
+    assert differing(plain, fingerprint_of(model, tokenizer, template="x", lora="z")) == ["lora"]
+    with torch.no_grad():
+        model.get_input_embeddings().weight[5, 0] += 1
+    assert differing(plain, fingerprint_of(model, tokenizer, template="x")) == ["embeddings"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_type_in_memory_does_not_count(tiny_t5: Path, dtype: str) -> None:
+    """bfloat16 has the hash of float32; float16 rounds otherwise and is not compared."""
+    found = of(tiny_t5, dtype=dtype)
+    assert of(tiny_t5).differences(found) == []
+    assert (found.embeddings is None) == (dtype == "float16")
+
+
+def test_an_adapter_has_one_hash_loaded_and_on_disk(tiny_t5: Path, tmp_path: Path) -> None:
+    """The same before and after loading; in half precision where the numbers are the same."""
+    adapter = save_adapter(tmp_path / "lora", tiny_t5)
+    loaded = load_adapted(tiny_t5, adapter)
+    found = fingerprint_of(loaded.model, loaded.tokenizer)
+    assert found.lora == adapter_hash(adapter) != NO_ADAPTER
+    assert differing(of(tiny_t5), found) == ["lora"]
+    weights = adapter / "adapter_model.safetensors"
+    rounded = {name: value.bfloat16() for name, value in load_file(weights).items()}
+    hashes = []
+    for tensors in (rounded, {name: value.float() for name, value in rounded.items()}):
+        save_file(tensors, weights)
+        hashes.append(adapter_hash(adapter))
+    assert hashes[0] == hashes[1] != found.lora
+
+
+@pytest.mark.parametrize("change", ["alpha", "weights", "use_rslora", "alpha_pattern", "names"])
+def test_whatever_changes_an_adapter_changes_its_hash(
+    tiny_t5: Path, tmp_path: Path, change: str
+) -> None:
+    """Its weights, what scales them, and where they belong."""
+    first = adapter_hash(save_adapter(tmp_path / "a", tiny_t5, seed=3, alpha=64))
+    folder = save_adapter(tmp_path / "b", tiny_t5, seed=3, alpha=64)
+    assert adapter_hash(folder) == first
+    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    if change == "alpha":
+        folder = save_adapter(tmp_path / "c", tiny_t5, seed=3, alpha=65)
+    elif change == "weights":
+        tensors[min(tensors)][0, 0] += 0.5
+        save_file(tensors, weights)
+    elif change in ("use_rslora", "alpha_pattern"):
+        value = True if change == "use_rslora" else {"q": 8}
+        content = json.loads(config.read_text("utf-8"))
+        config.write_text(json.dumps({**content, change: value}), "utf-8")
+    else:
+        save_file({name.replace(".q.", ".k."): v for name, v in tensors.items()}, weights)
+    assert adapter_hash(folder) != first
+
+
+def test_differences_show_both_sides() -> None:
+    """Names whole, hashes by their first characters, and only what is known on both sides."""
+    other = replace(MARKS, model="t5, width 64", embeddings="d" * 64)
+    assert MARKS.differences(other) == [
+        "model t5, width 32 instead of t5, width 64",
+        f"embeddings {'a' * 12}... instead of {'d' * 12}...",
+    ]
+    assert MARKS.differences(MARKS) == []
+    for field in fields(MARKS):
+        unknown = replace(MARKS, **{field.name: None})
+        assert MARKS.differences(unknown) == unknown.differences(MARKS) == []
+
+
+def test_what_a_file_holds() -> None:
+    """There and back; a key of a later version is passed over, a missing one is not known."""
+    assert Fingerprint.from_dict(MARKS.to_dict()) == MARKS
+    assert Fingerprint.from_dict({**MARKS.to_dict(), "clip": "x"}) == MARKS
+    assert Fingerprint.from_dict({"model": "t5"}) == Fingerprint("t5", None, None, None, None)
+    with pytest.raises(ValueError, match="lora"):
+        Fingerprint.from_dict({"lora": 3})
+
+
+def test_a_tuner_marks_and_checks_its_prompts(
+    language: LanguageModel, tiny_t5: Path, tmp_path: Path
+) -> None:
+    """Saved with its fingerprint, refused before another model, by every way to load it."""
+    path = tmp_path / "prompt_embeddings.pt"
+    tuner = tuner_of(language, noise(3))
+    tuner.save_prompt(path)
+    assert load_prompt(path).fingerprint == of(tiny_t5)
+    folder = save_t5(tmp_path / "other", words=WORDS.split(), seed=1)
+    other = load_language_model(str(folder), device="cpu", dtype="float32")
+    with pytest.raises(CheckpointError, match=r"embeddings .* instead of"):
+        PromptTuner.from_file(other.model, other.tokenizer, path)
+    with pytest.raises(CheckpointError, match=r"embeddings .* instead of"):
+        tuner_of(other, noise(3)).load_prompt(path, "named")
+    given = replace(of(tiny_t5), template="x")
+    again = PromptTuner.from_file(language.model, language.tokenizer, path, fingerprint=given)
+    assert again.fingerprint == given
