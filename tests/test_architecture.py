@@ -13,7 +13,9 @@ from igrag.config import REPO_ROOT
 
 RECIPES = ("lora_training", "prompt_tuning")
 # What stands outside of the package, which it must run without.
-OUTSIDE = (*RECIPES, "demo", "benchmarks", "scripts", "tests", "main")
+OUTSIDE = (*RECIPES, "evaluation", "demo", "benchmarks", "scripts", "tests", "main")
+# What of a recipe the evaluation may use: how its results are named, read and switched on.
+EVALUATED = ("prompt_tuning.switching", "prompt_tuning.checkpoints", "prompt_tuning.prompt_file")
 # Who may know the configuration: the border where it is taken apart, and the entry points.
 KNOW_THE_CONFIG = ("igrag.assembly", "igrag.config")
 # Each room is made from those above it alone; what is not named here belongs to "parts".
@@ -89,7 +91,7 @@ def test_imports_point_one_way(module: str) -> None:
     assert [name for name in others if room(name) > room(module)] == []
 
 
-@pytest.mark.parametrize("package", ["igrag", *RECIPES])
+@pytest.mark.parametrize("package", ["igrag", *RECIPES, "evaluation"])
 def test_no_circles(package: str) -> None:
     """No module needs itself by way of others."""
     known = modules(package)
@@ -117,6 +119,23 @@ def test_recipes_do_not_know_each_other(recipe: str) -> None:
         assert [name for name in imports(file) if name.split(".")[0] in forbidden] == []
 
 
+def test_evaluation_knows_what_it_evaluates() -> None:
+    """It imports the package, itself, and the few rooms of a recipe that are named above."""
+    for file in modules("evaluation").values():
+        names = [name for name in imports(file) if name.split(".")[0] in OUTSIDE]
+        assert [name for name in names if not name.startswith(("evaluation.", *EVALUATED))] == [], (
+            file
+        )
+
+
+@pytest.mark.parametrize("package", ["demo", "benchmarks", "scripts", "main.py"])
+def test_nobody_knows_the_evaluation(package: str) -> None:
+    """It is an end: what others need of it belongs into the package."""
+    files = [REPO_ROOT / package] if package.endswith(".py") else modules(package).values()
+    for file in files:
+        assert [name for name in imports(file) if name.split(".")[0] == "evaluation"] == [], file
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -126,6 +145,7 @@ def test_recipes_do_not_know_each_other(recipe: str) -> None:
         "import lora_training.train_lora",
         "import prompt_tuning.prompt_training",
         "import scripts.build_knowledge_base",
+        "import evaluation.run_evaluation",
         "import scripts.convert_prompt",
     ],
 )

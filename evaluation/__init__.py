@@ -1,0 +1,1 @@
+"""Captions of several methods, scored against references and laid side by side."""

@@ -1,0 +1,147 @@
+"""Everything that an evaluation found out, and the words for it that all its files share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.scoring import Score, score_methods
+from evaluation.sources import Split
+from evaluation.table import table_rows
+from evaluation.training_facts import TrainingFacts
+from evaluation.verdict import Verdict
+from igrag.config import REPO_ROOT
+from igrag.metrics import LEFT_OUT
+from igrag.metrics.bootstrap import RESAMPLES
+from igrag.training_record import library_versions
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How captions were written.
+
+    Attributes:
+        model: Folder or hub id of the model.
+        decoding: Its settings, as plain JSON data.
+        facts: What each method cost.
+        seconds: How long each wrote.
+    """
+
+    model: str
+    decoding: Mapping[str, Any]
+    facts: Mapping[str, TrainingFacts]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An evaluation; made by `score_outcome`.
+
+    Attributes:
+        split: The pictures.
+        scores: Of every method.
+        reference: The method that the others are compared with.
+        seed: Of the bootstrap.
+        origin: How the captions were written, None where they came from files.
+        verdict: On checkpoints.
+    """
+
+    split: Split
+    scores: Sequence[Score]
+    reference: str
+    seed: int
+    origin: Origin | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def best(self) -> Score | None:
+        """The method with the highest BLEU-4 beside the reference; None where there is none."""
+        others = [score for score in self.scores if score.name != self.reference]
+        return max(others, key=lambda score: score.corpus.bleu4, default=None)
+
+    @property
+    def subject(self) -> str:
+        """Says what was scored: "300 pictures of demo/data/test.jsonl, captioned by t5-mini"."""
+        count = len(self.split.pictures)
+        pictures = f"{count:,} picture{'s' if count != 1 else ''} of {portable(self.split.path)}"
+        return (
+            f"{pictures}, captioned by {portable(self.origin.model)}" if self.origin else pictures
+        )
+
+    def rows(self) -> list[list[str]]:
+        """Lays out the table, titles first."""
+        if self.origin is None:
+            return table_rows(self.scores, reference=self.reference)
+        return table_rows(
+            self.scores,
+            reference=self.reference,
+            facts=self.origin.facts,
+            seconds=self.origin.seconds,
+        )
+
+    def notes(self) -> list[str]:
+        """Says what a reader of the table must know."""
+        notes = [
+            f"Intervals and p: bootstrap over pictures, {RESAMPLES:,} resamples, seed {self.seed}; "
+            f"p is that of the paired test of BLEU-4 against {self.reference}."
+        ]
+        if self.origin:
+            notes.append("captions/s: writing alone, all methods around one loaded model.")
+        notes += [f"{name} is left out: it {reason}." for name, reason in LEFT_OUT.items()]
+        if self.verdict:
+            notes += [f"{line[0].upper()}{line[1:]}." for line in self.verdict.lines()]
+        return notes
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns all figures as plain JSON data."""
+        return {
+            "data": portable(self.split.path),
+            "pictures": len(self.split.pictures),
+            "model": portable(self.origin.model) if self.origin else None,
+            "decoding": dict(self.origin.decoding) if self.origin else None,
+            "bootstrap": {"resamples": RESAMPLES, "seed": self.seed},
+            "reference": self.reference,
+            "methods": {score.name: self._method(score) for score in self.scores},
+            "verdict": self.verdict and asdict(self.verdict),
+            "left_out": LEFT_OUT,
+            "versions": library_versions(),
+        }
+
+    def _method(self, score: Score) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            **asdict(score.corpus),
+            "intervals": {key: [each.low, each.high] for key, each in score.intervals.items()},
+            "over_reference": {key: asdict(gain) for key, gain in score.gains.items()},
+        }
+        if self.origin:
+            facts, seconds = self.origin.facts[score.name], self.origin.seconds[score.name]
+            found["captions_per_second"] = len(score.captions) / seconds
+            found["training"] = {**asdict(facts), "trainable_percent": facts.trainable_percent}
+        return found
+
+
+def score_outcome(
+    split: Split,
+    captions: Mapping[str, Sequence[str]],
+    *,
+    reference: str,
+    seed: int,
+    origin: Origin | None = None,
+) -> Outcome:
+    """Scores the captions of every method.
+
+    Args:
+        split: The pictures.
+        captions: By method, in the order of the pictures.
+        reference: The method that the others are compared with.
+        seed: Of the bootstrap.
+        origin: How they were written, None where they came from files.
+    """
+    scores = score_methods(captions, split.references, reference=reference, seed=seed)
+    return Outcome(split, scores, reference, seed, origin)
+
+
+def portable(path: Path | str) -> str:
+    """Names a path or a model from the repository's root if it lies inside, else as it is."""
+    inside = REPO_ROOT in Path(path).parents
+    return Path(path).relative_to(REPO_ROOT).as_posix() if inside else str(path)

@@ -1,0 +1,50 @@
+"""The files of an evaluation, each written whole or not at all."""
+
+from pathlib import Path
+
+from evaluation.chart import draw_comparison
+from evaluation.outcome import Outcome
+from evaluation.report import write_report
+from evaluation.results_files import write_results
+from evaluation.table import as_markdown
+from igrag.files import atomic_path, write_json
+
+METRICS_NAME, TABLE_NAME = "metrics.json", "table.md"
+CHART_NAME, REPORT_NAME = "comparison.png", "report.html"
+
+
+def publish(outcome: Outcome, folder: Path, *, report_pictures: int) -> list[Path]:
+    """Writes everything into a folder; what an earlier evaluation left there is replaced.
+
+    Args:
+        outcome: What to tell.
+        folder: Made if need be.
+        report_pictures: Pictures to show in the report, see `write_report`.
+
+    Returns:
+        The files.
+    """
+    written = []
+    if outcome.origin:  # Captions that came from files are in files already.
+        captions = {score.name: score.captions for score in outcome.scores}
+        written += write_results(folder, captions, outcome.split)
+    metrics, table = folder / METRICS_NAME, folder / TABLE_NAME
+    chart, report = folder / CHART_NAME, folder / REPORT_NAME
+    write_json(metrics, outcome.to_json())
+    with atomic_path(table) as temporary:
+        temporary.write_text(table_text(outcome), encoding="utf-8")
+    draw_comparison(
+        outcome.scores,
+        chart,
+        title="Captions compared",
+        subtitle=f"{outcome.subject}; with 95% intervals",
+        reference=outcome.reference,
+    )
+    write_report(outcome, report, chart=chart, most=report_pictures)
+    return [*written, metrics, table, chart, report]
+
+
+def table_text(outcome: Outcome) -> str:
+    """Returns the table with what it is of above, and its notes below."""
+    notes = "\n".join(f"- {note}" for note in outcome.notes())
+    return f"{outcome.subject}\n\n{as_markdown(outcome.rows())}\n\n{notes}\n"

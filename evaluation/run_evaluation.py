@@ -1,0 +1,105 @@
+"""Compares methods of captioning: python evaluation/run_evaluation.py --split test."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Python puts this script's folder on the path, not the repository's root.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from evaluation.arguments import Request, check, overrides, parse_arguments
+from igrag.cli import run, setup_logging
+from igrag.config import Config, ModelEntry, find_model
+
+if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
+    from evaluation.outcome import Outcome
+    from evaluation.sources import Split
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Reads the pictures, captions and scores them, writes the comparison, and prints the table."""
+    request = check(arguments)
+    config = Config.load(arguments.config, overrides(arguments))
+    log = config.log_config
+    setup_logging(log.level, verbose=arguments.verbose, file=log.file)
+    model = find_model(config.models, arguments.model)
+    split = read_split(request)
+    if request.results:
+        outcome = score_files(request, split)
+    else:
+        outcome = score_methods(request, split, config, model)
+    report(outcome, request)
+    return 0
+
+
+def read_split(request: Request) -> "Split":
+    """Reads the pictures to score."""
+    from evaluation.sources import check_files, read_coco, read_jsonl
+
+    if request.data:
+        return read_jsonl(request.data, images=request.images, limit=request.limit)
+    assert request.captions  # One of the two is always there.
+    split = read_coco(request.captions, images=request.images, limit=request.limit)
+    if request.images:
+        check_files(split)
+    return split
+
+
+def score_files(request: Request, split: "Split") -> "Outcome":
+    """Scores captions that are there already."""
+    from evaluation.outcome import score_outcome
+    from evaluation.results_files import choose_results, match_results
+
+    results = choose_results(request.results, request.methods)
+    captions = {name: match_results(name, found, split) for name, found in results.items()}
+    reference = "base" if "base" in captions else next(iter(captions))
+    return score_outcome(split, captions, reference=reference, seed=request.seed)
+
+
+def score_methods(request: Request, split: "Split", config: Config, model: ModelEntry) -> "Outcome":
+    """Captions the pictures with every method or checkpoint, and scores what they wrote."""
+    from evaluation.assembly import caption_split, paths_of
+    from evaluation.candidates import chosen_by_training, find_checkpoints, find_methods
+    from evaluation.outcome import Origin, score_outcome
+    from evaluation.verdict import judge
+
+    if model.notice:
+        print(f"note: {model.notice}", file=sys.stderr)
+    if request.checkpoints:
+        candidates = find_checkpoints(request.checkpoints, paths_of(config))
+    else:
+        candidates = find_methods(paths_of(config), request.methods)
+    written = caption_split(config, model.path, candidates, split)
+    outcome = score_outcome(
+        split,
+        {name: found.captions for name, found in written.items()},
+        reference=candidates[0].name,
+        seed=request.seed,
+        origin=Origin(
+            model=model.path,
+            decoding=config.generation_config.model_dump(mode="json"),
+            facts={candidate.name: candidate.facts for candidate in candidates},
+            seconds={name: found.seconds for name, found in written.items()},
+        ),
+    )
+    if request.checkpoints is None:
+        return outcome
+    chosen = chosen_by_training(candidates)
+    return replace(outcome, verdict=judge(outcome.scores[1:], chosen=chosen, seed=request.seed))
+
+
+def report(outcome: "Outcome", request: Request) -> None:
+    """Writes all files, and prints the table and where they are."""
+    from evaluation.publishing import publish, table_text
+
+    written = publish(outcome, request.output_dir, report_pictures=request.report_pictures)
+    print(table_text(outcome))
+    for path in written:
+        print(path)
+
+
+if __name__ == "__main__":
+    parsed = parse_arguments()
+    sys.exit(run(lambda: main(parsed), debug=parsed.debug))

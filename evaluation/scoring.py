@@ -1,0 +1,124 @@
+"""Scores of several methods on the same pictures, and how far they may be trusted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igrag.metrics import (
+    CaptionScores,
+    Comparison,
+    Interval,
+    PictureScores,
+    bootstrap_interval,
+    corpus_bleu4,
+    paired_bootstrap,
+    score_pictures,
+)
+
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One of the scores in the table.
+
+    Attributes:
+        key: Its name in `CaptionScores` and metrics.json.
+        label: Its name for people.
+        statistics: What `bootstrap_interval` takes; None where it is not defined.
+        corpus_score: Likewise.
+    """
+
+    key: str
+    label: str
+    statistics: Callable[[PictureScores], NDArray[Any] | None]
+    corpus_score: Callable[[_Array], _Array] | None = None
+
+
+BLEU4 = Metric("bleu4", "BLEU-4", lambda scores: scores.bleu_statistics, corpus_bleu4)
+CIDER_D = Metric("cider_d", "CIDEr-D", lambda scores: scores.cider_d)
+ROUGE_L = Metric("rouge_l", "ROUGE-L", lambda scores: scores.rouge_l)
+METRICS = (BLEU4, CIDER_D, ROUGE_L)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """How one method did.
+
+    Attributes:
+        name: The method.
+        captions: What it wrote, in the order of the pictures.
+        pictures: The scores of each picture.
+        corpus: Those of all together.
+        intervals: 95% intervals by the metric's key; none for a single picture.
+        gains: How much it scores above the reference method, by the metric's key; none for the
+            reference itself and for a single picture.
+    """
+
+    name: str
+    captions: Sequence[str]
+    pictures: PictureScores
+    corpus: CaptionScores
+    intervals: Mapping[str, Interval]
+    gains: Mapping[str, Comparison]
+
+    def value(self, metric: Metric) -> float | None:
+        """Returns the score of all pictures together."""
+        value: float | None = getattr(self.corpus, metric.key)
+        return value
+
+
+def score_methods(
+    captions: Mapping[str, Sequence[str]],
+    references: Sequence[Sequence[str]],
+    *,
+    reference: str,
+    seed: int,
+) -> list[Score]:
+    """Scores every method and compares each with the reference method.
+
+    Args:
+        captions: By method, in the order of the pictures; an empty one counts as a miss.
+        references: For each picture what people wrote.
+        reference: The method that the others are compared with.
+        seed: Of the bootstrap.
+    """
+    pictures = {name: score_pictures(texts, references) for name, texts in captions.items()}
+    return [
+        Score(
+            name=name,
+            captions=captions[name],
+            pictures=found,
+            corpus=found.corpus(),
+            intervals=_intervals(found, seed),
+            gains={} if name == reference else compare(pictures[reference], found, seed=seed),
+        )
+        for name, found in pictures.items()
+    ]
+
+
+def compare(first: PictureScores, second: PictureScores, *, seed: int) -> dict[str, Comparison]:
+    """Tests by the paired bootstrap how much the second scores above the first, by metric."""
+    found = {}
+    for metric in METRICS:
+        before, after = metric.statistics(first), metric.statistics(second)
+        if before is not None and after is not None and len(before) > 1:
+            found[metric.key] = paired_bootstrap(
+                before, after, corpus_score=metric.corpus_score, seed=seed
+            )
+    return found
+
+
+def _intervals(pictures: PictureScores, seed: int) -> dict[str, Interval]:
+    found = {}
+    for metric in METRICS:
+        statistics = metric.statistics(pictures)
+        # Drawn from a single picture every resample is the same: no interval, not a narrow one.
+        if statistics is not None and len(statistics) > 1:
+            found[metric.key] = bootstrap_interval(
+                statistics, corpus_score=metric.corpus_score, seed=seed
+            )
+    return found

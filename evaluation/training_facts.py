@@ -1,0 +1,112 @@
+"""What a method cost: read from the record of its training and from the files it left."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from igrag.training_record import TrainingRecord
+
+_Number = TypeVar("_Number", int, float)
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFacts:
+    """What a method cost; None is what no record tells.
+
+    Attributes:
+        trainable_parameters: How many were trained.
+        total_parameters: Of the model with what was added to it.
+        training_seconds: Over all sittings.
+        size_bytes: What is loaded beside the model.
+    """
+
+    trainable_parameters: int | None = None
+    total_parameters: int | None = None
+    training_seconds: float | None = None
+    size_bytes: int | None = None
+
+    @property
+    def trainable_percent(self) -> float | None:
+        """The trained share of all parameters, from 0 to 100."""
+        if self.trainable_parameters == 0:
+            return 0.0
+        if self.trainable_parameters is None or not self.total_parameters:
+            return None
+        return 100 * self.trainable_parameters / self.total_parameters
+
+
+NOTHING_TRAINED = TrainingFacts(trainable_parameters=0, training_seconds=0.0, size_bytes=0)
+
+
+def prompt_facts(path: Path) -> TrainingFacts:
+    """Finds out about a soft prompt, from its file in best_model or checkpoint-N.
+
+    Raises:
+        CheckpointError: The training's all_results.json is damaged.
+    """
+    return _facts(path.parent, method="prompt_tuning", size=path.stat().st_size)
+
+
+def adapter_facts(path: Path) -> TrainingFacts:
+    """Finds out about a LoRA adapter, from its folder: best or checkpoint-N.
+
+    Raises:
+        CheckpointError: The training's all_results.json is damaged.
+    """
+    from igrag.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+    files = (path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS)
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return _facts(path, method="lora", size=size)
+
+
+def both_facts(adapter: TrainingFacts, prompt: TrainingFacts) -> TrainingFacts:
+    """Adds up an adapter and the soft prompt that was trained on it."""
+    return TrainingFacts(
+        trainable_parameters=_sum(adapter.trainable_parameters, prompt.trainable_parameters),
+        # The adapter's record counts the model already.
+        total_parameters=_sum(adapter.total_parameters, prompt.trainable_parameters),
+        training_seconds=_sum(adapter.training_seconds, prompt.training_seconds),
+        size_bytes=_sum(adapter.size_bytes, prompt.size_bytes),
+    )
+
+
+def _facts(folder: Path, *, method: str, size: int) -> TrainingFacts:
+    record = _find_record(folder, method)
+    if record is None:
+        return TrainingFacts(size_bytes=size)
+    return TrainingFacts(
+        trainable_parameters=record.model.trainable_parameters,
+        total_parameters=record.model.total_parameters,
+        training_seconds=_seconds(record, folder.name),
+        size_bytes=size,
+    )
+
+
+def _find_record(folder: Path, method: str) -> TrainingRecord | None:
+    """Reads the record beside a checkpoint, if it is that of its training."""
+    from prompt_tuning.checkpoints import RESULTS_NAME
+
+    path = folder.resolve().parent / RESULTS_NAME
+    if not path.is_file():
+        return None
+    record = TrainingRecord.read(path)
+    own = {record.best_folder, *(found.checkpoint for found in record.evaluations)}
+    if record.method != method or folder.name not in own:
+        logger.warning("%s: is not the record of %s; its figures are left out", path, folder)
+        return None
+    return record
+
+
+def _seconds(record: TrainingRecord, name: str) -> float | None:
+    """How long training took, for a checkpoint as far as it had come."""
+    if name == record.best_folder:
+        return record.training_seconds
+    step = next(found.step for found in record.evaluations if found.checkpoint == name)
+    return next((update.seconds for update in record.history if update.step == step), None)
+
+
+def _sum(first: _Number | None, second: _Number | None) -> _Number | None:
+    return None if first is None or second is None else first + second

@@ -1,0 +1,55 @@
+"""Evaluations that never were."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from evaluation.outcome import Origin, Outcome, score_outcome
+from evaluation.sources import Picture, Split
+from evaluation.training_facts import NOTHING_TRAINED, TrainingFacts
+from igrag.coco import ImageId
+
+REFERENCES = (
+    ("a dog runs on the beach", "a dog is running"),
+    ("a red car in the street", "a car parks near a house"),
+    ("two birds in a tree", "birds sit in the tree"),
+)
+CAPTIONS = {
+    "base": ("a dog", "a car in the street", "two birds in a tree"),
+    "prompt": ("a dog runs on the beach", "a red car", "two cats in a tree"),
+}
+
+
+def split_of(
+    references: Sequence[Sequence[str]] = REFERENCES,
+    *,
+    ids: Sequence[ImageId] | None = None,
+    files: Sequence[Path | None] | None = None,
+) -> Split:
+    """Make pictures with these references, numbered from 1."""
+    ids = ids or range(1, len(references) + 1)
+    files = files or [None] * len(references)
+    pictures = tuple(
+        Picture(image_id, tuple(texts), file=file)
+        for image_id, texts, file in zip(ids, references, files, strict=True)
+    )
+    return Split(Path("captions.json"), pictures, frozenset(ids))
+
+
+def outcome_of(
+    captions: Mapping[str, Sequence[str]] = CAPTIONS,
+    split: Split | None = None,
+    *,
+    written: bool = False,
+) -> Outcome:
+    """Score captions; the first method is the reference, `written` by a model of the tests."""
+    names = list(captions)
+    tuned = TrainingFacts(3200, 3_395_616, 102.4, 15_320)
+    facts = {name: tuned if place else NOTHING_TRAINED for place, name in enumerate(names)}
+    origin = Origin("models/t5", {"num_beams": 4}, facts, dict.fromkeys(names, 0.5))
+    return score_outcome(
+        split or split_of(),
+        captions,
+        reference=names[0],
+        seed=0,
+        origin=origin if written else None,
+    )

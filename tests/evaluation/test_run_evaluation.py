@@ -1,0 +1,327 @@
+"""The command, from the arguments to the files."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from evaluation.arguments import check, parse_arguments
+from evaluation.candidates import Paths
+from evaluation.run_evaluation import main
+from igrag.cli import run
+from igrag.config import REPO_ROOT
+from igrag.metrics import score_captions
+from tests.command import one_error
+from tests.examples import save_examples
+from tests.tiny import CocoFolder
+
+ALL = ["base", "prompt", "lora", "lora+prompt"]
+
+
+@dataclass
+class Evaluator:
+    """Runs the command in this process, on tiny models."""
+
+    settings: list[str]
+    output: Path
+    capfd: pytest.CaptureFixture[str]
+
+    def __call__(self, *words: object) -> tuple[int, str, str]:
+        """Return the exit code and what was printed on stdout and stderr."""
+        overrides = [word for setting in self.settings for word in ("--set", setting)]
+        output = ["--output_dir", str(self.output), "--device", "cpu"]
+        arguments = parse_arguments([*map(str, words), *output, *overrides])
+        code = run(lambda: main(arguments), debug=arguments.debug)
+        captured = self.capfd.readouterr()
+        return code, captured.out, captured.err
+
+    def read(self, name: str) -> Any:
+        """Return the content of one of the JSON files."""
+        return json.loads((self.output / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def untrained(
+    knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> Evaluator:  # fmt: skip
+    """The command where nothing is trained."""
+    settings = [
+        f"retrieval_config.encoder={tiny_clip}",
+        "retrieval_config.top_k=3",
+        f"model_config.models.flan-t5.path={tiny_t5}",
+        f"knowledge_base_config.path={knowledge_base}",
+        "generation_config.max_new_tokens=6",
+        f"prompt_tuning.weights_path={tmp_path / 'none.pt'}",
+        f"lora_config.weights_path={tmp_path / 'none'}",
+    ]
+    return Evaluator(settings, tmp_path / "results", capfd)
+
+
+@pytest.fixture
+def evaluator(untrained: Evaluator, paths: Paths) -> Evaluator:
+    """The command where everything is trained."""
+    untrained.settings += [
+        f"prompt_tuning.weights_path={paths.prompt}",
+        f"prompt_tuning.weights_path_with_lora={paths.prompt_on_lora}",
+        f"lora_config.weights_path={paths.lora}",
+    ]
+    return untrained
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six examples in JSONL."""
+    return save_examples(tmp_path / "test.jsonl", count=6, seed=0)
+
+
+def texts(results: list[dict[str, Any]]) -> list[str]:
+    """Return the captions of COCO results."""
+    return [entry["caption"] for entry in results]
+
+
+def test_every_method_after_one_load(
+    evaluator: Evaluator, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All four are written by one model, and each as if it had been loaded alone."""
+    from igrag import assembly
+
+    loads: list[str] = []
+    load = assembly.load_language
+    monkeypatch.setattr(
+        assembly, "load_language", lambda config, path: loads.append(path) or load(config, path)
+    )
+    code, out, _ = evaluator("--data", data)
+    together = evaluator.read("results.json")
+    assert code == 0 and list(together) == ALL and len(loads) == 1
+    assert len({tuple(texts(together[name])) for name in ALL}) == 4
+    for name in ALL:
+        assert evaluator("--data", data, "--methods", name)[0] == 0
+        assert evaluator.read("results.json") == {name: together[name]}
+        assert evaluator.read(f"results_{name}.json") == together[name]
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("| ")][2:] == ALL
+
+
+def test_figures_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> None:
+    """metrics.json holds the scores of what results.json holds, and the table shows them."""
+    evaluator("--data", data, "--methods", "prompt,base", "--seed", "5")
+    results, metrics = evaluator.read("results.json"), evaluator.read("metrics.json")
+    lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
+    assert metrics["pictures"] == 6 and metrics["reference"] == "base"
+    assert metrics["bootstrap"] == {"resamples": 1000, "seed": 5}
+    table = (evaluator.output / "table.md").read_text("utf-8")
+    for name in ("base", "prompt"):
+        found = metrics["methods"][name]
+        expected = score_captions(texts(results[name]), [line["references"] for line in lines])
+        assert found["bleu4"] == expected.bleu4 and found["cider_d"] == expected.cider_d
+        assert found["captions_per_second"] > 0
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| {name} ")]
+        assert f" {expected.cider_d:.3f} |" in row
+    assert [entry["image_id"] for entry in results["base"]] == [1, 2, 3, 4, 5, 6]
+    gain = metrics["methods"]["prompt"]["over_reference"]["cider_d"]["difference"]
+    base, prompt = (metrics["methods"][name]["cider_d"] for name in ("base", "prompt"))
+    assert gain == pytest.approx(prompt - base)
+    assert "METEOR" in metrics["left_out"] and metrics["decoding"]["max_new_tokens"] == 6
+
+
+def test_what_is_not_trained(untrained: Evaluator, data: Path) -> None:
+    """By default it is left out and said; asked for, it is an error before any file."""
+    code, out, err = untrained("--data", data, "--methods", "base,lora")
+    assert (code, out) == (2, "") and "train_lora.py --all" in one_error(err)
+    assert not untrained.output.exists()
+    code, out, err = untrained("--data", data)
+    assert code == 0 and "not trained, so not compared: prompt, lora, lora+prompt" in err
+    assert list(untrained.read("results.json")) == ["base"]
+
+
+def test_a_picture_never_retrieves_itself(
+    untrained: Evaluator, coco: CocoFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a copy under another id: its captions would be the answer. Others are retrieved."""
+    from igrag.generator import CaptionGenerator
+
+    coco.picture(2).write_bytes(coco.picture(7).read_bytes())  # The knowledge base has 7's vector.
+    with Image.open(coco.picture(3)) as picture:  # No longer an exact copy of what is held.
+        picture.save(coco.picture(3), quality=30)
+    prompts: list[str] = []
+    generate = CaptionGenerator.generate
+    monkeypatch.setattr(
+        CaptionGenerator,
+        "generate",
+        lambda self, texts: prompts.extend(texts) or generate(self, texts),
+    )
+    code, _, _ = untrained("--captions", coco.captions, "--images", coco.images)
+    assert code == 0
+    prompts = prompts[1:]  # The first is not timed, and written again.
+    assert len(prompts) == 12
+    for number, prompt in enumerate(prompts, 1):
+        assert prompt.count("A dog in field") == 3
+        assert f"field {number}," not in prompt
+    assert "field 7," not in prompts[1]
+    assert len(untrained.read("results.json")["base"]) == 12
+    report = (untrained.output / "report.html").read_text("utf-8")
+    assert report.count("data:image/jpeg") == 12
+
+
+def test_pictures_of_jsonl_are_shown(untrained: Evaluator, data: Path, coco: CocoFolder) -> None:
+    """Where their folder is given; they are found by the ids of the lines."""
+    assert untrained("--data", data, "--images", coco.images, "--limit", "4")[0] == 0
+    report = (untrained.output / "report.html").read_text("utf-8")
+    assert report.count("data:image/jpeg") == 4
+
+
+def test_limit(untrained: Evaluator, coco: CocoFolder) -> None:
+    """The first pictures of the file, and no others."""
+    coco.picture(12).unlink()
+    words = ("--captions", coco.captions, "--images", coco.images)
+    assert untrained(*words, "--limit", "2")[0] == 0
+    assert [each["image_id"] for each in untrained.read("results_base.json")] == [1, 2]
+    code, _, err = untrained(*words)
+    assert code == 1 and "000000000012.jpg: no such picture" in one_error(err)
+
+
+def test_results_are_scored_without_a_model(
+    untrained: Evaluator, coco: CocoFolder, tmp_path: Path
+) -> None:
+    """Whoever wrote them: a perfect file scores 1, in any order; the input is left as it is."""
+    captions = json.loads(coco.captions.read_text("utf-8"))["annotations"]
+    perfect = [{"image_id": each["image_id"], "caption": each["caption"]} for each in captions[::2]]
+    poor = [{**entry, "caption": "a cat"} for entry in perfect]
+    path = untrained.output / "results.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"base": poor, "mine": perfect[::-1]}), encoding="utf-8")
+    before = path.read_bytes()
+    untrained.settings.append("model_config.models.flan-t5.path=/none")
+    code, out, _ = untrained("--captions", coco.captions, "--results", path)
+    assert code == 0 and path.read_bytes() == before
+    metrics = untrained.read("metrics.json")
+    assert metrics["methods"]["mine"]["bleu4"] == pytest.approx(1.0)
+    assert metrics["reference"] == "base" and metrics["model"] is None
+    assert metrics["methods"]["mine"]["over_reference"]["bleu4"]["p_value"] < 0.05
+    assert "trainable parameters" not in out
+    assert not (untrained.output / "results_mine.json").exists()
+
+
+def test_results_are_scored_against_jsonl(untrained: Evaluator, data: Path, tmp_path: Path) -> None:
+    """So that a checkpoint's predictions.json can be compared; files have no picture to show."""
+    lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
+    results = [{"image_id": line["image_id"], "caption": line["caption"]} for line in lines]
+    path = tmp_path / "predictions.json"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    assert untrained("--data", data, "--results", path)[0] == 0
+    assert untrained.read("metrics.json")["methods"]["predictions"]["bleu4"] == pytest.approx(1.0)
+    path.write_text(json.dumps(results[1:]), encoding="utf-8")
+    code, _, err = untrained("--data", data, "--results", path)
+    assert code == 1 and "1 of 6 pictures" in one_error(err)
+
+
+def test_checkpoints_are_compared(untrained: Evaluator, data: Path, checkpoints: Path) -> None:
+    """Every one of them beside the base, with the best and whether its lead is real."""
+    code, out, _ = untrained("--data", data, "--checkpoints", checkpoints)
+    metrics = untrained.read("metrics.json")
+    names = ["base", "checkpoint-5", "checkpoint-10 = best_model", "checkpoint-20"]
+    assert code == 0 and list(metrics["methods"]) == names
+    scores = {name: metrics["methods"][name]["bleu4"] for name in names[1:]}
+    verdict = metrics["verdict"]
+    assert verdict["best"] == max(scores, key=lambda name: scores[name])
+    assert f"- Best: {verdict['best']}, BLEU-4 {max(scores.values()):.3f}." in out
+    second = sorted(scores, key=lambda name: scores[name])[-2]
+    assert verdict["leads"][0]["over"] == second and f"lead over {second}" in out
+    trained = metrics["methods"]["checkpoint-10 = best_model"]["training"]
+    assert trained["trainable_parameters"] == 100 and trained["trainable_percent"] == 2.5
+    assert (untrained.output / "results_checkpoint-10_best_model.json").is_file()
+
+
+def test_prompts_of_another_template_are_told(untrained: Evaluator, data: Path) -> None:
+    """They are scored, but captioning would have asked otherwise; so are prompts that are cut."""
+    err = untrained("--data", data)[2]
+    assert "6 of 6 prompts were not made with the template" in err and "cut to" not in err
+    untrained.settings.append("model_config.max_source_length=5")
+    assert "6 of 6 prompts are cut to 5 tokens" in untrained("--data", data)[2]
+
+
+def test_a_failure_leaves_the_last_evaluation(
+    untrained: Evaluator, data: Path, tmp_path: Path
+) -> None:
+    """An error comes before any file is touched."""
+    untrained("--data", data)
+    before = {path: path.read_bytes() for path in untrained.output.iterdir()}
+    damaged = tmp_path / "damaged.jsonl"
+    damaged.write_text(data.read_text("utf-8") + '{"prompt": "a"}\n', encoding="utf-8")
+    code, _, err = untrained("--data", damaged)
+    assert code == 1 and "damaged.jsonl:7" in one_error(err)
+    assert {path: path.read_bytes() for path in untrained.output.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--captions a.json", "--captions: the pictures are missing"),
+        ("--results a.json", "--results: the references are missing"),
+        ("--captions a.json --images b --data c", "--captions and --data"),
+        ("--captions a.json --images b --split val", "--captions and --split"),
+        ("--checkpoints a --methods base", "--checkpoints and --methods"),
+        ("--checkpoints a --results b --split val", "--checkpoints and --results"),
+        ("--methods ,", "--methods ',': names none"),
+        ("--data pyproject.toml --split val", "--split val: pyproject.toml is one file"),
+    ],
+)
+def test_contradictions(untrained: Evaluator, words: str, message: str) -> None:
+    """Are told in one line, with exit code 2."""
+    code, out, err = untrained(*words.split())
+    assert (code, out) == (2, "") and message in one_error(err)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--data none.jsonl", "none.jsonl: no such file"),
+        ("--captions none.json --images .", "none.json: no such file"),
+        ("--checkpoints none", "none: holds no checkpoint-N"),
+        ("--split val --results none.json", "none.json: cannot be read"),
+        ("--data .", "test.jsonl: no such file"),
+    ],
+)
+def test_missing_files(untrained: Evaluator, words: str, message: str) -> None:
+    """Are told in one line, with exit code 1."""
+    code, out, err = untrained(*words.split())
+    assert (code, out) == (1, "") and message in one_error(err)
+
+
+@pytest.mark.parametrize("words", ["--limit 0", "--limit x", "--seed -1", "--split dev"])
+def test_wrong_values(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The parser tells them, with exit code 2."""
+    with pytest.raises(SystemExit, match="2"):
+        parse_arguments(words.split())
+    assert words.split()[0] in capsys.readouterr().err
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """Without any word the miniature's test split; each kind of comparison has its own folder."""
+    request = check(parse_arguments([]))
+    assert request.data == REPO_ROOT / "demo" / "data" / "test.jsonl" and request.data.is_file()
+    assert request.images is not None and request.images.is_dir()
+    assert request.methods is None and request.captions is None
+    results = REPO_ROOT / "evaluation" / "results"
+    assert request.output_dir == results
+    assert check(parse_arguments(["--checkpoints", "a"])).output_dir == results / "checkpoints"
+    files = check(parse_arguments(["--results", "a", "--captions", "b"]))
+    assert files.output_dir == results / "files"
+    (tmp_path / "val.jsonl").touch()
+    folder = check(parse_arguments(["--data", str(tmp_path), "--split", "val"]))
+    assert folder.data == tmp_path / "val.jsonl" and folder.images is None
+    assert check(parse_arguments(["--methods", " lora ,base,lora"])).methods == ("lora", "base")
+
+
+def test_as_typed(tmp_path: Path) -> None:
+    """The script finds its packages from any folder, with nothing installed."""
+    script = REPO_ROOT / "evaluation" / "run_evaluation.py"
+    done = subprocess.run(
+        [sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "--checkpoints" in done.stdout
