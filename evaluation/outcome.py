@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from evaluation.scoring import Score, score_methods
@@ -10,7 +9,7 @@ from evaluation.sources import Split
 from evaluation.table import table_rows
 from evaluation.training_facts import TrainingFacts
 from evaluation.verdict import Verdict
-from igrag.config import REPO_ROOT
+from igrag.config import portable
 from igrag.metrics import LEFT_OUT
 from igrag.metrics.bootstrap import RESAMPLES
 from igrag.training_record import library_versions
@@ -139,9 +138,3 @@ def score_outcome(
     """
     scores = score_methods(captions, split.references, reference=reference, seed=seed)
     return Outcome(split, scores, reference, seed, origin)
-
-
-def portable(path: Path | str) -> str:
-    """Names a path or a model from the repository's root if it lies inside, else as it is."""
-    inside = REPO_ROOT in Path(path).parents
-    return Path(path).relative_to(REPO_ROOT).as_posix() if inside else str(path)

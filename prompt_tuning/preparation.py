@@ -3,7 +3,6 @@
 import importlib.util
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from igrag.assembly import build_template
-from igrag.config import REPO_ROOT, Config, find_model
+from igrag.config import Config, find_model, portable
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError
 from igrag.files import sha256_file
@@ -72,7 +71,7 @@ def prepare(settings: PromptTrainingSettings, config: Config) -> Training:
     tuner, notes = _build_tuner(settings, language, template, train)
     record = TrainingRecord(
         method="prompt_tuning",
-        config=plain_settings(settings),
+        config=settings.to_plain(),
         versions=library_versions(),
         model=_describe_model(tuner, language),
         data=_describe_data(settings, train, val),
@@ -105,20 +104,6 @@ def start_accelerator(settings: PromptTrainingSettings, device: str) -> Accelera
     if settings.output.report_to != "none":
         accelerator.init_trackers("runs")  # Event files in output_dir/runs.
     return accelerator
-
-
-def plain_settings(settings: PromptTrainingSettings) -> dict[str, Any]:
-    """Returns the settings as JSON can hold them; paths in the repository are relative to it."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, Path):
-            return str(value.relative_to(REPO_ROOT) if REPO_ROOT in value.parents else value)
-        return value
-
-    content: dict[str, Any] = plain(settings.model_dump())
-    return content
 
 
 def _load_model(
@@ -246,7 +231,9 @@ def _describe_model(tuner: PromptTuner, language: LanguageModel) -> ModelFacts:
     trainable = sum(parameter.numel() for parameter in tuner.trainable_parameters())
     frozen = sum(parameter.numel() for parameter in tuner.model.parameters())
     return ModelFacts(
-        name=language.name, total_parameters=frozen + trainable, trainable_parameters=trainable
+        name=portable(language.name),
+        total_parameters=frozen + trainable,
+        trainable_parameters=trainable,
     )
 
 

@@ -1,7 +1,7 @@
 """YAML configuration: read strictly, checked as a whole, before anything heavy is imported."""
 
 from igrag.config.loader import Section, load_config
-from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference, resolve_path
+from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference, portable, resolve_path
 from igrag.config.schema import (
     DEFAULT_CONFIG,
     Config,
@@ -25,5 +25,6 @@ __all__ = [
     "find_model",
     "load_config",
     "load_yaml",
+    "portable",
     "resolve_path",
 ]

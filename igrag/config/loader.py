@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from igrag.config.paths import from_command_line
+from igrag.config.paths import from_command_line, portable
 from igrag.config.yaml_file import Document, KeyPath, parse_value, read_document
 from igrag.errors import ConfigError
 
@@ -38,6 +38,11 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def to_plain(self, *, include: set[str] | None = None) -> dict[str, Any]:
+        """Returns the section, or the keys to include, as JSON can hold it; see `portable`."""
+        content: dict[str, Any] = _to_plain(self.model_dump(include=include))
+        return content
 
 
 def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
@@ -68,6 +73,12 @@ def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
     if checked is None or problems:
         raise ConfigError("; ".join(problems))
     return checked
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_plain(item) for key, item in value.items()}
+    return portable(value) if isinstance(value, Path) else value
 
 
 def _apply(content: dict[str, Any], override: str) -> KeyPath:

@@ -36,6 +36,12 @@ def resolve_path(value: str) -> Path:
         raise ValueError("a path under the home of a known user") from None
 
 
+def portable(path: Path | str) -> str:
+    """Names a path or a model from the repo root if it lies inside, else as it is."""
+    inside = REPO_ROOT in Path(path).parents
+    return Path(path).relative_to(REPO_ROOT).as_posix() if inside else str(path)
+
+
 def _to_path(value: object) -> object:
     return resolve_path(value) if isinstance(value, str) and value else value
 

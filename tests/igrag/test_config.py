@@ -15,6 +15,7 @@ from igrag.config import (
     find_model,
     load_config,
     load_yaml,
+    portable,
     resolve_path,
 )
 from igrag.errors import ConfigError
@@ -360,3 +361,13 @@ def test_unknown_model(name: str) -> None:
     with pytest.raises(ConfigError, match="expected one of flan-t5, an existing folder") as caught:
         find_model(Config.load().models, name)
     assert ("did you mean flan-t5?" in str(caught.value)) == (name == "flan-t6")
+
+
+def test_names_are_portable() -> None:
+    """On record, what lies in the repository is named from its root, all else as it is."""
+    assert portable(str(REPO_ROOT / "demo" / "models" / "t5-mini")) == "demo/models/t5-mini"
+    assert portable("google/flan-t5-base") == "google/flan-t5-base"
+    assert portable(Path("/elsewhere/t5")) == "/elsewhere/t5"
+    plain = Config.load(DEFAULT_CONFIG).to_plain(include={"lora_config", "log_config"})
+    assert plain["lora_config"]["weights_path"] == "lora_training/checkpoints/best"
+    assert set(plain) == {"lora_config", "log_config"}
