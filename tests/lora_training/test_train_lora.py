@@ -235,6 +235,26 @@ def test_a_picture_on_both_sides_is_refused(house: House) -> None:
         main(*parse_arguments(words))
 
 
+@pytest.mark.usefixtures("no_encoder")
+def test_all_builds_and_trains(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    """--all does both; the second time it builds nothing and goes on where training was."""
+    capsys.readouterr()
+    settings = ("training.per_device_train_batch_size=4", "training.max_new_tokens=4", "lora.r=2")
+    sets = [word for setting in settings for word in ("--set", setting)]
+    output = house.path / "checkpoints"
+    words = ["--all", "--output_dir", str(output), *sets]
+    assert house.run(*words, "--set", "training.num_train_epochs=1") == 0
+    printed = capsys.readouterr()
+    assert f"{house.output / 'train.jsonl'}: 9 examples" in printed.out
+    assert "9 examples train, 3 validate" in printed.out
+    assert "note:" not in printed.err  # the prompts fit the template
+    best = (output / "best" / "adapter_model.safetensors").read_bytes()
+    resume = ("--resume_from_checkpoint", "latest")
+    assert house.run(*words, *resume, "--set", "training.num_train_epochs=1") == 0
+    assert "already built so" in capsys.readouterr().out
+    assert (output / "best" / "adapter_model.safetensors").read_bytes() == best
+
+
 def test_no_action_prints_help(tmp_path: Path) -> None:
     """Without an action, or with a wrong value, the exit code is 2 and nothing heavy is loaded."""
     code = (
@@ -249,6 +269,8 @@ def test_no_action_prints_help(tmp_path: Path) -> None:
         ([], "--build-data"),
         (["--build-data", "--sample-count", "0"], "data.sample_count"),
         (["--build-data", "--set", "data.sede=1"], "seed"),
+        (["--train", "--set", "lora.rank=8"], "lora.rank"),
+        (["--train", "--report_to", "wandb"], "tensorboard"),
         (["--bild-data"], "unrecognized arguments"),
     ):
         done = subprocess.run(

@@ -1,0 +1,94 @@
+"""Builds the training data as the settings say: the border of the config."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from igrag import assembly
+from igrag.config import Config
+from igrag.image_encoder import ImageEncoder
+from igrag.knowledge_base import KnowledgeBase
+from igrag.language_model import load_tokenizer
+from igrag.prompt_template import PromptTemplate
+from igrag.tokenised_data import tokenizer_fingerprint
+from lora_training import data_output
+from lora_training.data_builder import PictureVectors, SplitReport, build_split
+from lora_training.data_output import Side
+from lora_training.example_builder import ExampleBuilder
+from lora_training.settings import DataSettings
+
+
+def build_data(data: DataSettings, config: Config, model_path: str, *, force: bool) -> None:
+    """Writes train.jsonl, val.jsonl and data.json into the output folder.
+
+    Args:
+        data: Which pictures become examples, and where those go.
+        config: What captioning uses: knowledge base, template, longest prompt.
+        model_path: Folder or hub id of the language model, whose tokens count.
+        force: Replace data of other settings.
+
+    Raises:
+        IgragError: Something is missing or damaged, or the folder holds other data.
+    """
+    template = assembly.build_template(config.prompt_config)
+    tokenizer = load_tokenizer(model_path)
+    knowledge_base = KnowledgeBase.open(config.knowledge_base_config.path)
+    record = data_output.describe(
+        data,
+        template,
+        top_k=config.retrieval_config.top_k,
+        max_tokens=config.models.max_source_length,
+        tokenizer=tokenizer_fingerprint(tokenizer),
+        knowledge_base=config.knowledge_base_config.path,
+    )
+    if data_output.is_built(data.output_data, record, force=force):
+        print(f"{data.output_data}: already built so (--force-rebuild builds anew)")
+        return
+    sides = data_output.choose_images(data)
+    builder = _make_builder(data, config, knowledge_base, template, tokenizer)
+
+    @cache
+    def get_encoder() -> ImageEncoder:
+        return assembly.open_retrieval(config)[0]
+
+    data_output.forget(data.output_data)
+    reports = {}
+    for side in sides:
+        vectors = PictureVectors(
+            knowledge_base,
+            side.folder,
+            get_encoder=get_encoder,
+            batch_size=config.retrieval_config.batch_size,
+        )
+        reports[side.name] = _build_side(side, data.output_data, vectors, builder)
+    data_output.record(data.output_data, record, reports)
+
+
+def _make_builder(
+    data: DataSettings,
+    config: Config,
+    knowledge_base: KnowledgeBase,
+    template: PromptTemplate,
+    tokenizer: Any,
+) -> ExampleBuilder:
+    return ExampleBuilder(
+        knowledge_base,
+        template,
+        top_k=config.retrieval_config.top_k,
+        count_tokens=lambda text: len(tokenizer(text)["input_ids"]),
+        max_tokens=config.models.max_source_length,
+        seed=data.seed,
+    )
+
+
+def _build_side(
+    side: Side, folder: Path, vectors: PictureVectors, builder: ExampleBuilder
+) -> SplitReport:
+    """Writes one side's file and says what became of its pictures."""
+    path = folder / f"{side.name}.jsonl"
+    report = build_split(path, side.images, vectors=vectors, builder=builder, split=side.name)
+    print(f"{path}: {report.written} examples, {report.reused} vectors from the knowledge base")
+    for reason in report.skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    return report
