@@ -188,7 +188,7 @@ def _explain(name: str, paths: Paths, trained: Trained) -> str:
         )
     return (
         f"no soft prompt that was trained on the adapter in {paths.prompt_on_lora}; train one with "
-        f"{_TRAIN_PROMPT} --set model.lora_weights_path={paths.lora}, and give its file: "
+        f"{_TRAIN_PROMPT} --config prompt_tuning/config/on_lora.yaml, or give its file: "
         "--set prompt_tuning.weights_path_with_lora=FILE"
     )
 

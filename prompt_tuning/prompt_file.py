@@ -115,7 +115,8 @@ def _read(path: Path) -> Any:
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no such file, expected a soft prompt; train one with "
-            "python prompt_tuning/prompt_training.py --train, or set prompt_tuning.enabled to false"
+            "python prompt_tuning/prompt_training.py --train (on LoRA: --config "
+            "prompt_tuning/config/on_lora.yaml), or set prompt_tuning.enabled to false"
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None

@@ -55,7 +55,7 @@ def test_what_is_missing_is_an_error(wanted: str, message: str) -> None:
 def test_a_prompt_of_the_base_model_is_not_one_of_the_adapter(paths: Paths) -> None:
     """With the adapter there and a prompt there, the two need not belong together."""
     mixed = replace(paths, prompt_on_lora=paths.prompt)
-    with pytest.raises(UsageError, match=r"model\.lora_weights_path=.*weights_path_with_lora"):
+    with pytest.raises(UsageError, match=r"on_lora\.yaml.*weights_path_with_lora"):
         find_methods(mixed, ("lora+prompt",))
     assert [each.name for each in find_methods(mixed, None)] == ["base", "prompt", "lora"]
 
