@@ -1,9 +1,10 @@
 """Walks the whole path with models of the real shapes: CLIP ViT-B/32 and Flan-T5-base.
 
-python benchmarks/real_shapes.py --captions CAPTIONS.json --images FOLDER
+python benchmarks/real_shapes.py --captions CAPTIONS.json --images FOLDER [--quick]
 
 The weights are random and saved to disk in a temporary folder, so it needs no download; what is
 checked and timed is that real files and real sizes go through the commands that users type.
+--quick takes models of one layer: the same commands on the same files, and nothing to time.
 """
 
 import argparse
@@ -16,19 +17,22 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / "demo"
+# Random weights learn nothing, so a few updates show as much as many.
+_TRAIN_EXAMPLES, _VAL_EXAMPLES = 12, 3
 
 
 def main() -> int:
-    """Makes the models, builds a knowledge base, captions a picture and builds training data."""
+    """Makes models, a knowledge base, captions, training data, an adapter and soft prompts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--captions", type=Path, default=_DEMO / "coco" / "annotations" / "captions_val.json")
     add("--images", type=Path, default=_DEMO / "coco" / "val")
+    add("--quick", action="store_true", help="models of one layer")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _save_clip(folder / "clip")
-        _save_t5(folder / "flan-t5")
+        _save_clip(folder / "clip", layers=1 if arguments.quick else 12)
+        _save_t5(folder / "flan-t5", layers=1 if arguments.quick else 12)
         options = [
             f"retrieval_config.encoder={folder / 'clip'}",
             f"model_config.models.flan-t5.path={folder / 'flan-t5'}",
@@ -39,21 +43,25 @@ def main() -> int:
         encoder = ["--set", options[0]]
         _run("scripts/build_knowledge_base.py", *files, "--output", str(folder / "kb"), *encoder)
         _check_own_captions(arguments.captions, arguments.images, settings)
-        _build_data(arguments.captions, arguments.images, folder, options)
+        config = _write_config(folder, options)
+        _build_data(arguments.captions, arguments.images, folder, config)
+        _train(folder, config)
+        _caption_with_all(arguments.captions, arguments.images, folder, config)
     return 0
 
 
-def _save_clip(folder: Path) -> None:
+def _save_clip(folder: Path, *, layers: int) -> None:
     """Saves a CLIP of ViT-B/32's shape (the library's default) with its image processor."""
     import torch
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig()).save_pretrained(folder)
+    depth = {"num_hidden_layers": layers}
+    CLIPModel(CLIPConfig(text_config=depth, vision_config=depth)).save_pretrained(folder)
     CLIPImageProcessorPil().save_pretrained(folder)
 
 
-def _save_t5(folder: Path) -> None:
+def _save_t5(folder: Path, *, layers: int) -> None:
     """Saves a T5 of Flan-T5-base's shape; its tokenizer is the miniature's."""
     import torch
     from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
@@ -64,7 +72,7 @@ def _save_t5(folder: Path) -> None:
         d_model=768,
         d_kv=64,
         d_ff=2048,
-        num_layers=12,
+        num_layers=layers,
         num_heads=12,
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,
@@ -92,8 +100,8 @@ def _check_own_captions(captions: Path, images: Path, settings: list[str]) -> No
     print(answer["prompt"])
 
 
-def _build_data(captions: Path, images: Path, folder: Path, options: list[str]) -> None:
-    """Builds training data from the same files and audits it."""
+def _write_config(folder: Path, options: list[str]) -> Path:
+    """Writes the shipped config of the real models with the paths of these."""
     config = folder / "config.yaml"
     text = (_ROOT / "configs" / "coco_flan_t5.yaml").read_text(encoding="utf-8")
     for option, old in zip(
@@ -102,13 +110,66 @@ def _build_data(captions: Path, images: Path, folder: Path, options: list[str]) 
         strict=True,
     ):
         text = text.replace(old, option.partition("=")[2])
+    for recipe in ("lora_training", "prompt_tuning"):
+        text = text.replace(f"{recipe}/checkpoints/coco", str(folder / recipe))
     config.write_text(text, encoding="utf-8")
+    return config
+
+
+def _build_data(captions: Path, images: Path, folder: Path, config: Path) -> None:
+    """Builds training data from the same files and audits it."""
     data = ["--set", f"data.captions_path={captions}", "--set", f"data.images_path={images}"]
-    output = ["--output-data", str(folder / "data"), "--train-ratio", "0.9"]
+    output = ["--output-data", str(folder / "data"), "--train-ratio", "0.8"]
     script = "lora_training/train_lora.py"
     print(_run(script, "--build-data", "--main-config", str(config), *data, *output), end="")
-    files = [str(folder / "data" / f"{name}.jsonl") for name in ("train", "val")]
-    print(_run(script, "--audit", *files), end="")
+    files = [folder / "data" / f"{name}.jsonl" for name in ("train", "val")]
+    print(_run(script, "--audit", *map(str, files)), end="")
+    for file, count in zip(files, (_TRAIN_EXAMPLES, _VAL_EXAMPLES), strict=True):
+        lines = file.read_text(encoding="utf-8").splitlines()[:count]
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _train(folder: Path, config: Path) -> None:
+    """Trains an adapter, a soft prompt, and a soft prompt on the adapter: a few updates each."""
+    short = _settings(
+        training__num_train_epochs=1,
+        training__per_device_train_batch_size=2,
+        training__gradient_accumulation_steps=2,
+    )
+    lora = folder / "lora_training"
+    data = ["--output-data", str(folder / "data"), "--output_dir", str(lora)]
+    print(_run("lora_training/train_lora.py", "--train", "--main-config", str(config), *data,
+               *short, *_settings(training__max_new_tokens=8)), end="")  # fmt: skip
+    files = _settings(
+        model__main_config=config,
+        data__train_file=folder / "data" / "train.jsonl",
+        data__val_file=folder / "data" / "val.jsonl",
+        evaluation__max_new_tokens=8,
+    )
+    prompt = folder / "prompt_tuning"
+    script = "prompt_tuning/prompt_training.py"
+    for output, more in (
+        (prompt, []),
+        (prompt / "with_lora", _settings(model__lora_weights_path=lora / "best")),
+    ):
+        words = ["--train", "--output_dir", str(output), *files, *short, *more]
+        print(_run(script, *words), end="")
+
+
+def _caption_with_all(captions: Path, images: Path, folder: Path, config: Path) -> None:
+    """Captions a picture in all four switch positions around one loaded model."""
+    picture = json.loads(captions.read_text(encoding="utf-8"))["images"][0]
+    words = ["--config", str(config), "--compare", "--json", "--set",
+             "generation_config.max_new_tokens=8"]  # fmt: skip
+    answer = json.loads(_run("main.py", *words, "--i", str(images / picture["file_name"])))
+    found = sorted(answer["captions"])
+    assert found == ["base", "lora", "lora+prompt", "prompt"], found
+
+
+def _settings(**values: object) -> list[str]:
+    """Returns --set words; two underscores stand for the point in a key."""
+    pairs = [f"{key.replace('__', '.')}={value}" for key, value in values.items()]
+    return [word for pair in pairs for word in ("--set", pair)]
 
 
 def _run(script: str, *words: str) -> str:

@@ -1,0 +1,75 @@
+"""The long commands that the documents name go through, on little data and shallow models."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from igrag.config import REPO_ROOT
+
+
+def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Runs a benchmark as its users do."""
+    command = [sys.executable, str(REPO_ROOT / "benchmarks" / script), *map(str, words)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def few_pictures(folder: Path, count: int) -> Path:
+    """Writes a COCO captions file of the miniature's first pictures."""
+    source = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_val.json"
+    content = json.loads(source.read_text(encoding="utf-8"))
+    content["images"] = content["images"][:count]
+    ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in ids]
+    path = folder / "captions.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def few_examples(folder: Path) -> list[str]:
+    """Writes training data of a few lines, and returns the settings that name them."""
+    settings = []
+    for split, count in (("train", 16), ("val", 4)):
+        source = REPO_ROOT / "demo" / "data" / f"{split}.jsonl"
+        lines = source.read_text(encoding="utf-8").splitlines()[:count]
+        path = folder / f"{split}.jsonl"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        settings += ["--set", f"data.{split}_file={path}"]
+    return settings
+
+
+def test_the_whole_path_on_the_real_shapes(tmp_path: Path) -> None:
+    """COCO's files, CLIP's and Flan-T5's widths: data without leaks, both methods, both at once."""
+    done = run("real_shapes.py", "--quick", "--captions", few_pictures(tmp_path, 16))
+    assert done.returncode == 0, done.stderr
+    assert "0 prompts hold their own target or reference." in done.stdout
+    assert done.stdout.count("parameters are trained") == 3
+
+
+def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
+    """The updates follow from the row; a second call finds every run done and says the same."""
+    words = ["--rows", 1, 3, "--seeds", 0, 1, "--output", tmp_path / "runs"]
+    words += few_examples(tmp_path)
+    first = run("sweep_prompt_tuning.py", *words)
+    assert first.returncode == 0, first.stderr
+    rows = [line.split(" | ") for line in first.stdout.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [
+        ["| the defaults (3 epochs of 16 x 8, rate 0.03)", "3"],
+        ["| 1 epoch, rate 0.01", "1"],
+    ]
+    files = sorted((tmp_path / "runs").glob("*/all_results.json"))
+    assert len(files) == 4
+    written = [file.stat().st_mtime_ns for file in files]
+    assert run("sweep_prompt_tuning.py", *words).stdout == first.stdout
+    assert [file.stat().st_mtime_ns for file in files] == written
+
+
+def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
+    """Its row says so, the reason is on stderr, and the exit code is not 0."""
+    words = ["--rows", 3, "--seeds", 0, "--output", tmp_path, "--set", "data.train_file=none.jsonl"]
+    done = run("sweep_prompt_tuning.py", *words)
+    assert done.returncode == 1
+    assert "| 1 epoch, rate 0.01 | - | failed | - |" in done.stdout
+    assert "none.jsonl" in done.stderr
