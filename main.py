@@ -14,8 +14,6 @@ from igrag.errors import ImageError
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from igrag.captioner import Captioner, CaptionResult
     from igrag.generator import Writer
-    from igrag.language_model import LanguageModel
-    from igrag.prompt_template import PromptTemplate
 
 _EXIT_SOME_FAILED = 1
 
@@ -26,20 +24,17 @@ def main(arguments: argparse.Namespace) -> int:
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
-    paths = _find_pictures(arguments.input)
+    paths, failures = _find_pictures(arguments.input)
     if model.notice:
         print(f"note: {model.notice}", file=sys.stderr)
-    methods: dict[str, Writer] = {}
-    if arguments.compare:
-        captioner = _load_all_methods(config, model, methods)
-    else:
-        captioner = _load(config, model)
-    failures: list[str] = []
-    for path, result, seconds in _caption_all(captioner, paths, config, failures):
-        captions = _write_with_each(methods, captioner, result)
-        _show(path, result, seconds, config, model, captions=captions, as_json=arguments.json)
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
+    captioner, methods = _load(config, model, compare=arguments.compare)
+    try:
+        for path, result, seconds in _caption_all(captioner, paths, config, failures):
+            captions = _write_with_each(methods, captioner, result, config)
+            _show(path, result, seconds, config, model, captions=captions, as_json=arguments.json)
+    finally:  # What failed before an interruption is told too.
+        for failure in failures:
+            print(f"error: {failure}", file=sys.stderr)
     if failures and len(paths) > 1:
         print(f"{len(failures)} of {len(paths)} pictures have no caption.", file=sys.stderr)
     return _EXIT_SOME_FAILED if failures else 0
@@ -81,77 +76,60 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
     return overrides
 
 
-def _find_pictures(inputs: Sequence[Path]) -> list[Path]:
+def _find_pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Lists the pictures, and the errors of folders that hold none beside other inputs."""
     from igrag.images import list_images
 
-    paths = [path for item in inputs for path in (list_images(item) if item.is_dir() else [item])]
+    paths: list[Path] = []
+    failures: list[str] = []
+    for item in inputs:
+        try:
+            paths += list_images(item) if item.is_dir() else [item]
+        except ImageError as error:
+            failures.append(str(error))
+    if not paths:
+        raise ImageError("; ".join(failures))
     if not any(path.exists() for path in paths):
         raise ImageError(f"{paths[0]}: no such file, expected a picture or a folder of pictures")
-    return paths
+    return paths, failures
 
 
-def _load(config: Config, model: ModelEntry) -> "Captioner":
-    from igrag.assembly import build_captioner
+def _load(
+    config: Config, model: ModelEntry, *, compare: bool
+) -> "tuple[Captioner, dict[str, Writer]]":
+    """Loads the captioner, and with `compare` a writer for each method that is trained."""
     from igrag.runtime import tune_allocator
-    from prompt_tuning.prompt_file import load_prompt
-    from prompt_tuning.switching import open_prompt
+    from prompt_tuning.assembly import load_captioner, load_comparison
 
     tune_allocator()
-    prompt = config.prompt_tuning
-    path = prompt.file_for(lora=config.lora_config.enabled)
-
-    def choose_writer(language: "LanguageModel", template: "PromptTemplate") -> "Writer | None":
-        if not prompt.enabled:
-            return None
-        return open_prompt(
-            language,
-            path,
-            template=template.fingerprint(),
-            prompt_length=prompt.prompt_length,
-            initialization=prompt.initialization,
-        )
-
-    if prompt.enabled:
-        load_prompt(path)  # A missing or damaged file is told before the models are loaded.
-    return build_captioner(config, model.path, choose_writer=choose_writer)
-
-
-def _load_all_methods(
-    config: Config, model: ModelEntry, methods: "dict[str, Writer]"
-) -> "Captioner":
-    """Loads the model once, and fills in a writer for each method that is trained."""
-    from igrag.assembly import build_captioner
-    from igrag.runtime import tune_allocator
-    from prompt_tuning.switching import METHODS, find_trained, open_methods
-
-    tune_allocator()
-    prompts, lora = config.prompt_tuning, config.lora_config
-    trained = find_trained(
-        prompts.file_for(lora=False), prompts.file_for(lora=True), lora.weights_path
-    )
-    beside = lora.model_copy(update={"enabled": trained.has_lora, "merge_and_unload": False})
-
-    def choose_writer(language: "LanguageModel", template: "PromptTemplate") -> None:
-        methods.update(open_methods(language, trained, template=template.fingerprint()))
-
-    captioner = build_captioner(
-        config.model_copy(update={"lora_config": beside}), model.path, choose_writer=choose_writer
-    )
-    missing = ", ".join(name for name in METHODS if name not in methods)
-    if missing:
-        print(f"note: not trained: {missing}", file=sys.stderr)
-    return captioner
+    if not compare:
+        return load_captioner(config, model.path), {}
+    captioner, methods, notes = load_comparison(config, model.path)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return captioner, methods
 
 
 def _write_with_each(
-    methods: "dict[str, Writer]", captioner: "Captioner", result: "CaptionResult"
+    methods: "dict[str, Writer]", captioner: "Captioner", result: "CaptionResult", config: Config
 ) -> dict[str, str]:
-    """Writes the caption of one picture with each of the methods to compare."""
+    """Writes the caption of one picture with each of the methods to compare.
+
+    The configuration's own method has written already.
+    """
+    if not methods:
+        return {}
+    from prompt_tuning.assembly import chosen_method
+
+    chosen = chosen_method(config)
     captions = {}
     for name, writer in methods.items():
+        if name == chosen:
+            captions[name] = result.caption
+            continue
         captioner.generator.switch_to(writer)
         captions[name] = captioner.generator.generate([result.prompt])[0]
-    captioner.generator.switch_to(None)
+    captioner.generator.switch_to(methods[chosen])
     return captions
 
 
@@ -193,10 +171,13 @@ def _show(
     as_json: bool,
 ) -> None:
     """Prints one picture's result; `captions` are those of the methods to compare."""
+    from tqdm import tqdm
+
     from igrag import output
 
     if not as_json:
-        print(output.as_text(path, result, captions), flush=True)
+        with tqdm.external_write_mode():
+            print(output.as_text(path, result, captions), flush=True)
         return
     facts: dict[str, object] = {
         "model": model.path,
@@ -206,7 +187,8 @@ def _show(
     }
     if captions:
         facts["captions"] = captions
-    print(output.as_json(path, result, **facts), flush=True)
+    with tqdm.external_write_mode():
+        print(output.as_json(path, result, **facts), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from igrag.errors import CheckpointError
 from igrag.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from igrag.tokenised_data import tokenizer_fingerprint
 
@@ -95,9 +97,19 @@ def fingerprint_of(
 
 
 def adapter_hash(path: Path) -> str:
-    """Hashes a LoRA adapter in PEFT's format: its weights and what scales them."""
-    config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    return _hash_adapter(load_file(path / ADAPTER_WEIGHTS), config)
+    """Hashes a LoRA adapter in PEFT's format: its weights and what scales them.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    try:
+        config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        return _hash_adapter(load_file(path / ADAPTER_WEIGHTS), config)
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise CheckpointError(
+            f"{path}: damaged, or not a LoRA adapter in PEFT's format ({reason}); train it again"
+        ) from error
 
 
 def _loaded_adapter_hash(model: Any) -> str:

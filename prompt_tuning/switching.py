@@ -1,7 +1,7 @@
 """Soft prompt and LoRA on and off, around a model that is loaded once."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,26 @@ def open_prompt(
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What there is to switch on: files of soft prompts for each model, and an adapter."""
+    """What there is to switch on.
+
+    Attributes:
+        prompt: File of a soft prompt for the base model, None where there is none.
+        prompt_on_lora: The same for the adapted model.
+        has_lora: Whether there is an adapter.
+        refused: By method: why a prompt that lies there is not for it.
+    """
 
     prompt: Path | None
     prompt_on_lora: Path | None
     has_lora: bool
+    refused: dict[str, str] = field(default_factory=dict, compare=False)
+
+
+def position(*, prompt: bool, lora: bool) -> str:
+    """Names the method that two switches choose."""
+    if prompt:
+        return BOTH if lora else PROMPT
+    return LORA if lora else BASE
 
 
 def find_trained(prompt: Path, prompt_on_lora: Path, lora: Path) -> Trained:
@@ -109,12 +124,18 @@ def find_trained(prompt: Path, prompt_on_lora: Path, lora: Path) -> Trained:
         CheckpointError: A file is damaged.
     """
     has_lora = (lora / ADAPTER_WEIGHTS).is_file()
-    on_lora = has_lora and _is_for(prompt_on_lora, adapter_hash(lora))
-    return Trained(
-        prompt=prompt if _is_for(prompt, NO_ADAPTER) else None,
-        prompt_on_lora=prompt_on_lora if on_lora else None,
-        has_lora=has_lora,
-    )
+    refused: dict[str, str] = {}
+    adapters = {PROMPT: NO_ADAPTER} | ({BOTH: adapter_hash(lora)} if has_lora else {})
+    found: dict[str, Path] = {}
+    for method, path in ((PROMPT, prompt), (BOTH, prompt_on_lora)):
+        if method not in adapters or not path.exists():
+            continue
+        reason = _why_not_for(path, adapters[method])
+        if reason is None:
+            found[method] = path
+        else:
+            refused[method] = reason
+    return Trained(found.get(PROMPT), found.get(BOTH), has_lora=has_lora, refused=refused)
 
 
 def open_methods(language: LanguageModel, trained: Trained, *, template: str) -> dict[str, Writer]:
@@ -146,9 +167,13 @@ def open_methods(language: LanguageModel, trained: Trained, *, template: str) ->
     return writers
 
 
-def _is_for(path: Path, lora: str) -> bool:
-    """Tells whether there is a prompt and it was trained on this adapter, or does not say it."""
-    if not path.exists():
-        return False
+def _why_not_for(path: Path, lora: str) -> str | None:
+    """Tells why a prompt is not for this adapter; None if it is, or does not say it."""
     fingerprint = load_prompt(path).fingerprint
-    return fingerprint is None or fingerprint.lora in (None, lora)
+    if fingerprint is None or fingerprint.lora in (None, lora):
+        return None
+    if lora == NO_ADAPTER:
+        return f"{path}: was trained on a LoRA adapter; train one without"
+    if fingerprint.lora == NO_ADAPTER:
+        return f"{path}: was trained without a LoRA adapter; train one on top of it"
+    return f"{path}: was trained on another LoRA adapter; train it again on this one"

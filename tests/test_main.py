@@ -60,6 +60,15 @@ def test_one_failure_does_not_stop_the_rest(
     assert str(bad) in one_error(err) and "1 of 3 pictures have no caption." in err
 
 
+def test_an_empty_folder_does_not_stop_the_rest(
+    command: Command, coco: CocoFolder, tmp_path: Path
+) -> None:
+    """A folder without pictures beside a picture is one more failure."""
+    code, out, err = command("--json", "--i", coco.picture(1), tmp_path)
+    assert code == 1 and len(out.splitlines()) == 1
+    assert str(tmp_path) in one_error(err)
+
+
 def _truncated(path: Path, coco: CocoFolder) -> None:
     whole = coco.picture(1).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

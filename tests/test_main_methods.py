@@ -119,6 +119,13 @@ def test_compare_shows_every_method(
     }  # fmt: skip
     assert found["captions"] == {name: each["caption"] for name, each in one_by_one.items()}
     assert len(set(found["captions"].values())) >= 3
+    # What stands beside them is the configuration's own method.
+    assert (found["caption"], found["lora"]) == (found["captions"]["base"], False)
+    switched = (*paths, *ON, *lora)
+    found = json.loads(command("--json", "--compare", "--i", picture, settings=switched)[1])
+    assert found["caption"] == found["captions"]["lora+prompt"]
+    assert (found["prompt_tuning"], found["lora"]) == (True, True)
+    assert found["captions"] == {name: each["caption"] for name, each in one_by_one.items()}
     shown = command("--compare", "--i", picture, settings=paths)[1]
     assert all(f"{name}:" in shown for name in found["captions"])
 
@@ -132,6 +139,39 @@ def test_compare_says_what_is_not_trained(
     code, out, err = command("--compare", "--i", coco.picture(1), settings=nothing)
     assert code == 0 and "base:" in out
     assert "not trained: prompt, lora, lora+prompt" in err
+
+
+def test_compare_wants_what_is_switched_on(
+    command: Command, coco: CocoFolder, tmp_path: Path, prompt: Settings, adapter: Path
+) -> None:
+    """A method that the configuration switches on is there, or the comparison is an error too."""
+    picture, lora = coco.picture(1), f"lora_config.weights_path={adapter}"
+    for settings, named in (
+        ((*ON, f"prompt_tuning.weights_path={tmp_path / 'none.pt'}"), "none.pt"),
+        (("lora_config.enabled=true", f"lora_config.weights_path={tmp_path / 'none'}"), "none"),
+        ((*ON, "lora_config.enabled=true", lora, *prompt,
+          "prompt_tuning.weights_path_with_lora=null"), "without a LoRA adapter"),
+    ):  # fmt: skip
+        code, out, err = command("--compare", "--i", picture, settings=settings)
+        assert (code, out) == (1, "") and named in one_error(err)
+
+
+def test_compare_tells_why_a_prompt_is_not_used(
+    command: Command, coco: CocoFolder, tmp_path: Path, tiny_t5: Path, adapter: Path
+) -> None:
+    """A prompt of an adapter that was trained again is there, and refused; damage is an error."""
+    both = tmp_path / "both.pt"
+    save_random_prompt(both, tiny_t5, lora="0" * 64)
+    settings = (f"prompt_tuning.weights_path={tmp_path / 'none.pt'}",
+                f"prompt_tuning.weights_path_with_lora={both}",
+                f"lora_config.weights_path={adapter}")  # fmt: skip
+    code, out, err = command("--compare", "--i", coco.picture(1), settings=settings)
+    assert code == 0 and "base:" in out and "lora:" in out
+    assert f"lora+prompt: {both}: was trained on another LoRA adapter" in err
+    assert "not trained: prompt\n" in err
+    (adapter / "adapter_model.safetensors").write_bytes(b"damaged")
+    code, _, err = command("--compare", "--i", coco.picture(1), settings=settings)
+    assert code == 1 and f"{adapter}: damaged" in one_error(err)
 
 
 def test_the_package_alone_does_not_ignore_the_switch() -> None:
