@@ -65,7 +65,7 @@ class CheckpointFolder:
 
     Args:
         path: The output folder.
-        save_total_limit: Checkpoints to keep beside the best and the newest one; None keeps all.
+        save_total_limit: Checkpoints to keep beside the best one; None keeps all.
     """
 
     def __init__(self, path: Path, *, save_total_limit: int | None = None) -> None:
@@ -154,15 +154,30 @@ class CheckpointFolder:
         self.publish(record)
 
     def publish(self, record: TrainingRecord) -> None:
-        """Brings best_model, all_results.json and the curves to where the record is."""
+        """Brings best_model, all_results.json and the curves to where the record is.
+
+        Raises:
+            CheckpointError: The record's best prompt is nowhere any more.
+        """
         if record.best is not None and record.best.checkpoint is not None:
-            best = (self.path / record.best.checkpoint / PROMPT_NAME).read_bytes()
-            target = self.path / BEST_NAME / PROMPT_NAME
-            if not target.is_file() or target.read_bytes() != best:
-                with atomic_path(target) as temporary:
-                    temporary.write_bytes(best)
+            self._publish_best(self.path / record.best.checkpoint / PROMPT_NAME, record)
         record.write(self.path / RESULTS_NAME)
         draw_curves(record, self.path / CURVES_NAME)
+
+    def _publish_best(self, source: Path, record: TrainingRecord) -> None:
+        target = self.path / BEST_NAME / PROMPT_NAME
+        if not source.is_file():
+            results = self.path / RESULTS_NAME
+            if target.is_file() and TrainingRecord.read(results).best == record.best:
+                return  # Its checkpoint was removed; best_model is a copy of it.
+            raise CheckpointError(
+                f"{source}: no such file, but it was the best prompt then (save_total_limit); "
+                "go on from a later checkpoint, or begin anew with another --output_dir"
+            )
+        best = source.read_bytes()
+        if not target.is_file() or target.read_bytes() != best:
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(best)
 
     def restore(
         self, checkpoint: Path, tuner: PromptTuner, optimizer: Optimizer, scheduler: LRScheduler
@@ -189,8 +204,11 @@ class CheckpointFolder:
     def _prune(self, record: TrainingRecord) -> None:
         if self._limit is None:
             return
-        best = record.best.checkpoint if record.best else None
-        spare = [path for path in self.checkpoints() if path.name != best]
+        # After going back to an earlier checkpoint, later ones may lie there: they are not this
+        # record's, and the user's to remove.
+        mine = {evaluation.checkpoint for evaluation in record.evaluations}
+        mine -= {record.best.checkpoint if record.best else None}
+        spare = [path for path in self.checkpoints() if path.name in mine]
         for path in spare[: max(0, len(spare) - self._limit)]:
             shutil.rmtree(path)
 

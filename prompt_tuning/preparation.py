@@ -3,7 +3,6 @@
 import importlib.util
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,19 +11,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from igrag.assembly import build_template
-from igrag.config import Config, find_model, portable
+from igrag.config import Config, find_model
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError
-from igrag.files import sha256_file
 from igrag.generator import Decoding, prepare_decoding
 from igrag.language_model import LanguageModel, load_language_model
 from igrag.prompt_template import PromptTemplate
 from igrag.tokenised_data import Collator, tokenised_dataset
-from igrag.training_record import ModelFacts, TrainingRecord, library_versions
+from igrag.training_record import TrainingRecord, library_versions
 from prompt_tuning.checkpoints import CheckpointFolder
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.optimization import WindowGradient, build_optimizer, build_scheduler
 from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.provenance import describe_data, describe_model, describe_run
 from prompt_tuning.self_check import check_before_training
 from prompt_tuning.settings import PromptTrainingSettings
 from prompt_tuning.validation import Validation
@@ -71,10 +70,10 @@ def prepare(settings: PromptTrainingSettings, config: Config) -> Training:
     tuner, notes = _build_tuner(settings, language, template, train)
     record = TrainingRecord(
         method="prompt_tuning",
-        config=settings.to_plain(),
+        config=settings.to_plain() | {"resolved": describe_run(language, tuner, accelerator)},
         versions=library_versions(),
-        model=_describe_model(tuner, language),
-        data=_describe_data(settings, train, val),
+        model=describe_model(tuner, language),
+        data=describe_data(settings.data.train_file, settings.data.val_file, train, val),
     )
     training = _assemble(settings, accelerator, tuner, train, val, record)
     training.notes += notes
@@ -212,28 +211,6 @@ def _assemble(
         ),
         record=record,
         notes=[],
-    )
-
-
-def _describe_data(
-    settings: PromptTrainingSettings, train: Dataset, val: Dataset
-) -> dict[str, Any]:
-    return {
-        "train_examples": len(train),
-        "train_sha256": sha256_file(settings.data.train_file),
-        "val_examples": len(val),
-        "val_sha256": sha256_file(settings.data.val_file),
-    }
-
-
-def _describe_model(tuner: PromptTuner, language: LanguageModel) -> ModelFacts:
-    """Counts parameters; tied ones once. The total is the model's with the trained ones."""
-    trainable = sum(parameter.numel() for parameter in tuner.trainable_parameters())
-    frozen = sum(parameter.numel() for parameter in tuner.model.parameters())
-    return ModelFacts(
-        name=portable(language.name),
-        total_parameters=frozen + trainable,
-        trainable_parameters=trainable,
     )
 
 

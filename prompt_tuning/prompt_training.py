@@ -1,6 +1,7 @@
 """Trains a soft prompt: python prompt_tuning/prompt_training.py --train."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from igrag.cli import run, setup_logging
-from igrag.config import Config
+from igrag.config import Config, find_model
 from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
@@ -27,6 +28,7 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return _EXIT_USAGE
     settings = PromptTrainingSettings.load(arguments.config, _overrides(arguments))
     config = Config.load(settings.model.main_config, _main_overrides(arguments))
+    find_model(config.models, settings.model.name)
     if arguments.validate_config:
         print(f"{arguments.config}: valid")
         return 0
@@ -70,6 +72,8 @@ def optimise(training: "Training", progress: "Progress", settings: PromptTrainin
     options, evaluation = settings.training, settings.evaluation
     per_epoch = len(training.windows)
     total = per_epoch * options.num_train_epochs
+    if has_stopped_improving(training.record, evaluation.early_stopping_patience):
+        return  # An earlier sitting came to its end here.
     with StepReporter(training, progress, total=total) as reporter:
         for epoch in range(progress.epoch, options.num_train_epochs):
             for window in training.windows.of_epoch(epoch, skip=progress.window):
@@ -120,7 +124,8 @@ def parse_arguments(
 def _overrides(arguments: argparse.Namespace) -> list[str]:
     overrides = list(arguments.set)
     if arguments.output_dir is not None:
-        overrides.append(f"output.output_dir={arguments.output_dir}")
+        # In quotes, for a value is YAML: a folder may be called 2026 or "try #2".
+        overrides.append(f"output.output_dir={json.dumps(str(arguments.output_dir))}")
     if arguments.seed is not None:
         overrides.append(f"training.seed={arguments.seed}")
     return overrides

@@ -32,6 +32,19 @@ def announce(training: Training) -> None:
     )
 
 
+def tell_validation(training: Training) -> None:
+    """Tells the last validation at once, on stderr: a log without progress bars needs it."""
+    if not training.accelerator.is_main_process:
+        return
+    record = training.record
+    found = record.evaluations[-1]
+    remark = ", the best so far" if found is record.best else ""
+    tqdm.write(
+        f"step {found.step}: validation loss {found.loss:.4f}, BLEU-4 {found.bleu4:.4f}{remark}",
+        file=sys.stderr,
+    )
+
+
 def conclude(training: Training) -> None:
     """Prints the table of validations and where everything is."""
     training.accelerator.end_training()

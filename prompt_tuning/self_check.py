@@ -93,10 +93,13 @@ def _check_effect(tuner: PromptTuner, batch: Mapping[str, Tensor]) -> list[str]:
         problems.append("the prompt's gradient is not finite")
     elif not any(gradient.any() for gradient in gradients):
         problems.append("the prompt gets no gradient")
+    was_training = tuner.training
+    tuner.eval()  # With dropout, two passes would differ by themselves.
     with torch.no_grad():
         behind = summed_loss(tuner, batch)
         with tuner.disabled():
             without = summed_loss(tuner, batch)
+    tuner.train(was_training)
     if torch.equal(behind, without):
         problems.append("the prompt does not change what the model says")
     return problems

@@ -8,6 +8,7 @@ from igrag.errors import UsageError
 from igrag.training_record import Evaluation, TrainingRecord
 from prompt_tuning.checkpoints import Progress
 from prompt_tuning.preparation import Training
+from prompt_tuning.reporting import tell_validation
 from prompt_tuning.validation import ValidationResult
 
 # Settings that may change between two sittings: they do not change what is computed.
@@ -34,6 +35,7 @@ def begin(training: Training) -> Progress:
     if training.accelerator.is_main_process:
         predictions = training.validation.coco_results(result.captions)
         training.folder.save_untuned(training.record, predictions)
+    tell_validation(training)
     return progress
 
 
@@ -70,9 +72,7 @@ def restore(training: Training, wanted: str) -> Progress:
 
 def validate_and_save(training: Training, progress: Progress) -> None:
     """Scores the prompt as it is now, and writes checkpoint-N and what follows from it."""
-    training.tuner.eval()
     result = training.validation.score(training.tuner, title=f"step {progress.step}")
-    training.tuner.train()
     record = training.record
     record.training_seconds = progress.seconds
     epoch = progress.epoch + progress.window / len(training.windows)
@@ -87,6 +87,7 @@ def validate_and_save(training: Training, progress: Progress) -> None:
             record,
             training.validation.coco_results(result.captions),
         )
+    tell_validation(training)
     training.accelerator.log(
         {"val/loss": result.loss, "val/bleu4": result.bleu.bleu4}, step=progress.step
     )

@@ -1,5 +1,6 @@
 """Validation: loss and captions of the held-out examples, with one pass through the encoder."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import GenerationConfig
 
+from igrag.errors import TrainingError
 from igrag.generator import clean_texts
 from igrag.metrics import BleuScore, bleu
 from igrag.tokenised_data import Collator
@@ -68,12 +70,18 @@ class Validation:
         Args:
             tuner: Behind its prompt, or disabled for the base model.
             title: What the progress bar says.
+
+        Raises:
+            TrainingError: The loss is not finite.
         """
         started = time.perf_counter()
         mine: list[tuple[float, list[int], list[str]]] = []
+        was_training = tuner.training
+        tuner.eval()
         for places, batch in self._load(title):
             loss, texts = self._score_batch(tuner, batch)
             mine.append((loss, places, texts))
+        tuner.train(was_training)
         captions = [""] * len(self._references)
         total = 0.0
         # In the batches' own order: the sum must not depend on how they were shared out.
@@ -81,6 +89,11 @@ class Validation:
             total += loss
             for place, text in zip(places, texts, strict=True):
                 captions[place] = text
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"{title}: the validation loss is {total}; lower training.learning_rate, "
+                "or go on with --dtype float32"
+            )
         return ValidationResult(
             loss=total / self._target_tokens,
             bleu=bleu(captions, self._references),

@@ -15,6 +15,7 @@ from igrag.errors import ConfigError, TrainingError, UsageError
 from igrag.training_record import TrainingRecord
 from prompt_tuning import preparation, prompt_training
 from prompt_tuning.prompt_file import load_prompt
+from prompt_tuning.settings import PromptTrainingSettings
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
 
@@ -161,6 +162,44 @@ def test_a_target_cut_to_nothing_is_refused(trainer: Trainer) -> None:
     """Labels that keep only the end token would teach the model to say nothing."""
     with pytest.raises(TrainingError, match="max_target_length"):
         trainer.train(data__max_target_length=1)
+
+
+def test_dropout_leaves_the_untuned_model_alone(trainer: Trainer) -> None:
+    """What is trained with the model's dropout is still measured without it."""
+    scores = [
+        record_of(trainer.train(name, training__model_dropout=name)).untuned
+        for name in ("true", "false")
+    ]
+    assert scores[0] is not None and scores[1] is not None
+    assert (scores[0].loss, scores[0].bleu4) == (scores[1].loss, scores[1].bleu4)
+
+
+def test_validations_are_told_at_once(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A log without progress bars shows how training goes."""
+    output = trainer.train()
+    err = capsys.readouterr().err
+    for found in record_of(output).evaluations:
+        assert f"step {found.step}: validation loss {found.loss:.4f}" in err
+
+
+@pytest.mark.parametrize("name", ["2026", "0.3", "try #2", "null", "a: b"])
+def test_any_name_may_be_an_output_folder(name: str, tmp_path: Path) -> None:
+    """An option's value is no YAML."""
+    arguments, _ = prompt_training.parse_arguments(
+        ["--train", "--output_dir", str(tmp_path / name)]
+    )
+    settings = PromptTrainingSettings.load(arguments.config, prompt_training._overrides(arguments))
+    assert settings.output.output_dir == tmp_path / name
+    arguments, _ = prompt_training.parse_arguments(["--train", "--output_dir", name])
+    settings = PromptTrainingSettings.load(arguments.config, prompt_training._overrides(arguments))
+    assert settings.output.output_dir == Path.cwd() / name
+
+
+def test_validate_config_looks_for_the_model() -> None:
+    """A model name that means nothing is found before training."""
+    words = ["--validate_config", "--set", "model.name=flan_t5"]
+    with pytest.raises(ConfigError, match="did you mean flan-t5"):
+        prompt_training.main(*prompt_training.parse_arguments(words))
 
 
 def test_no_action_prints_help(capsys: pytest.CaptureFixture[str]) -> None:

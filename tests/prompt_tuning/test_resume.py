@@ -1,11 +1,13 @@
 """Interrupted and resumed training: the same as without the interruption."""
 
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForSeq2SeqLM
 
 from igrag.errors import CheckpointError, UsageError
 from tests.prompt_tuning.training import Trainer, losses, record_of
@@ -77,6 +79,62 @@ def test_resuming_with_other_settings_is_refused(trainer: Trainer) -> None:
     trainer.train(
         "run", "--resume_from_checkpoint", "latest", evaluation__save_total_limit=5
     )  # fmt: skip
+
+
+def test_resuming_on_another_model_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
+    """Other weights under the same name, or another dtype: the prompt would be of neither."""
+    copy = trainer.output / "model"
+    shutil.copytree(tiny_t5, copy)
+    trainer.train(model__name=copy)
+    resume = ("--resume_from_checkpoint", "latest")
+    with pytest.raises(UsageError, match=r"resolved\.dtype was float32, is bfloat16"):
+        trainer.train("run", *resume, "--dtype", "bfloat16", model__name=copy)
+    model = AutoModelForSeq2SeqLM.from_pretrained(copy)
+    with torch.no_grad():
+        model.get_input_embeddings().weight += 1
+    model.save_pretrained(copy)
+    with pytest.raises(UsageError, match=r"resolved\.trained_for\.embeddings was"):
+        trainer.train("run", *resume, model__name=copy)
+
+
+def test_a_training_that_stopped_early_has_stopped(trainer: Trainer) -> None:
+    """Resuming it does not begin to train again."""
+    patience = {"evaluation__early_stopping_patience": 1, "training__learning_rate": 1e-9}
+    output = trainer.train(**patience)
+    steps = len(losses(output))
+    before = checkpoints(output)
+    assert steps < 10
+    trainer.train("run", "--resume_from_checkpoint", "latest", **patience)
+    assert len(losses(output)) == steps and checkpoints(output) == before
+
+
+def test_going_back_prunes_no_checkpoint_of_its_own(trainer: Trainer) -> None:
+    """With a limit, later checkpoints of an earlier course do not push out the new ones."""
+    course = trainer.train("run", evaluation__eval_steps=2)
+    stale = course / "checkpoint-99"
+    shutil.copytree(course / "checkpoint-8", stale)
+    words = ("--resume_from_checkpoint", str(course / "checkpoint-4"))
+    limit = {"evaluation__eval_steps": 2, "evaluation__save_total_limit": 1}
+    trainer.train("run", *words, **limit)
+    best = record_of(course).best
+    assert best is not None
+    newest = "checkpoint-8" if best.checkpoint == "checkpoint-10" else "checkpoint-10"
+    left = {path.name for path in course.glob("checkpoint-*")}
+    assert left == {newest, best.checkpoint, stale.name}
+
+
+def test_a_best_checkpoint_that_was_removed(trainer: Trainer) -> None:
+    """Where best_model is its copy, training goes on; where it is another's, that is told."""
+    patience = {"evaluation__eval_steps": 1, "training__learning_rate": 1e-9}  # The first is best.
+    output = trainer.train(**patience)
+    assert record_of(output).best == record_of(output).evaluations[1]
+    shutil.rmtree(output / "checkpoint-1")
+    before = checkpoints(output)
+    trainer.train("run", "--resume_from_checkpoint", "latest", **patience)
+    assert checkpoints(output) == before
+    (output / "best_model" / PROMPT).unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoint-1.*it was the best prompt then"):
+        trainer.train("run", "--resume_from_checkpoint", "latest", **patience)
 
 
 def test_resuming_from_a_path(trainer: Trainer) -> None:

@@ -102,10 +102,9 @@ def test_examples_cut_to_nothing_are_found(tuner: PromptTuner) -> None:
         check(tuner, target_lengths=(3, 1))
 
 
-def test_a_prompt_that_is_not_used_is_found(
-    tuner: PromptTuner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the model behind the prompt says what it says without it, training is refused."""
+@pytest.fixture
+def unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks every prompt out."""
     source = PromptTuner._source
 
     def ignore(self: PromptTuner, ids: Tensor, mask: Tensor, prompts: None) -> dict[str, Tensor]:
@@ -116,8 +115,23 @@ def test_a_prompt_that_is_not_used_is_found(
         return found
 
     monkeypatch.setattr(PromptTuner, "_source", ignore)
+
+
+@pytest.mark.usefixtures("unused")
+def test_a_prompt_that_is_not_used_is_found(tuner: PromptTuner) -> None:
+    """If the model behind the prompt says what it says without it, training is refused."""
     with pytest.raises(TrainingError, match=r"gradient|does not change"):
         check(tuner)
+
+
+@pytest.mark.usefixtures("unused")
+def test_dropout_does_not_hide_an_unused_prompt(tiny_t5: Path) -> None:
+    """Two passes that differ by dropout alone are no proof that the prompt is used."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    tuner = PromptTuner(language.model, language.tokenizer, 3, model_dropout=True).train()
+    with pytest.raises(TrainingError, match="does not change what the model says"):
+        check(tuner)
+    assert tuner.training and tuner.model.training
 
 
 def test_a_gradient_that_is_not_finite_is_found(tuner: PromptTuner) -> None:
