@@ -31,7 +31,13 @@ _LICENSE = {
 }
 _INPUT_COUNT = 10
 # The picture that the first command of the README captions.
-_FIRST_INPUT = ("802", Scene("park", "day", Thing(KINDS["dog"], 1, "brown"), "play"))
+_FIRST_INPUT = (
+    "802",
+    Scene(
+        "park", "day", Thing(KINDS["dog"], 1, "brown"), "play",
+        Thing(KINDS["tree"], 1, None), "in front of",
+    ),
+)  # fmt: skip
 
 
 def build_pictures(root: Path, seed: int) -> None:
@@ -52,8 +58,7 @@ def build_pictures(root: Path, seed: int) -> None:
         _write_split(root / "coco", split, scenes, pictures, categories)
         if split == "test":
             _write_contact_sheet(root / "contact_sheet.jpg", scenes, pictures)
-    known = {_scene_key(item.scene) for split in SPLIT_SIZES for item in captioned_scenes(split)}
-    _write_inputs(root.parent / "input", seed, known)
+    _write_inputs(root.parent / "input", seed)
 
 
 def file_name(image_id: int) -> str:
@@ -165,17 +170,21 @@ def _write_json(path: Path, data: object) -> None:
 
 
 def _scene_key(scene: Scene) -> tuple[object, ...]:
-    """Returns all that a scene says, hashable."""
+    """Returns all that a scene says, hashable; without a companion it has no relation."""
     things = [
         (thing.kind.name, thing.count, thing.colour) if thing else None
         for thing in (scene.main, scene.companion)
     ]
-    return (scene.place, scene.time, scene.pose, scene.relation, *things)
+    relation = scene.relation if scene.companion else None
+    return (scene.place, scene.time, scene.pose, relation, *things)
 
 
-def _write_inputs(folder: Path, seed: int, known: set[tuple[object, ...]]) -> None:
-    """Writes pictures to try: scenes that no split holds, each of another kind and place."""
-    folder.mkdir(parents=True, exist_ok=True)
+def input_scenes(seed: int) -> list[tuple[str, Scene]]:
+    """Makes the scenes of the pictures to try, by file name without its ending.
+
+    No split holds any of them, and each is of another kind and place.
+    """
+    known = {_scene_key(item.scene) for split in SPLIT_SIZES for item in captioned_scenes(split)}
     rng = Random(f"{seed}-input")
     scenes = [_FIRST_INPUT]
     kinds = {_FIRST_INPUT[1].main.kind.name}
@@ -188,7 +197,12 @@ def _write_inputs(folder: Path, seed: int, known: set[tuple[object, ...]]) -> No
         kinds.add(name)
         places.add(scene.place)
         scenes.append((f"{name} {scene.place}".replace(" ", "_"), scene))
-    for name, scene in scenes:
+    return scenes
+
+
+def _write_inputs(folder: Path, seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, scene in input_scenes(seed):
         image = render(Random(f"{seed}-input-{name}"), scene).image
         image.save(folder / f"{name}.jpg", "JPEG", quality=_INPUT_QUALITY, optimize=True)
 

@@ -1,6 +1,8 @@
 """Captions test pictures as a user would and counts the captions that name the main thing.
 
 python -m demo.evaluate_captions
+
+The exit code is 1 if fewer than four fifths of them do.
 """
 
 import argparse
@@ -11,8 +13,9 @@ import sys
 from pathlib import Path
 
 from demo.world.kinds import Kind
-from demo.world.splits import CaptionedScene, captioned_scenes
+from demo.world.splits import SPLIT_SIZES, CaptionedScene, captioned_scenes
 
+LEAST_SHARE = 0.8
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -25,7 +28,10 @@ def names_kind(caption: str, kind: Kind) -> bool:
 def main() -> int:
     """Prints each picture's caption with a mark and then the count."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m demo.evaluate_captions")
-    parser.add_argument("--count", type=int, default=20, help="test pictures, evenly spread")
+    parser.add_argument(
+        "--count", type=int, default=20, choices=range(1, SPLIT_SIZES["test"] + 1),
+        metavar="N", help="test pictures, evenly spread",
+    )  # fmt: skip
     parser.add_argument("--set", action="append", default=[], help="passed on to main.py")
     arguments = parser.parse_args()
     scenes = captioned_scenes("test")
@@ -38,7 +44,7 @@ def main() -> int:
         mark = "+" if hit else "-"
         print(f"{mark} {captioned.scene.main.kind.name:15} {_path(captioned).name}  {caption}")
     print(f"{named} of {len(chosen)} captions name the main thing.")
-    return 0
+    return int(named < LEAST_SHARE * len(chosen))
 
 
 def _path(captioned: CaptionedScene) -> Path:

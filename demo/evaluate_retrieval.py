@@ -4,10 +4,11 @@
     python -m demo.evaluate_retrieval --split val
 
 Prints the share of the five nearest training pictures of each picture of the split that show the
-same main kind, the same place, and both.
+same main kind, the same place, and both. The exit code is 1 if main kind or place is below 80%.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from igrag.image_encoder import ImageEncoder
 from igrag.images import open_image
 
 NEIGHBOURS = 5
+LEAST_SHARE = 0.8
 _BATCH_SIZE = 100
 _ROOT = Path(__file__).resolve().parent
 
 
-def main() -> None:
-    """Prints the three shares."""
+def main() -> int:
+    """Prints the three shares, and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo.evaluate_retrieval")
     parser.add_argument("--split", choices=("val", "test"), default="test")
     split = parser.parse_args().split
@@ -32,6 +34,7 @@ def main() -> None:
     print(f"of the {NEIGHBOURS} nearest training pictures of each {split} picture")
     for name, share in shares.items():
         print(f"  same {name}: {share:.1%}")
+    return int(min(shares["main kind"], shares["place"]) < LEAST_SHARE)
 
 
 def evaluate_retrieval(
@@ -81,4 +84,4 @@ def _encode(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -116,7 +116,8 @@ def _read(path: Path) -> Any:
         raise CheckpointError(
             f"{path}: no such file, expected a soft prompt; train one with "
             "python prompt_tuning/prompt_training.py --train (on LoRA: --config "
-            "prompt_tuning/config/on_lora.yaml), or set prompt_tuning.enabled to false"
+            "prompt_tuning/config/on_lora.yaml), or change the key that names it "
+            "(prompt_tuning.enabled, prompt.init_file)"
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None

@@ -19,13 +19,19 @@ DOCUMENTS = (
     ("prompt_tuning/README.md", "prompt_tuning/README.en.md"),
     ("lora_training/README.md", "lora_training/README.en.md"),
     ("lora_training/MICROTUNING_METHOD.md", "lora_training/MICROTUNING_METHOD.en.md"),
+    ("demo/README.md", None),
 )
+# Read together with the document, in one clone.
+_BESIDE = {
+    "demo/README.md": [f"demo/models/{name}/README.md" for name in ("clip-mini", "t5-mini")],
+}
 TRANSLATED = [pair for pair in DOCUMENTS if pair[1]]
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`((?:python|torchrun) [^`]+)`")
 # CI calls make itself; what takes an hour has a smaller test in tests/benchmarks or tests/demo.
 _NOT_RUN = re.compile(
-    r"make .*|python -m demo\.build.*|python benchmarks/(real_shapes|sweep_prompt_tuning)\.py"
+    r"make .*|sudo apt .*|python -m demo\.build.*"
+    r"|python benchmarks/(real_shapes|sweep_prompt_tuning)\.py"
 )
 # What keeps a training short; the commands stay as they are written.
 _TRAININGS = (
@@ -129,7 +135,8 @@ def test_every_command_runs(document: str, clone: Path) -> None:
         "PYTHONWARNINGS": "ignore",
         "TMPDIR": str(clone.parent),  # A sweep of the user's own stands in the usual place.
     }
-    found = [command for command in commands(document) if not _NOT_RUN.fullmatch(command)]
+    written = [each for name in (document, *_BESIDE.get(document, ())) for each in commands(name)]
+    found = [each for each in dict.fromkeys(written) if not _NOT_RUN.fullmatch(each)]
     assert len(found) >= 3
     for command in found:
         done = subprocess.run(

@@ -1,13 +1,16 @@
 """The miniature's places, kinds, scenes and splits."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
+from demo.coco_files import input_scenes
 from demo.world.kinds import KINDS, MAIN_KINDS
 from demo.world.places import PLACES
 from demo.world.scenes import Scene, sample_scene, sample_similar
 from demo.world.splits import SPLIT_SIZES, captioned_scenes
+from igrag.config import REPO_ROOT
 
 
 def _scenes(count: int = 400) -> list[Scene]:
@@ -43,6 +46,18 @@ def test_a_scene_keeps_to_the_world() -> None:
         assert scene.main.colour is None if not kind.colours else scene.main.colour in kind.colours
         assert 1 <= scene.main.count <= (3 if kind.herd else 1)
         assert scene.time == "day" or not PLACES[scene.place].indoors
+
+
+def test_the_pictures_to_try_are_of_no_split() -> None:
+    """input/ holds the scenes that the build draws for it, and no picture of a split shows one."""
+    inputs = dict(input_scenes(seed=7))
+    assert {path.stem for path in (REPO_ROOT / "input").glob("*.jpg")} == set(inputs)
+
+    def said(scene: Scene) -> Scene:
+        return scene if scene.companion else replace(scene, relation="next to")
+
+    known = [said(item.scene) for split in SPLIT_SIZES for item in captioned_scenes(split)]
+    assert [name for name, scene in inputs.items() if said(scene) in known] == []
 
 
 def test_a_companion_is_another_kind() -> None:
