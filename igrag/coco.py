@@ -66,10 +66,10 @@ def read_captions(path: Path) -> list[CaptionedImage]:
     ]
 
 
-def read_instances(path: Path) -> dict[ImageId, list[DetectedObject]]:
-    """Read a COCO instances file: the objects of every listed picture, in the file's order.
+def read_instances(path: Path) -> dict[str, list[DetectedObject]]:
+    """Read a COCO instances file: the objects of every listed picture, by its ``file_name``.
 
-    Boxes are made relative to the picture and cut at its edges.
+    Objects come in the file's order. Boxes are made relative to the picture and cut at its edges.
 
     Raises:
         DataError: The file cannot be read or is no COCO instances file.
@@ -90,7 +90,7 @@ def read_instances(path: Path) -> dict[ImageId, list[DetectedObject]]:
             raise DataError(f"{where}: {found} {annotation[found]!r} is not listed in the file")
         box = _relative_box(annotation, images[image_id], where)
         objects[image_id].append(DetectedObject(label, box))
-    return objects
+    return _by_file_name(path, images, objects)
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -124,6 +124,20 @@ def _read_images(path: Path, data: dict[str, Any]) -> dict[ImageId, dict[str, An
     if len({type(image_id) for image_id in images}) > 1:
         raise DataError(f"{path}: image ids are partly numbers and partly texts, expected one kind")
     return images
+
+
+def _by_file_name(
+    path: Path,
+    images: Mapping[ImageId, Mapping[str, Any]],
+    objects: Mapping[ImageId, list[DetectedObject]],
+) -> dict[str, list[DetectedObject]]:
+    named: dict[str, list[DetectedObject]] = {}
+    for image_id, image in images.items():
+        name = _text(image, "file_name", f"{path}: image {image_id}")
+        if name in named:
+            raise DataError(f"{path}: image {image_id}: the file_name {name!r} is there twice")
+        named[name] = objects[image_id]
+    return named
 
 
 def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:

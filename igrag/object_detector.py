@@ -1,25 +1,47 @@
 """Where the prompt's optional block of objects comes from: a COCO file, or a detection model."""
 
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import logging
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from igrag.coco import DetectedObject, ImageId, read_instances
+from igrag.coco import DetectedObject, read_instances
 from igrag.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 
 class InstancesDetector:
-    """Looks objects up in a COCO instances file by the picture's number, as in 000000000802.jpg."""
+    """Looks objects up in a COCO instances file by the picture's file name.
+
+    Never by a number in the name: IMG_0009.jpg is not COCO's picture 9.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._objects: Mapping[ImageId, Sequence[DetectedObject]] = read_instances(path)
+        self._path = path
+        self._objects = read_instances(path)
+        # Who captions a picture knows its name alone, where the file may name a folder too.
+        self._full_names: dict[str, list[str]] = {}
+        for full_name in self._objects:
+            self._full_names.setdefault(PurePosixPath(full_name).name, []).append(full_name)
+
+    def look_up(self, name: str) -> Sequence[DetectedObject] | None:
+        """Returns the objects of the picture named `name`, with its folder or without it.
+
+        None if the file does not list it, or lists several of that name in different folders.
+        """
+        if name in self._objects:
+            return self._objects[name]
+        candidates = self._full_names.get(PurePosixPath(name).name, [])
+        return self._objects[candidates[0]] if len(candidates) == 1 else None
 
     def __call__(self, image: Image.Image, name: str) -> Sequence[DetectedObject]:
-        """Returns the objects of the picture named `name`; none if the file does not know it."""
-        number = re.search(r"(\d+)$", Path(name).stem)
-        return self._objects.get(int(number[1]), ()) if number else ()
+        """Returns the objects of the picture named `name`; none, and a warning, if unknown."""
+        objects = self.look_up(name)
+        if objects is None:
+            logger.warning("%s: not one picture of %s; captioned without objects", name, self._path)
+        return objects or ()
 
 
 class ModelDetector:

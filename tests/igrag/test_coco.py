@@ -129,11 +129,11 @@ def test_boxes_are_relative_and_inside_the_picture(tmp_path: Path) -> None:
     ]
     read = read_instances(save(tmp_path / "i.json", instances(annotations=annotations)))
     assert read == {
-        7: [
+        "7.jpg": [
             DetectedObject("dog", (0.1, 0.1, 0.5, 0.5)),
             DetectedObject("dog", (0.75, 0.0, 0.25, 0.5)),
         ],
-        3: [],
+        "3.jpg": [],
     }
 
 
@@ -146,6 +146,8 @@ def test_boxes_are_relative_and_inside_the_picture(tmp_path: Path) -> None:
         ({"annotations": [{"image_id": 7, "category_id": 18, "bbox": [9, 9, -5, 9]}]}, "negative"),
         ({"categories": [{"id": 18}]}, "'name'"),
         ({"images": [{"id": 7, "file_name": "7.jpg"}]}, "'width'"),
+        ({"images": [{**IMAGES[0], "file_name": ""}]}, "'file_name'"),
+        ({"images": [*IMAGES, {**IMAGES[0], "id": 8}]}, "'7.jpg' is there twice"),
     ],
 )
 def test_what_is_no_instances_file_is_refused(
