@@ -1,6 +1,8 @@
 """Puts the parts together as the configuration says: the border where the config stops."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from igrag.captioner import Captioner, Detector
 from igrag.config import Config, ObjectsConfig, PromptConfig
@@ -57,6 +59,7 @@ def build_template(prompts: PromptConfig) -> PromptTemplate:
         caption_line=prompts.caption_line,
         captions_per_match=prompts.captions_per_match,
         object_line=prompts.objects.line,
+        object_source=describe_objects(prompts.objects),
     )
     if prompts.objects.source != "none" and not template.shows_objects:
         raise ConfigError(
@@ -103,6 +106,20 @@ def build_generator(config: Config, language: LanguageModel) -> CaptionGenerator
         batch_size=config.generation_config.batch_size,
         seed=config.generation_config.seed,
     )
+
+
+def describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:
+    """Says how objects are found, without paths of this machine; None when they are off.
+
+    Which instances file is not part of it: train and val pictures have one each.
+    """
+    if objects.source == "none":
+        return None
+    if objects.source == "instances" or objects.detector is None:
+        return {"source": objects.source}
+    folder = Path(objects.detector)
+    name = folder.name if folder.is_absolute() else objects.detector
+    return {"source": objects.source, "detector": name, "threshold": objects.threshold}
 
 
 def build_detector(objects: ObjectsConfig, device: str) -> Detector | None:

@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from igrag.coco import DetectedObject
 from igrag.errors import ConfigError
@@ -29,6 +30,7 @@ class PromptTemplate:
         caption_line: One retrieved caption's line, with {caption}.
         captions_per_match: How many of each match's captions are shown.
         object_line: One object's line, with {label} and {position}.
+        object_source: How objects are found, as JSON data; None where prompts show none.
 
     Raises:
         ConfigError: A placeholder is missing or unknown.
@@ -42,6 +44,7 @@ class PromptTemplate:
         caption_line: str = "- {caption}",
         captions_per_match: int = 1,
         object_line: str = "- {label}: {position}",
+        object_source: Mapping[str, Any] | None = None,
     ) -> None:
         _check("prompt_config.template", template, _REQUIRED, _KNOWN)
         _check("prompt_config.caption_line", caption_line, {"caption"}, {"caption"})
@@ -52,6 +55,7 @@ class PromptTemplate:
         self._caption_line = caption_line
         self.captions_per_match = captions_per_match
         self._object_line = object_line
+        self._object_source = object_source
 
     @property
     def shows_objects(self) -> bool:
@@ -60,13 +64,15 @@ class PromptTemplate:
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 that changes whenever the wording of prompts does."""
-        parts = [
+        parts: list[Any] = [
             self._template,
             self.instruction,
             self._caption_line,
             self.captions_per_match,
             self._object_line,
         ]
+        if self._object_source is not None:  # Without objects it is what it was before them.
+            parts.append(dict(self._object_source))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def fits(self, prompt: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from igrag import assembly
-from igrag.config import Config
+from igrag.config import Config, ObjectsConfig
 from igrag.image_encoder import ImageEncoder
 from igrag.knowledge_base import KnowledgeBase
 from igrag.language_model import load_tokenizer
@@ -16,6 +16,7 @@ from lora_training import data_output
 from lora_training.data_builder import PictureVectors, SplitReport, build_split
 from lora_training.data_output import Side
 from lora_training.example_builder import ExampleBuilder
+from lora_training.picture_objects import PictureObjects
 from lora_training.settings import DataSettings
 
 
@@ -41,12 +42,14 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, force: bo
         max_tokens=config.models.max_source_length,
         tokenizer=tokenizer_fingerprint(tokenizer),
         knowledge_base=config.knowledge_base_config.path,
+        objects=_describe_objects(config.prompt_config.objects),
     )
     if data_output.is_built(data.output_data, record, force=force):
         print(f"{data.output_data}: already built so (--force-rebuild builds anew)")
         return
     sides = data_output.choose_images(data)
     builder = _make_builder(data, config, knowledge_base, template, tokenizer)
+    detector = assembly.build_detector(config.prompt_config.objects, config.models.device)
 
     @cache
     def get_encoder() -> ImageEncoder:
@@ -61,8 +64,17 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, force: bo
             get_encoder=get_encoder,
             batch_size=config.retrieval_config.batch_size,
         )
-        reports[side.name] = _build_side(side, data.output_data, vectors, builder)
+        objects = PictureObjects(detector, side.folder)
+        reports[side.name] = _build_side(side, data.output_data, vectors, objects, builder)
     data_output.record(data.output_data, record, reports)
+
+
+def _describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:
+    """Says where objects come from; other than for captioning, which instances file counts too."""
+    described = assembly.describe_objects(objects)
+    if described is not None and objects.source == "instances" and objects.instances_path:
+        described["instances_sha256"] = data_output.sha256_of(objects.instances_path)
+    return described
 
 
 def _make_builder(
@@ -83,12 +95,24 @@ def _make_builder(
 
 
 def _build_side(
-    side: Side, folder: Path, vectors: PictureVectors, builder: ExampleBuilder
+    side: Side,
+    folder: Path,
+    vectors: PictureVectors,
+    objects: PictureObjects,
+    builder: ExampleBuilder,
 ) -> SplitReport:
     """Writes one side's file and says what became of its pictures."""
     path = folder / f"{side.name}.jsonl"
-    report = build_split(path, side.images, vectors=vectors, builder=builder, split=side.name)
+    report = build_split(
+        path, side.images, vectors=vectors, builder=builder, split=side.name, objects=objects
+    )
     print(f"{path}: {report.written} examples, {report.reused} vectors from the knowledge base")
     for reason in report.skipped:
         print(f"skipped: {reason}", file=sys.stderr)
+    if objects.unlisted:
+        print(
+            f"note: {side.name}: {objects.unlisted} of {len(side.images)} pictures are not in "
+            "prompt_config.objects.instances_path; their prompts show no objects",
+            file=sys.stderr,
+        )
     return report

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from igrag.image_encoder import ImageEncoder
 from igrag.images import open_image
 from igrag.knowledge_base import KnowledgeBase
 from lora_training.example_builder import ExampleBuilder
+from lora_training.picture_objects import PictureObjects
 
 logger = logging.getLogger(__name__)
 _CHUNK = 512  # Pictures in work at a time: memory does not grow with the number of examples.
@@ -136,6 +138,7 @@ def build_split(
     vectors: PictureVectors,
     builder: ExampleBuilder,
     split: str,
+    objects: PictureObjects | None = None,
     progress: bool = True,
 ) -> SplitReport:
     """Writes one JSONL file, whole or not at all, in chunks.
@@ -146,24 +149,41 @@ def build_split(
         vectors: Where their vectors come from.
         builder: Makes the examples.
         split: Its name, noted in each line.
+        objects: Where the objects of the prompts come from; None shows none.
         progress: Show a progress bar on stderr.
 
     Raises:
         DataError: No picture was readable.
     """
-    before, skipped_before, written = vectors.reused, len(vectors.skipped), 0
+    objects = objects or PictureObjects(None, Path())
+    before, written = vectors.reused, 0
+    skips = [(reasons, len(reasons)) for reasons in (vectors.skipped, objects.skipped)]
     bar = tqdm(total=len(images), desc=split, unit="picture", file=sys.stderr, disable=not progress)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream, bar:
         for chunk in _chunks(images):
-            readable, found = vectors(chunk)
-            for example in builder.build(readable, found, split=split) if readable else ():
+            for example in _build_chunk(chunk, vectors, objects, builder, split):
                 stream.write(json.dumps(example, ensure_ascii=False) + "\n")
                 written += 1
             bar.update(len(chunk))
+        skipped = tuple(reason for reasons, start in skips for reason in reasons[start:])
         if not written:
-            first = next(iter(vectors.skipped[skipped_before:]), "no pictures")
+            first = next(iter(skipped), "no pictures")
             raise DataError(f"{path}: none of the pictures could be used ({first})")
-    return SplitReport(written, vectors.reused - before, tuple(vectors.skipped[skipped_before:]))
+    return SplitReport(written, vectors.reused - before, skipped)
+
+
+def _build_chunk(
+    chunk: Sequence[CaptionedImage],
+    vectors: PictureVectors,
+    objects: PictureObjects,
+    builder: ExampleBuilder,
+    split: str,
+) -> list[dict[str, Any]]:
+    readable, found = vectors(chunk)
+    places, things = objects(readable)
+    if not places:
+        return []
+    return builder.build([readable[place] for place in places], found[places], things, split=split)
 
 
 def _chunks(images: Sequence[CaptionedImage]) -> Iterator[Sequence[CaptionedImage]]:

@@ -58,6 +58,7 @@ def describe(
     max_tokens: int,
     tokenizer: str,
     knowledge_base: Path,
+    objects: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Describes what the data depends on; no path of this machine is in it.
 
@@ -68,9 +69,10 @@ def describe(
         max_tokens: Longest prompt in tokens.
         tokenizer: The fingerprint of what counts them.
         knowledge_base: Its folder.
+        objects: How objects are found; None where prompts show none.
     """
     captions = [data.captions_path, data.val_captions_path]
-    return {
+    description = {
         "format_version": FORMAT_VERSION,
         "captions_sha256": [sha256_of(path) for path in captions if path is not None],
         "knowledge_base_sha256": sha256_of(knowledge_base / "knowledge_base.json"),
@@ -82,6 +84,8 @@ def describe(
         "train_ratio": data.train_ratio if data.val_captions_path is None else None,
         "seed": data.seed,
     }
+    # Data without objects stay what they were before there were any.
+    return description | ({"objects": dict(objects)} if objects else {})
 
 
 def sha256_of(path: Path) -> str:

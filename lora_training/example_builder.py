@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from igrag.coco import CaptionedImage
+from igrag.coco import CaptionedImage, DetectedObject
 from igrag.knowledge_base import KnowledgeBase, Match
 from igrag.prompt_template import PromptTemplate
 from lora_training.leak_audit import normalise
@@ -47,13 +47,19 @@ class ExampleBuilder:
         self._seed = seed
 
     def build(
-        self, images: Sequence[CaptionedImage], vectors: NDArray[np.float32], *, split: str
+        self,
+        images: Sequence[CaptionedImage],
+        vectors: NDArray[np.float32],
+        objects: Sequence[Sequence[DetectedObject]] | None = None,
+        *,
+        split: str,
     ) -> list[dict[str, Any]]:
-        """Builds one example for each picture; `vectors` are theirs, [B, D]."""
+        """Builds one example for each picture; its vector [B, D] and its objects go with it."""
         found = self._search(images, vectors, self._top_k * _SPARE)
+        shown = objects if objects is not None else [()] * len(images)
         return [
-            self._example(image, self._enough(image, vector, matches), split)
-            for image, vector, matches in zip(images, vectors, found, strict=True)
+            self._example(image, self._enough(image, vector, matches), things, split)
+            for image, vector, matches, things in zip(images, vectors, found, shown, strict=True)
         ]
 
     def _search(
@@ -75,10 +81,16 @@ class ExampleBuilder:
             silent = _without_answers(matches, image.captions)
         return silent[: self._top_k]
 
-    def _example(self, image: CaptionedImage, matches: list[Match], split: str) -> dict[str, Any]:
+    def _example(
+        self,
+        image: CaptionedImage,
+        matches: list[Match],
+        objects: Sequence[DetectedObject],
+        split: str,
+    ) -> dict[str, Any]:
         target = Random(f"{self._seed}-{image.image_id}").randrange(len(image.captions))
         prompt = self._template.build(
-            matches, count_tokens=self._count_tokens, max_tokens=self._max_tokens
+            matches, objects, count_tokens=self._count_tokens, max_tokens=self._max_tokens
         )
         retrieved = [[match.image_id, round(match.score, 3)] for match in matches]
         return {

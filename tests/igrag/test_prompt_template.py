@@ -148,6 +148,16 @@ def test_fingerprint_changes_with_the_wording() -> None:
         template(caption_line="* {caption}"),
         template(captions_per_match=2),
         template(object_line="{label} ({position})"),
+        template(object_source={"source": "instances"}),
+        template(object_source={"source": "detector", "detector": "a", "threshold": 0.5}),
+        template(object_source={"source": "detector", "detector": "a", "threshold": 0.6}),
     ]
     assert len({variant.fingerprint() for variant in variants}) == len(variants)
     assert template().fingerprint() == template().fingerprint()
+
+
+def test_fingerprint_without_objects_is_that_of_the_first_version() -> None:
+    """Prompts trained and data built before objects counted are still those of their template."""
+    assert template().fingerprint() == (
+        "bbe64945427f703d3c309723f82b6658b6edea541ebcc5f6bd1963ba92b2789b"
+    )

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from igrag import assembly
+from igrag.coco import DetectedObject
 from igrag.config import REPO_ROOT
 from igrag.errors import ConfigError, DataError, UsageError
 from igrag.image_encoder import ImageEncoder
@@ -49,6 +52,12 @@ class House:
         for section, keys in content.items():
             whole[section].update(keys)
         self.config.write_text(json.dumps(whole), encoding="utf-8")  # JSON is YAML
+
+    def configure_objects(self, **objects: object) -> None:
+        """Set keys of the section of objects."""
+        whole = json.loads(self.config.read_text(encoding="utf-8"))
+        whole["prompt_config"]["objects"].update(objects)
+        self.config.write_text(json.dumps(whole), encoding="utf-8")
 
     def words(self, *more: str) -> list[str]:
         """Return the command line; the pictures are those of the knowledge base."""
@@ -222,6 +231,68 @@ def test_pictures_outside_the_knowledge_base_are_encoded(
     record = json.loads(house.files()["data.json"])
     skipped = [split["skipped"] for split in record["splits"].values()]
     assert sum(skipped) == 1
+
+
+def save_instances(coco: CocoFolder, path: Path, *, label: str = "zebra") -> Path:
+    """Save an instances file of the pictures but the last, one object each at the left."""
+    images = json.loads(coco.captions.read_text())["images"][:-1]
+    notes = [{"image_id": one["id"], "category_id": 1, "bbox": [0, 16, 8, 8]} for one in images]
+    data = {"images": images, "annotations": notes, "categories": [{"id": 1, "name": label}]}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_prompts_show_the_objects_that_captioning_shows(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Objects of an instances file stand in the prompts, without opening a picture."""
+    file = save_instances(house.coco, house.path / "instances.json")
+    house.configure_objects(source="instances", instances_path=str(file))
+    for image_id in range(1, 13):
+        house.coco.picture(image_id).write_text("no picture")
+    assert house.run() == 0
+    lines = house.lines("train.jsonl") + house.lines("val.jsonl")
+    shown = {line["image_id"]: "\n- zebra: left\nCaption:" in str(line["prompt"]) for line in lines}
+    assert shown == {image_id: image_id < 12 for image_id in range(1, 13)}
+    assert "1 of " in capsys.readouterr().err
+    assert house.run() == 0
+    assert "already built so" in capsys.readouterr().out
+    assert str(house.path) not in house.files()["data.json"].decode()
+    save_instances(house.coco, file, label="lion")
+    with pytest.raises(UsageError, match="--force-rebuild"):
+        house.run()
+    house.configure_objects(source="none")
+    with pytest.raises(UsageError, match="--force-rebuild"):
+        house.run()
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_a_detector_sees_the_picture(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A detection model gets the opened picture; one that cannot be opened is left out."""
+
+    class Detector:
+        def __init__(self, path: str, *, device: str, threshold: float) -> None:
+            assert (path, device) == ("some/detr", "cpu")
+
+        def __call__(self, image: Image.Image, name: str) -> list[DetectedObject]:
+            return [DetectedObject(f"{image.width} pixels of {name}", (0.0, 0.0, 0.1, 0.1))]
+
+    monkeypatch.setattr(assembly, "ModelDetector", Detector)
+    house.configure_objects(source="detector", detector="some/detr", threshold=0.5)
+    house.coco.picture(5).write_text("no picture")
+    assert house.run() == 0
+    lines = house.lines("train.jsonl") + house.lines("val.jsonl")
+    assert sorted(line["image_id"] for line in lines) == [1, 2, 3, 4, *range(6, 13)]  # type: ignore[type-var]
+    for line in lines:
+        name = house.coco.picture(int(str(line["image_id"]))).name
+        assert f"\n- 48 pixels of {name}: top left\nCaption:" in str(line["prompt"])
+    assert f"skipped: {house.coco.picture(5)}" in capsys.readouterr().err
+    house.configure_objects(source="detector", detector="some/detr", threshold=0.6)
+    with pytest.raises(UsageError, match="--force-rebuild"):
+        house.run()
 
 
 def test_a_picture_on_both_sides_is_refused(house: House) -> None:
