@@ -55,18 +55,23 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, force: bo
     def get_encoder() -> ImageEncoder:
         return assembly.open_retrieval(config)[0]
 
-    data_output.forget(data.output_data)
     reports = {}
-    for side in sides:
-        vectors = PictureVectors(
-            knowledge_base,
-            side.folder,
-            get_encoder=get_encoder,
-            batch_size=config.retrieval_config.batch_size,
+    with data_output.new_data(data.output_data) as new:
+        for side in sides:
+            vectors = PictureVectors(
+                knowledge_base,
+                side.folder,
+                get_encoder=get_encoder,
+                batch_size=config.retrieval_config.batch_size,
+            )
+            objects = PictureObjects(detector, side.folder)
+            reports[side.name] = _build_side(side, new, vectors, objects, builder)
+        data_output.swap_in(new, data.output_data, record, reports)
+    for name, report in reports.items():
+        print(
+            f"{data.output_data / name}.jsonl: {report.written} examples, "
+            f"{report.reused} vectors from the knowledge base"
         )
-        objects = PictureObjects(detector, side.folder)
-        reports[side.name] = _build_side(side, data.output_data, vectors, objects, builder)
-    data_output.record(data.output_data, record, reports)
 
 
 def _describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:
@@ -101,12 +106,11 @@ def _build_side(
     objects: PictureObjects,
     builder: ExampleBuilder,
 ) -> SplitReport:
-    """Writes one side's file and says what became of its pictures."""
+    """Writes one side's file into `folder` and says which pictures could not be used as asked."""
     path = folder / f"{side.name}.jsonl"
     report = build_split(
         path, side.images, vectors=vectors, builder=builder, split=side.name, objects=objects
     )
-    print(f"{path}: {report.written} examples, {report.reused} vectors from the knowledge base")
     for reason in report.skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     if objects.unlisted:

@@ -168,7 +168,7 @@ def build_split(
         skipped = tuple(reason for reasons, start in skips for reason in reasons[start:])
         if not written:
             first = next(iter(skipped), "no pictures")
-            raise DataError(f"{path}: none of the pictures could be used ({first})")
+            raise DataError(f"{split}: none of the pictures could be used ({first})")
     return SplitReport(written, vectors.reused - before, skipped)
 
 

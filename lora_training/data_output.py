@@ -1,8 +1,11 @@
 """The folder of built training data: which pictures go in, and the record of how it was made."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from igrag.coco import CaptionedImage, read_captions
@@ -12,7 +15,9 @@ from igrag.prompt_template import PromptTemplate
 from lora_training.data_builder import SplitReport, sample_images, split_images
 from lora_training.settings import DataSettings
 
+DATA_NAMES = ("train.jsonl", "val.jsonl")
 RECORD_NAME = "data.json"
+_UNFINISHED = "unfinished"
 FORMAT_VERSION = 1
 
 
@@ -41,13 +46,21 @@ def choose_images(data: DataSettings) -> list[Side]:
         train, val = split_images(sampled, train_ratio=data.train_ratio)
         return [Side("train", train, data.images_path), Side("val", val, data.images_path)]
     val = sample_images(read_captions(data.val_captions_path), count=None, seed=data.seed)
-    shared = {image.image_id for image in sampled} & {image.image_id for image in val}
+    sides = [Side("train", sampled, data.images_path), Side("val", val, data.val_images_path)]
+    # By file, not by id: unrelated files of captions may both number their pictures from 1.
+    shared = _files(sides[0]) & _files(sides[1])
     if shared:
         raise DataError(
-            f"{data.val_captions_path}: {len(shared)} pictures (such as {min(shared, key=str)}) "
+            f"{data.val_captions_path}: {len(shared)} pictures (such as {min(shared)}) "
             f"are also in {data.captions_path}; a picture must not be on both sides"
         )
-    return [Side("train", sampled, data.images_path), Side("val", val, data.val_images_path)]
+    return sides
+
+
+def _files(side: Side) -> set[str]:
+    """The picture files of a side, links followed."""
+    folder = side.folder.resolve()
+    return {os.path.realpath(folder / image.file_name) for image in side.images}
 
 
 def describe(
@@ -99,32 +112,52 @@ def sha256_of(path: Path) -> str:
 def is_built(folder: Path, description: Mapping[str, Any], *, force: bool) -> bool:
     """Tells whether the folder holds this very data.
 
+    A build of these settings that was interrupted is not in the way of the next one.
+
     Raises:
         UsageError: It holds other data, which only --force-rebuild replaces.
     """
-    names = ("train.jsonl", "val.jsonl", RECORD_NAME)
-    present = [name for name in names if (folder / name).exists()]
+    present = [name for name in (*DATA_NAMES, RECORD_NAME) if (folder / name).exists()]
     if force or not present:
         return False
-    if len(present) == len(names):
+    found = f"holds {', '.join(present)} of other settings"
+    if RECORD_NAME in present:
         built = read_json(folder / RECORD_NAME)
-        if isinstance(built, dict) and built.get("settings") == dict(description):
+        same = isinstance(built, dict) and built.get("settings") == dict(description)
+        if same and built.get(_UNFINISHED):
+            return False
+        if same and set(DATA_NAMES) <= set(present):
             return True
+        if same:
+            found = f"holds {', '.join(present)} alone, expected {' and '.join(DATA_NAMES)} too"
+    else:
+        found = f"holds {', '.join(present)} without {RECORD_NAME}: not known to be built here"
     raise UsageError(
-        f"{folder}: holds {', '.join(present)} of other settings; "
-        "use --force-rebuild to replace them, or another --output-data"
+        f"{folder}: {found}; use --force-rebuild to replace them, or another --output-data"
     )
 
 
-def forget(folder: Path) -> None:
-    """Removes data.json, so that files half replaced are not taken for the finished ones."""
-    (folder / RECORD_NAME).unlink(missing_ok=True)
+@contextmanager
+def new_data(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder inside `folder` to build in; it is gone at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=f".{DATA_NAMES[0]}.", suffix=".tmp") as new:
+        yield Path(new)
 
 
-def record(
-    folder: Path, description: Mapping[str, Any], reports: Mapping[str, SplitReport]
+def swap_in(
+    new: Path, folder: Path, description: Mapping[str, Any], reports: Mapping[str, SplitReport]
 ) -> None:
-    """Writes data.json beside the data; it comes last, so that it stands for finished data."""
+    """Puts the finished files of `new` in the place of the folder's, and writes data.json last.
+
+    Wherever this is interrupted, the folder never holds train data of one build beside val data of
+    another: before a new file comes, the old train data go, and nothing trains without any.
+    """
+    first, *others = DATA_NAMES
+    write_json(folder / RECORD_NAME, {"settings": dict(description), _UNFINISHED: True})
+    (folder / first).unlink(missing_ok=True)
+    for name in (*others, first):
+        (new / name).replace(folder / name)
     splits = {
         name: {key: value for key, value in asdict(report).items() if key != "skipped"}
         | {"skipped": len(report.skipped)}

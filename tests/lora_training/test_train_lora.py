@@ -183,12 +183,8 @@ def test_other_settings_need_force(house: House, tiny_clip: Path, tiny_t5: Path)
     assert (len(house.lines("train.jsonl")), len(house.lines("val.jsonl"))) == (6, 2)
 
 
-@pytest.mark.usefixtures("no_encoder")
-def test_interrupted_rebuild_is_not_taken_for_finished(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a rebuild that stopped between the files the old settings do not count as built."""
-    house.run()
+def interrupt(house: House, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """Run until train is written and val is begun."""
     search = KnowledgeBase.search
     calls = []
 
@@ -201,8 +197,72 @@ def test_interrupted_rebuild_is_not_taken_for_finished(
     with monkeypatch.context() as patch:
         patch.setattr(KnowledgeBase, "search", interrupted)
         with pytest.raises(KeyboardInterrupt):
+            house.run(*words)
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_interrupted_build_leaves_nothing_and_is_done_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted between its two files, a build leaves neither, and the same command builds."""
+    interrupt(house, monkeypatch)
+    assert house.files() == {}
+    assert house.run() == 0
+    assert sorted(house.files()) == ["data.json", "train.jsonl", "val.jsonl"]
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_interrupted_rebuild_leaves_the_old_data(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until both new files are finished the old ones stay, with their record."""
+    house.run()
+    before = house.files()
+    interrupt(house, monkeypatch, "--seed", "1", "--force-rebuild")
+    assert house.files() == before
+
+
+@pytest.mark.usefixtures("no_encoder")
+@pytest.mark.parametrize("moved", [0, 1])
+def test_data_of_two_builds_never_stand_side_by_side(
+    house: House, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    """Killed while files are put in place, a build leaves no mixture, and is done again."""
+    house.run()
+    before = house.files()
+    replace, done = Path.replace, []
+
+    def killed(self: Path, target: Path) -> Path:
+        if target.suffix == ".jsonl" and self.parent != target.parent:
+            done.append(target)
+            if len(done) > moved:
+                raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
             house.run("--seed", "1", "--force-rebuild")
+    assert "train.jsonl" not in house.files()
     with pytest.raises(UsageError, match="--force-rebuild"):
+        house.run()
+    assert house.run("--seed", "1") == 0
+    after = house.files()
+    assert sorted(after) == sorted(before)
+    assert all(after[name] != before[name] for name in before)
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_data_of_the_users_own_are_not_replaced(house: House) -> None:
+    """Files without a record are somebody's work: they are named as such, and stay."""
+    house.output.mkdir()
+    (house.output / "train.jsonl").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds train\.jsonl without data\.json"):
+        house.run()
+    assert house.files() == {"train.jsonl": b"mine"}
+    assert house.run("--force-rebuild") == 0
+    (house.output / "val.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"train\.jsonl, data\.json alone"):
         house.run()
 
 
@@ -304,6 +364,20 @@ def test_a_picture_on_both_sides_is_refused(house: House) -> None:
     words += ["--set", f"data.val_images_path={house.coco.images}"]
     with pytest.raises(DataError, match=r"12 pictures .* must not be on both sides"):
         main(*parse_arguments(words))
+    link = house.path / "link"
+    link.symlink_to(house.coco.images)
+    with pytest.raises(DataError, match=r"12 pictures .*000000000001\.jpg\) are also in"):
+        main(*parse_arguments([*words, "--set", f"data.val_images_path={link}"]))
+
+
+def test_equal_ids_of_other_pictures_are_no_picture_on_both_sides(house: House) -> None:
+    """Two sets that both number their pictures from 1 can train and validate."""
+    others = save_coco(house.path / "others", count=5, seed=9)
+    words = [word for word in house.words() if word not in ("--train-ratio", "0.75")]
+    words += ["--set", f"data.val_captions_path={others.captions}"]
+    words += ["--set", f"data.val_images_path={others.images}"]
+    assert main(*parse_arguments(words)) == 0
+    assert [len(house.lines(name)) for name in ("train.jsonl", "val.jsonl")] == [12, 5]
 
 
 @pytest.mark.usefixtures("no_encoder")
