@@ -1,16 +1,14 @@
 """Examples in JSONL: prompts with the captions to be written, read strictly, told by file:line."""
 
 import json
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from igrag.coco import ImageId
 from igrag.errors import DataError
 
-logger = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -24,6 +22,7 @@ class CaptionExample:
         references: All captions of the picture; the target alone where the data has no others.
         image_id: The picture, if known.
         metadata: Whatever else the line says.
+        line: Where it stands in its file, counted from 1; 0 for one of no file.
     """
 
     prompt: str
@@ -31,6 +30,7 @@ class CaptionExample:
     references: tuple[str, ...]
     image_id: ImageId | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    line: int = field(default=0, compare=False)
 
 
 def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[CaptionExample]:
@@ -41,7 +41,8 @@ def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[Capti
 
     Args:
         path: The file.
-        skip_bad_lines: Pass over lines that are wrong, and log how many they were.
+        skip_bad_lines: Pass over lines that are wrong; `count_lines` less what is read tells how
+            many they were.
 
     Raises:
         DataError: The file cannot be read or has no example, or (file:line) a line is wrong.
@@ -59,14 +60,21 @@ def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[Capti
             skipped += 1
             continue
         read += 1
-        yield example
-    if skipped:
-        logger.warning("%s: %d bad lines skipped, %d examples read", path, skipped, read)
+        yield replace(example, line=number)
     if not read:
         what = f"all {skipped} lines are bad" if skipped else "is empty"
         raise DataError(
             f'{path}: {what}, expected lines like {{"prompt": "...", "caption": "..."}}'
         )
+
+
+def count_lines(path: Path) -> int:
+    """Counts the lines that should be examples: all but blank ones.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    return sum(bool(line.removeprefix(_BOM).strip()) for line in _read_lines(path))
 
 
 class _BadLineError(ValueError):

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ from datasets.fingerprint import Hasher
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from igrag.caption_data import iter_examples
+from igrag.caption_data import count_lines, iter_examples
 from igrag.errors import DataError
 from igrag.files import sha256_file
 from igrag.progress import datasets_bars
@@ -48,7 +49,7 @@ def tokenised_dataset(
         tokenizer: Its end token closes every target.
         max_source_length: Longest prompt in tokens; longer ones are cut, and the log says so.
         max_target_length: Longest target in tokens, likewise.
-        skip_bad_lines: See `iter_examples`.
+        skip_bad_lines: See `iter_examples`; the log says how many were skipped, at every call.
         cache_dir: Where the Arrow files go; None for the library's own place.
 
     Returns:
@@ -56,7 +57,7 @@ def tokenised_dataset(
         (as text, "" when unknown).
 
     Raises:
-        DataError: See `iter_examples`; also when a target has no token of its own.
+        DataError: See `iter_examples`; also (file:line) when a target has no token of its own.
     """
     if not path.is_file():
         next(iter_examples(path))  # Raises the error that says so.
@@ -68,6 +69,7 @@ def tokenised_dataset(
             partial(
                 _tokenise,
                 path=path,
+                skip_bad_lines=skip_bad_lines,
                 tokenizer=tokenizer,
                 max_source_length=max_source_length,
                 max_target_length=max_target_length,
@@ -77,6 +79,8 @@ def tokenised_dataset(
             batch_size=_TOKENISE_BATCH,
             new_fingerprint=Hasher.hash([*key, *settings]),
         )
+    if skip_bad_lines:
+        _report_skipped(path, len(rows))
     _report_cuts(path, tokenised)
     return tokenised
 
@@ -197,6 +201,7 @@ def _tokenise(
     numbers: list[int],
     *,
     path: Path,
+    skip_bad_lines: bool,
     tokenizer: PreTrainedTokenizerBase,
     max_source_length: int,
     max_target_length: int,
@@ -209,7 +214,12 @@ def _tokenise(
     ]
     for number, ids in zip(numbers, targets, strict=True):
         if len(ids) < 2:  # The end token alone would teach the model to say nothing.
-            raise DataError(f"{path}: example {number + 1} has a caption without any token")
+            examples = iter_examples(path, skip_bad_lines=skip_bad_lines)
+            example = next(islice(examples, number, None))
+            raise DataError(
+                f"{path}:{example.line}: the tokenizer makes no token of the caption "
+                f"{example.caption!r}, expected text in its alphabet; mend or remove the line"
+            )
     return {
         "input_ids": [_cut(ids, max_source_length, end) for ids in sources],
         "labels": [_cut(ids, max_target_length, end) for ids in targets],
@@ -221,6 +231,13 @@ def _tokenise(
 
 def _cut(ids: list[int], longest: int, end: int) -> list[int]:
     return ids if len(ids) <= longest else [*ids[: longest - 1], end]
+
+
+def _report_skipped(path: Path, read: int) -> None:
+    """Counted anew, as the reader does not run where its rows are cached."""
+    skipped = count_lines(path) - read
+    if skipped:
+        logger.warning("%s: %d bad lines skipped, %d examples read", path, skipped, read)
 
 
 def _report_cuts(path: Path, rows: Dataset) -> None:

@@ -76,6 +76,7 @@ def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training
             language.tokenizer,
             max_source_length=options.max_source_length,
             max_target_length=options.max_target_length,
+            skip_bad_lines=settings.data.skip_bad_lines,
         )
         for path in files
     )

@@ -39,6 +39,9 @@ class DataSettings(Section):
     )
     seed: int = Field(42, description="Decides the sample, the split and the targets.")
     output_data: ConfigPath = Field(description="Folder for train.jsonl and val.jsonl.")
+    skip_bad_lines: bool = Field(
+        False, description="Pass over lines of these two that are wrong when training."
+    )
 
 
 class AdapterSettings(Section):

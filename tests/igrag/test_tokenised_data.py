@@ -170,9 +170,21 @@ def test_bad_line_is_told_as_when_reading(
     for _ in range(2):
         with pytest.raises(DataError, match=r'train.jsonl:4: "caption" is missing'):
             load(file, tokenizer)
-    assert len(load(file, tokenizer, skip_bad_lines=True)) == 3
     with pytest.raises(DataError, match="no such file"):
         load(tmp_path / "nothing.jsonl", tokenizer)
+
+
+def test_skipped_lines_are_told_at_every_call(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether rows are read or come from the cache, what is missing of them is said once."""
+    file = write(tmp_path)
+    file.write_text(file.read_text() + '\n{"prompt": "a"}\n\n[]\n')
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert len(load(file, tokenizer, skip_bad_lines=True)) == 3
+        assert caplog.messages == [f"{file}: 2 bad lines skipped, 3 examples read"]
 
 
 def test_caption_without_tokens_is_refused(
@@ -182,8 +194,13 @@ def test_caption_without_tokens_is_refused(
     from tokenizers.normalizers import Replace
 
     tokenizer.backend_tokenizer.normalizer = Replace("~", "")
-    with pytest.raises(DataError, match="example 1 has a caption without any token"):
+    with pytest.raises(DataError, match=r"train\.jsonl:1: the tokenizer makes no token of .*'~'"):
         load(write(tmp_path, caption="~"), tokenizer)
+    file = tmp_path / "train.jsonl"
+    lines = ["[]", "", '{"prompt": "a", "caption": "dog"}', '{"prompt": "a", "caption": "~"}']
+    file.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"train\.jsonl:4: "):
+        load(file, tokenizer, skip_bad_lines=True)
 
 
 LENGTHS = [(7 * n) % 97 + 3 for n in range(1003)]
