@@ -50,11 +50,12 @@ class AdapterFolder:
         """
         best = self.path / BEST_NAME
         found = [path.name for path in (*self._folders(), best) if path.exists()]
-        if found:
-            raise UsageError(
-                f"{self.path}: holds an earlier training ({', '.join(found[:3])}); go on with it: "
-                "--resume_from_checkpoint latest, or give another --output_dir"
-            )
+        if not found:
+            return
+        ways = "without a whole checkpoint to go on from; give another --output_dir"
+        if self.checkpoints():
+            ways = "go on with it: --resume_from_checkpoint latest, or give another --output_dir"
+        raise UsageError(f"{self.path}: holds an earlier training ({', '.join(found[:3])}); {ways}")
 
     def checkpoints(self) -> list[Path]:
         """Lists the whole checkpoints, the newest last."""
@@ -67,10 +68,13 @@ class AdapterFolder:
             Its folder; None where "latest" finds none, for an interruption can come before it.
 
         Raises:
+            UsageError: "latest" finds none, but a best adapter that beginning anew would replace.
             CheckpointError: The path is no checkpoint of this folder, or one that is damaged.
         """
         if wanted == "latest":
             found = next(reversed(self.checkpoints()), None)
+            if found is None and (self.path / BEST_NAME).exists():
+                self.refuse_to_overwrite()
             return found and _checked(found)
         path = Path(wanted)
         if not (path / _RECORD_NAME).is_file():

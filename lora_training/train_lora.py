@@ -28,8 +28,8 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     config = Config.load(arguments.main_config, _main_overrides(arguments))
     model_path = find_model(config.models, settings.model.name).path
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    if trains and not arguments.resume_from_checkpoint:
-        refuse_to_overwrite(settings)  # before the data take their time
+    if trains:  # before the data take their time
+        check_output(settings, arguments.resume_from_checkpoint)
     if builds:
         from lora_training.data_assembly import build_data
 
@@ -78,11 +78,15 @@ def parse_arguments(
     return parser.parse_args(words), parser
 
 
-def refuse_to_overwrite(settings: LoraSettings) -> None:
-    """Makes sure that no earlier training is in the output folder."""
+def check_output(settings: LoraSettings, resume: str | None) -> None:
+    """Makes sure that the output folder is free, or has what to go on from."""
     from lora_training.adapter_checkpoints import AdapterFolder
 
-    AdapterFolder(settings.training.output_dir).refuse_to_overwrite()
+    folder = AdapterFolder(settings.training.output_dir)
+    if resume is None:
+        folder.refuse_to_overwrite()
+    else:
+        folder.find(resume)
 
 
 def audit(paths: Sequence[Path]) -> int:

@@ -3,11 +3,13 @@
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 
 from igrag.errors import CheckpointError, UsageError
+from lora_training.train_lora import main, parse_arguments
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 
 LATEST = ("--resume_from_checkpoint", "latest")
@@ -46,6 +48,24 @@ def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
     trainer.train("run", *LATEST)
     assert adapters(output) == before
     assert (output / "all_results.json").read_bytes() == record
+
+
+@pytest.mark.parametrize("resume", [LATEST, ()])
+def test_the_best_adapter_alone_is_not_overwritten(
+    trainer: Trainer, resume: tuple[str, ...]
+) -> None:
+    """Where only best is left there is nothing to go on from, and nothing is begun over it."""
+    output = trainer.train(training__num_train_epochs=1)
+    for checkpoint in output.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    before = {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    elsewhere = trainer.output / "data"
+    words = trainer.words(output, "--all", *resume, training__num_train_epochs=1)
+    with pytest.raises(UsageError, match=r"\(best\); without a whole checkpoint") as refusal:
+        main(*parse_arguments([*words, "--output-data", str(elsewhere)]))
+    assert "latest" not in str(refusal.value)
+    assert not elsewhere.exists()
+    assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
 def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
