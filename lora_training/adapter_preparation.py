@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
 from igrag.config import Config, portable
 from igrag.devices import resolve_device
-from igrag.errors import ConfigError, UsageError
+from igrag.errors import ConfigError, DataError, UsageError
 from igrag.files import sha256_file
 from igrag.generator import Decoding, prepare_decoding
 from igrag.language_model import LanguageModel, load_language_model
@@ -26,6 +26,7 @@ from lora_training.adapter_trainer import longest_first
 from lora_training.settings import LoraSettings, TrainingSettings
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training
         )
         for path in files
     )
+    _refuse_shared_pictures(files, train, val)
     model = _adapt(language, settings)
     _check(model, language.tokenizer, train, options)
     trainable, total = model.get_nb_trainable_parameters()
@@ -179,6 +181,31 @@ def _check(
         source_lengths=train["source_length"][:],
         target_lengths=[len(labels) for labels in train["labels"][:]],
     )
+
+
+def _refuse_shared_pictures(files: Sequence[Path], train: Dataset, val: Dataset) -> None:
+    """Makes sure that no picture both trains and validates: its score would be of what was learnt.
+
+    The captions count beside the id, for two data sets may number their pictures alike. Of the
+    smaller side hashes are held; the other is read by.
+    """
+    few, many = sorted((train, val), key=len)
+    held = {hash(picture) for picture in _pictures(few)}
+    for picture in _pictures(many):
+        if hash(picture) in held:
+            raise DataError(
+                f"{files[0]} and {files[1]}: both hold the picture {picture[0]} with the same "
+                "captions, expected each picture on one side; build them anew with python "
+                "lora_training/train_lora.py --build-data --force-rebuild"
+            )
+
+
+def _pictures(rows: Dataset) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yields the id of each example's picture, where it is known, and its captions in order."""
+    for batch in rows.select_columns(["image_id", "references"]).iter(_ROWS_AT_ONCE):
+        for image_id, references in zip(batch["image_id"], batch["references"], strict=True):
+            if image_id:
+                yield image_id, tuple(sorted(references))
 
 
 def _describe_data(files: Sequence[Path], sets: Sequence[Dataset]) -> dict[str, Any]:

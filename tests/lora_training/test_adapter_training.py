@@ -178,6 +178,23 @@ def test_missing_data_is_an_error(trainer: Trainer) -> None:
         trainer.train()
 
 
+def test_a_picture_on_both_sides_is_refused(trainer: Trainer) -> None:
+    """One that trains and validates is named with both files; an equal id alone is no picture."""
+    train, val = (trainer.data / f"{name}.jsonl" for name in ("train", "val"))
+    line = json.loads(train.read_text("utf-8").splitlines()[6])
+    lines = val.read_text("utf-8")
+    shared = {**line, "prompt": "another one", "references": line["references"][::-1]}
+    val.write_text(lines + json.dumps(shared) + "\n", encoding="utf-8")
+    message = rf"{train} and {val}: both hold the picture 7 .*--force-rebuild"
+    with pytest.raises(DataError, match=message):
+        trainer.train()
+    assert not (trainer.output / "run").exists()
+    others = {"none": {"image_id": None}, "x": {"image_id": "x"}, "cat": {"references": ["a cat"]}}
+    for name, other in others.items():
+        val.write_text(lines + json.dumps({**shared, **other}) + "\n", encoding="utf-8")
+        trainer.train(name, training__num_train_epochs=1)
+
+
 def test_a_target_cut_to_nothing_is_refused(trainer: Trainer) -> None:
     """Labels that keep only the end token would teach the model to say nothing."""
     with pytest.raises(TrainingError, match=r"raise training\.max_target_length"):
