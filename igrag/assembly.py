@@ -1,5 +1,6 @@
 """Puts the parts together as the configuration says: the border where the config stops."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from igrag.knowledge_base import KnowledgeBase
 from igrag.language_model import LanguageModel, load_language_model
 from igrag.object_detector import InstancesDetector, ModelDetector
 from igrag.prompt_template import PromptTemplate
+
+logger = logging.getLogger(__name__)
 
 
 def build_captioner(
@@ -79,13 +82,16 @@ def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:
         dtype=config.retrieval_config.encoder_dtype,
     )
     path = config.knowledge_base_config.path
-    return encoder, KnowledgeBase.open(path, encoder=encoder.identity)
+    knowledge_base = KnowledgeBase.open(path, encoder=encoder.identity)
+    logger.info("%s: %d pictures, encoded as %s does", path, len(knowledge_base),
+                config.retrieval_config.encoder)  # fmt: skip
+    return encoder, knowledge_base
 
 
 def load_language(config: Config, model_path: str) -> LanguageModel:
     """Loads the language model, with the LoRA adapter where one is enabled."""
     lora = config.lora_config
-    return load_language_model(
+    language = load_language_model(
         model_path,
         device=config.models.device,
         dtype=config.models.dtype,
@@ -93,6 +99,10 @@ def load_language(config: Config, model_path: str) -> LanguageModel:
         lora_path=lora.weights_path if lora.enabled else None,
         merge_lora=lora.merge_and_unload,
     )
+    model = language.model
+    adapter = f", with {language.lora_path}" if language.lora_path else ""
+    logger.info("%s: %s on %s%s", model_path, model.dtype, model.device, adapter)
+    return language
 
 
 def build_generator(config: Config, language: LanguageModel) -> CaptionGenerator:

@@ -1,6 +1,7 @@
 """Loads and builds what the training loop needs, as the settings say: the border of the config."""
 
 import importlib.util
+import logging
 import os
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ from prompt_tuning.self_check import check_before_training
 from prompt_tuning.settings import PromptTrainingSettings
 from prompt_tuning.validation import Validation
 from prompt_tuning.windows import AccumulationWindows, target_lengths
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -227,3 +230,4 @@ def _check(training: Training, train: Dataset) -> None:
             source_lengths=train["source_length"][:],
             target_lengths=target_lengths(train),
         )
+    logger.info("self-check: the prompt alone is optimised, gets a gradient and changes the logits")

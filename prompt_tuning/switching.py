@@ -85,6 +85,7 @@ def open_prompt(
                 "prompt_tuning.%s: the configuration says %s, but %s has %s; the file is used",
                 key, said, path, found,
             )  # fmt: skip
+    logger.info("%s: %d soft tokens before the source", path, tuner.prompt_length)
     return tuner.eval()
 
 

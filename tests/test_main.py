@@ -60,6 +60,13 @@ def test_one_failure_does_not_stop_the_rest(
     assert str(bad) in one_error(err) and "1 of 3 pictures have no caption." in err
 
 
+def test_verbose_tells_what_is_loaded(command: Command, coco: CocoFolder) -> None:
+    """With --verbose stderr names the knowledge base and the model; without, neither."""
+    told = command("--verbose", "--i", coco.picture(1))[2]
+    assert f"{coco.count} pictures" in told and "torch.float32 on cpu" in told
+    assert "INFO" not in command("--i", coco.picture(1))[2]
+
+
 def test_an_empty_folder_does_not_stop_the_rest(
     command: Command, coco: CocoFolder, tmp_path: Path
 ) -> None:
