@@ -16,6 +16,7 @@ from PIL import Image
 from igrag.devices import resolve_device
 from igrag.encoder_identity import EncoderIdentity
 from igrag.errors import ModelError
+from igrag.hub import is_fetch_failure, reason_of
 
 if TYPE_CHECKING:  # imported where used: torch and transformers take seconds to load
     import torch
@@ -96,7 +97,7 @@ class ImageEncoder:
             except (OSError, ValueError) as error:
                 raise ModelError(
                     f"{model_path}: the preprocessing cannot be loaded "
-                    f"(expected preprocessor_config.json: {_one_line(error)})"
+                    f"(expected preprocessor_config.json: {reason_of(error)})"
                 ) from error
         self._identity = EncoderIdentity(
             name=Path(model_path).resolve().name if Path(model_path).is_dir() else model_path,
@@ -155,10 +156,12 @@ def _read_config(model_path: str) -> CLIPConfig:
 
     try:
         data, _ = PretrainedConfig.get_config_dict(model_path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         local = Path(model_path)
         if local.is_dir():
-            reason = f"expected a CLIP model's config.json in this folder: {_one_line(error)}"
+            reason = f"expected a CLIP model's config.json in this folder: {reason_of(error)}"
+        elif not is_fetch_failure(error):
+            reason = f"cannot be loaded ({reason_of(error)})"
         elif local.is_absolute() or model_path.count("/") != 1:
             reason = "no such model folder"
         else:
@@ -190,7 +193,7 @@ def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
     except Exception as error:
         # OSError, RuntimeError, safetensors' own, ...: whatever is wrong with the weights.
         raise ModelError(
-            f"image encoder {model_path}: the weights cannot be loaded ({_one_line(error)})"
+            f"image encoder {model_path}: the weights cannot be loaded ({reason_of(error)})"
         ) from error
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
@@ -231,7 +234,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

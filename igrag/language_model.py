@@ -16,9 +16,10 @@ from transformers import (
 
 from igrag.devices import resolve_device
 from igrag.errors import CheckpointError, ModelError
+from igrag.hub import is_fetch_failure, reason_of
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,15 @@ def _load(path: str, factory: Any, **options: Any) -> Any:
     try:
         return factory.from_pretrained(path, **options)
     except _LOADING_ERRORS as error:
-        if Path(path).is_dir():
-            reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
+        if Path(path).is_dir() and not isinstance(error, ImportError):
             raise ModelError(f"{path}: not a complete language model folder ({reason})") from error
-        raise ModelError(
-            f"{path}: no such folder, and the model cannot be fetched from the hub "
-            "(offline, or no such id); download it once with a network, or give its local folder"
-        ) from error
+        if is_fetch_failure(error):
+            raise ModelError(
+                f"{path}: no such folder, and the model cannot be fetched from the hub (offline, "
+                "or no such id); download it once with a network, or give its local folder"
+            ) from error
+        raise ModelError(f"{path}: the language model cannot be loaded ({reason})") from error
 
 
 def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
@@ -130,8 +133,8 @@ def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (path / name).is_file():
             raise CheckpointError(
-                f"{path}: no LoRA adapter there ({name} is missing); "
-                "train one, or set lora_config.enabled to false"
+                f"{path}: no LoRA adapter there ({name} is missing); train one with python "
+                "lora_training/train_lora.py --all, name another folder, or switch LoRA off"
             )
     base = model.config.name_or_path
     try:
@@ -139,7 +142,7 @@ def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
             saved = {name for name in weights.keys() if "lora_" in name}  # noqa: SIM118
         adapted = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except _LOADING_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise CheckpointError(f"{path}: this adapter does not fit {base} ({reason})") from error
     # PEFT leaves out what has no place, and starts anew what is not in the file.
     expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)

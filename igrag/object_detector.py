@@ -8,6 +8,7 @@ from PIL import Image
 
 from igrag.coco import DetectedObject, read_instances
 from igrag.errors import ModelError
+from igrag.hub import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +64,8 @@ class ModelDetector:
         try:
             self._detect = pipeline("object-detection", model=path, device=device)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise ModelError(
-                f"{path}: cannot be loaded as an object-detection model ({reason}); "
+                f"{path}: cannot be loaded as an object-detection model ({reason_of(error)}); "
                 "check prompt_config.objects.detector"
             ) from error
 

@@ -174,7 +174,7 @@ def test_another_encoder_is_refused(command: Command, coco: CocoFolder, other_cl
         (["--set", "prompt_tuning.enabled=true", "--set", "prompt_tuning.weights_path=none"], 1,
          "prompt_tuning.enabled"),
         (["--set", "lora_config.enabled=true", "--set", "lora_config.weights_path=none"], 1,
-         "lora_config.enabled"),
+         "train_lora.py --all"),
         (["--set", "prompt_config.template='{instruction}'"], 2, "{captions}"),
         (["--set", "prompt_config.objects.source=instances"], 2, "instances_path"),
     ],

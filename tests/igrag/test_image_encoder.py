@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPModel
+from transformers import CLIPModel, PretrainedConfig
 
 from igrag.errors import ModelError
 from igrag.image_encoder import EncoderIdentity, ImageEncoder
@@ -192,6 +192,18 @@ def test_a_missing_model_is_refused_by_name(name: str) -> None:
         ImageEncoder(name, device="cpu")
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_other_reasons_than_the_hub_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is not called a model that the hub does not give."""
+
+    def fail(path: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PretrainedConfig, "get_config_dict", fail)
+    with pytest.raises(ModelError, match=r"some/clip: cannot be loaded .*No space left") as caught:
+        ImageEncoder("some/clip", device="cpu")
+    assert "hub" not in str(caught.value)
 
 
 @pytest.mark.parametrize("device", ["toaster", "cuda:99"])

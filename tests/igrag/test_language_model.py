@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AutoConfig, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from igrag.errors import CheckpointError, ModelError
 from igrag.language_model import load_language_model, load_tokenizer, resolve_dtype
@@ -122,6 +122,44 @@ def test_unreachable_model_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "problem",
+    [
+        OSError(28, "No space left on device"),
+        ImportError("this tokenizer needs sentencepiece"),
+        ValueError("attention flash_attention_2 is not supported"),
+    ],
+)
+def test_other_reasons_than_the_hub_are_told(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """What goes wrong with a model that the hub does give is told as it is, on one line."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(f"could not load:\n{problem}") from problem
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", fail)
+    with pytest.raises(ModelError) as caught:
+        load("some-org/some-model")
+    assert str(caught.value).startswith("some-org/some-model: the language model cannot be loaded")
+    assert str(problem) in str(caught.value)
+    assert "offline" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_library_does_not_make_a_folder_incomplete(
+    monkeypatch: pytest.MonkeyPatch, tiny_t5: Path
+) -> None:
+    """A folder is not blamed for a library that is not installed."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ImportError("this tokenizer needs sentencepiece")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(ModelError, match=r"cannot be loaded \(this tokenizer needs sentencepiece"):
+        load(tiny_t5)
+
+
+@pytest.mark.parametrize(
     ("file", "content"),
     [
         ("config.json", b"{"),
@@ -180,7 +218,7 @@ def test_missing_adapter_is_refused(
     """A folder that lacks one of an adapter's two files is refused with how to go on."""
     copy = Path(shutil.copytree(adapter, tmp_path / "adapter"))
     (copy / name).unlink()
-    with pytest.raises(CheckpointError, match=f"{copy}: .*{name} is missing.*lora_config.enabled"):
+    with pytest.raises(CheckpointError, match=f"{copy}: .*{name} is missing.*train_lora.py --all"):
         load(tiny_t5, lora_path=copy)
 
 
