@@ -55,8 +55,8 @@ def build_captioner(
 
 
 def build_template(prompts: PromptConfig) -> PromptTemplate:
-    """Makes the prompt template; an objects block that is switched on must have its place."""
-    template = PromptTemplate(
+    """Makes the prompt template."""
+    return PromptTemplate(
         prompts.template,
         instruction=prompts.instruction,
         caption_line=prompts.caption_line,
@@ -64,12 +64,6 @@ def build_template(prompts: PromptConfig) -> PromptTemplate:
         object_line=prompts.objects.line,
         object_source=describe_objects(prompts.objects),
     )
-    if prompts.objects.source != "none" and not template.shows_objects:
-        raise ConfigError(
-            "prompt_config.template: the placeholder {objects} is missing, but "
-            f"prompt_config.objects.source is {prompts.objects.source}"
-        )
-    return template
 
 
 def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:

@@ -10,10 +10,13 @@ from typing import Any
 from igrag.coco import DetectedObject
 from igrag.errors import ConfigError
 from igrag.knowledge_base import Match
+from igrag.placeholders import (
+    PLACEHOLDER,
+    check_caption_line,
+    check_object_line,
+    check_template,
+)
 
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
-_REQUIRED = frozenset({"instruction", "captions"})
-_KNOWN = _REQUIRED | {"objects"}
 _NO_CAPTIONS = "(none)"
 _COLUMNS = ("left", "center", "right")
 _ROWS = ("top", "middle", "bottom")
@@ -46,21 +49,12 @@ class PromptTemplate:
         object_line: str = "- {label}: {position}",
         object_source: Mapping[str, Any] | None = None,
     ) -> None:
-        _check("prompt_config.template", template, _REQUIRED, _KNOWN)
-        _check("prompt_config.caption_line", caption_line, {"caption"}, {"caption"})
-        names = {"label", "position"}
-        _check("prompt_config.objects.line", object_line, names, names)
-        self._template = template
+        self._template = _checked("template", check_template, template)
         self.instruction = instruction
-        self._caption_line = caption_line
+        self._caption_line = _checked("caption_line", check_caption_line, caption_line)
         self.captions_per_match = captions_per_match
-        self._object_line = object_line
+        self._object_line = _checked("objects.line", check_object_line, object_line)
         self._object_source = object_source
-
-    @property
-    def shows_objects(self) -> bool:
-        """Whether the template has a place for objects."""
-        return "{objects}" in self._template
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 that changes whenever the wording of prompts does."""
@@ -157,17 +151,14 @@ def describe_position(item: DetectedObject) -> str:
     return row if column == "center" else f"{row} {column}"
 
 
+def _checked(key: str, check: Callable[[str], str], text: str) -> str:
+    """The config has been checked so already; templates made in code have not."""
+    try:
+        return check(text)
+    except ValueError as error:
+        raise ConfigError(f"prompt_config.{key}: expected {error}") from None
+
+
 def _substitute(template: str, values: dict[str, str]) -> str:
     """Fills each placeholder once: braces inside captions stay as they are."""
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], template)
-
-
-def _check(
-    key: str, template: str, required: set[str] | frozenset[str], known: set[str] | frozenset[str]
-) -> None:
-    found = set(_PLACEHOLDER.findall(template))
-    for name in sorted(required - found):
-        raise ConfigError(f"{key}: the placeholder {{{name}}} is missing; put it where it belongs")
-    for name in sorted(found - known):
-        options = ", ".join(f"{{{option}}}" for option in sorted(known))
-        raise ConfigError(f"{key}: unknown placeholder {{{name}}}, expected {options}")
+    return PLACEHOLDER.sub(lambda found: values[found[1]], template)

@@ -20,6 +20,7 @@ EVALUATED = ("prompt_tuning.switching", "prompt_tuning.checkpoints", "prompt_tun
 KNOW_THE_CONFIG = ("igrag.assembly", "igrag.config")
 # Each room is made from those above it alone; what is not named here belongs to "parts".
 ORDER = {"errors": 0, "files": 1, "config": 1, "cli": 1, "runtime": 1}
+ORDER |= {"placeholders": 1}  # what the config and the prompt's builder check a template by
 ORDER |= {"parts": 2, "generator": 3, "captioner": 4, "assembly": 5, "output": 5}
 HEAVY = (
     "torch",

@@ -6,11 +6,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from igrag.config.loader import Section, load_config
 from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference
 from igrag.errors import ConfigError
+from igrag.placeholders import (
+    check_caption_line,
+    check_object_line,
+    check_template,
+    shows_objects,
+)
 
 DEFAULT_CONFIG = REPO_ROOT / "configs" / "config.yaml"
 Positive = Annotated[int, Field(gt=0)]
@@ -106,7 +112,9 @@ class ObjectsConfig(Section):
     threshold: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="Least score of a detected object."
     )
-    line: str = Field(default="- {label}: {position}", description="One object's line.")
+    line: Annotated[str, AfterValidator(check_object_line)] = Field(
+        default="- {label}: {position}", description="One object's line."
+    )
 
     @model_validator(mode="after")
     def _check_source(self) -> "ObjectsConfig":
@@ -120,13 +128,28 @@ class ObjectsConfig(Section):
 class PromptConfig(Section):
     """The prompt template, the same for training data and for captioning."""
 
-    template: str = Field(description="With {instruction}, {captions} and {objects}.")
+    template: Annotated[str, AfterValidator(check_template)] = Field(
+        description="With {instruction}, {captions} and {objects}."
+    )
     instruction: str = Field(description="What the model is asked to do.")
-    caption_line: str = Field(default="- {caption}", description="One retrieved caption's line.")
+    caption_line: Annotated[str, AfterValidator(check_caption_line)] = Field(
+        default="- {caption}", description="One retrieved caption's line."
+    )
     captions_per_match: Positive = Field(default=1, description="Captions taken from each match.")
     objects: ObjectsConfig = Field(
         default_factory=ObjectsConfig, description="The optional block of objects."
     )
+
+    @field_validator("objects")
+    @classmethod
+    def _check_place(cls, objects: ObjectsConfig, info: ValidationInfo) -> ObjectsConfig:
+        """Of the field and not of the section: other keys' errors do not keep it from running."""
+        template = info.data.get("template")  # None if it is wrong by itself
+        if objects.source != "none" and template is not None and not shows_objects(template):
+            raise ValueError(
+                f"{{objects}} in prompt_config.template, as source is {objects.source}"
+            )
+        return objects
 
 
 class LoraConfig(Section):

@@ -336,6 +336,46 @@ def test_keys_of_the_pipeline(override: str, message: str) -> None:
         Config.load(DEFAULT_CONFIG, [override])
 
 
+def test_the_templates_mistakes_are_told_with_all_others() -> None:
+    """Wrong placeholders are found while the configuration is read, whatever else is wrong."""
+    overrides = [
+        "prompt_config.template=x {caption}",
+        "prompt_config.caption_line=x",
+        "prompt_config.objects.line=x {label}",
+        "model_config.device=gpu",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        Config.load(overrides=overrides)
+    problems = str(caught.value).split("; --set ")
+    assert [problem.removeprefix("--set ").split(":")[0] for problem in problems] == [
+        "model_config.device",
+        "prompt_config.template",
+        "prompt_config.caption_line",
+        "prompt_config.objects.line",
+    ]
+    assert problems[1].endswith(
+        'found "x {caption}", expected text with {instruction} and {captions}, perhaps {objects} '
+        "({instruction} is missing; {captions} is missing; unknown placeholder {caption})"
+    )
+    assert problems[3].endswith("expected text with {label} and {position} ({position} is missing)")
+
+
+def test_objects_need_their_place() -> None:
+    """A source of objects without {objects} is found too, beside the mistakes of other keys."""
+    overrides = [
+        "prompt_config.template='{instruction} {captions}'",
+        "prompt_config.caption_line=x",
+        "prompt_config.objects.source=detector",
+        "prompt_config.objects.detector=some/detr",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        Config.load(overrides=overrides)
+    expected = "expected {objects} in prompt_config.template, as source is detector"
+    assert expected in str(caught.value)
+    assert "prompt_config.caption_line" in str(caught.value)
+    Config.load(overrides=overrides[:1])  # Without a source it need not be there.
+
+
 def test_model_by_name() -> None:
     """--model means an entry of the config first; without it the default entry counts."""
     models = Config.load().models
