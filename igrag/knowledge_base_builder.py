@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,32 +91,35 @@ def build_knowledge_base(
     # No path of this machine goes into a folder that may be passed on.
     source = {"captions": captions.name, "captions_sha256": inputs["captions_sha256"]}
     source |= {"images": images.resolve().name, "limit": limit, "encoder_dtype": encoder.dtype}
-    try:
-        partial = PartialVectors(
-            output.with_name(f"{output.name}.partial"),
-            inputs=inputs,
-            dimension=encoder.identity.dimension,
-        )
+    unfinished = output.with_name(f"{output.name}.partial")
+    with _writing(output):
+        opened = PartialVectors(unfinished, inputs=inputs, dimension=encoder.identity.dimension)
+    with opened as partial:
         resumed = partial.processed
-        try:
-            _encode(plan, images, encoder, partial, batch_size, workers, progress)
-        finally:
-            partial.close()
+        _encode(plan, images, encoder, partial, batch_size, workers, progress)
         skipped = _check_skipped(captions, plan, partial)
-        KnowledgeBase.write(
-            output,
-            vectors=partial.vectors(),
-            entries=[plan.entries[place] for place in partial.kept()],
-            encoder=encoder.identity,
-            source=source,
-            skipped=skipped,
-            force=force,
-        )
-        partial.remove()
-    except OSError as error:
-        raise KnowledgeBaseError(f"{output}: cannot be written ({error})") from error
+        with _writing(output):
+            KnowledgeBase.write(
+                output,
+                vectors=partial.vectors(),
+                entries=[plan.entries[place] for place in partial.kept()],
+                encoder=encoder.identity,
+                source=source,
+                skipped=skipped,
+                force=force,
+            )
+            partial.remove()
     count = len(partial.kept())
     return BuildReport(count, encoder.identity.dimension, skipped, plan.uncaptioned, resumed)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Blame a folder for a full disk and the like; what is read meanwhile has errors of its own."""
+    try:
+        yield
+    except OSError as error:
+        raise KnowledgeBaseError(f"{path}: cannot be written ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,8 @@ def _encode(
         for pixels, reasons in loader:
             vectors = encoder.encode_pixels(torch.from_numpy(pixels)) if len(pixels) else None
             start = partial.processed
-            partial.append(vectors, {start + place: reason for place, reason in reasons.items()})
+            with _writing(partial.folder):
+                partial.append(vectors, {start + at: reason for at, reason in reasons.items()})
             bar.update(partial.processed - start)
 
 

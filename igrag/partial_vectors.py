@@ -3,7 +3,8 @@
 Beside the output, ``NAME.partial/`` holds ``vectors.f32`` (raw rows, appended) and
 ``progress.json`` (what is being built, how far it is, and what was skipped). The rows are handed to
 the system before the progress is replaced, and rows beyond the recorded progress are cut off on
-resuming: a build may be killed at any moment.
+resuming: a build may be killed at any moment. ``.lock`` keeps a second build out while the first
+one lives; the system frees it with the process, however that ends.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from igrag.errors import KnowledgeBaseError
 from igrag.files import write_json
 
 FORMAT = "igrag unfinished knowledge base 1"
-PROGRESS, VECTORS = "progress.json", "vectors.f32"
+PROGRESS, VECTORS, LOCK = "progress.json", "vectors.f32", ".lock"
 
 
 class PartialVectors:
-    """Append-only rows [n, D] with the record of how many of the planned pictures they cover."""
+    """Append-only rows [n, D] with the record of how many of the planned pictures they cover.
+
+    A context manager: at its end the file is closed and another build may go on.
+    """
 
     def __init__(self, folder: Path, *, inputs: Mapping[str, Any], dimension: int) -> None:
         """Continue what the folder holds if it was made from the same inputs, else start anew.
@@ -36,7 +41,8 @@ class PartialVectors:
             dimension: Length D of a vector.
 
         Raises:
-            KnowledgeBaseError: The folder is not an unfinished build.
+            KnowledgeBaseError: The folder is not an unfinished build, or another build is writing
+                there.
         """
         self.folder = folder
         self._inputs = dict(inputs)
@@ -46,10 +52,22 @@ class PartialVectors:
         self.started_anew = False
         _check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._resume()
-        self._file: BinaryIO = (folder / VECTORS).open("ab")
-        self._file.truncate(self._rows * self._row_bytes)
-        self._save()
+        self._lock = _lock(folder)
+        try:
+            self._resume()
+            self._file: BinaryIO = (folder / VECTORS).open("ab")
+            self._file.truncate(self._rows * self._row_bytes)
+            self._save()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> PartialVectors:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+        self._lock.release()
 
     @property
     def _row_bytes(self) -> int:
@@ -75,21 +93,28 @@ class PartialVectors:
         self._save()
 
     def vectors(self) -> NDArray[np.float32]:
-        """Map all rows so far, [n, D]; there must be one."""
-        shape = (self._rows, self._dimension)
-        return np.memmap(self.folder / VECTORS, dtype="<f4", mode="r", shape=shape)
+        """Map all rows so far, [n, D]; there must be one.
+
+        Raises:
+            KnowledgeBaseError: The file holds more or less than these rows.
+        """
+        file = self.folder / VECTORS
+        found, expected = file.stat().st_size, self._rows * self._row_bytes
+        if found != expected:
+            raise KnowledgeBaseError(
+                f"{file}: found {found} bytes, expected {expected} ({self._rows} rows of "
+                f"{self._row_bytes}): something else has written there; "
+                f"remove {self.folder} and build anew"
+            )
+        return np.memmap(file, dtype="<f4", mode="r", shape=(self._rows, self._dimension))
 
     def kept(self) -> Sequence[int]:
         """Return the places in the plan that the rows belong to, in order."""
         return [place for place in range(self.processed) if place not in self.skipped]
 
-    def close(self) -> None:
-        """Close the file; the folder stays and can be continued."""
-        self._file.close()
-
     def remove(self) -> None:
-        """Close and delete the folder."""
-        self.close()
+        """Close and delete the folder, while no other build can come in."""
+        self._file.close()
         shutil.rmtree(self.folder)
 
     def _resume(self) -> None:
@@ -121,11 +146,22 @@ def _check_folder(folder: Path) -> None:
         return
     if folder.is_dir():
         state = _read_progress(folder)
-        if state is not None or not any(folder.iterdir()):
+        if state is not None or all(entry.name == LOCK for entry in folder.iterdir()):
             return
     raise KnowledgeBaseError(
         f"{folder}: is in the way of the unfinished knowledge base that is kept there; move it away"
     )
+
+
+def _lock(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise KnowledgeBaseError(
+            f"{folder}: another build is writing there; wait for it, or name another output"
+        ) from None
+    return lock
 
 
 def _read_progress(folder: Path) -> dict[str, Any] | None:

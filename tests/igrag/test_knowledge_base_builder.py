@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,41 @@ def test_a_link_to_a_knowledge_base_stays_a_link(
     build(coco, tmp_path / "link", encoder, force=True)
     assert (tmp_path / "link").is_symlink()
     assert len(KnowledgeBase.open(tmp_path / "kb")) == 12
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_second_build_of_the_same_output_is_refused(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, workers: int
+) -> None:
+    """While one build writes another one does not begin; the first stays aligned."""
+    refused = []
+
+    class Meddling(Failing):
+        def encode_pixels(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+            with pytest.raises(KnowledgeBaseError, match="another build is writing there") as error:
+                build(coco, tmp_path / "kb", encoder)
+            refused.append(str(error.value))
+            return super().encode_pixels(pixels)
+
+    build(coco, tmp_path / "kb", Meddling(encoder), batch_size=4, workers=workers)
+    assert len(refused) == 3
+    assert refused[0].startswith(f"{tmp_path / 'kb.partial'}: ")
+    assert_aligned(tmp_path / "kb", coco, encoder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "kb"]
+
+
+def test_what_cannot_be_read_is_not_called_unwritable(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """An error of the system's while encoding keeps its own words, and the build can go on."""
+
+    class Starved(Failing):
+        def encode_pixels(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(OSError, match="Too many open files"):
+        build(coco, tmp_path / "kb", Starved(encoder))
+    assert build(coco, tmp_path / "kb", encoder).count == 12
 
 
 def test_if_no_picture_can_be_read_nothing_is_made(
