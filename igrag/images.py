@@ -33,10 +33,8 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         ImageError: The file is missing, not a picture, truncated, or too large.
     """
     path = Path(path)
-    if not path.is_file():
-        found = "is not a picture file" if path.exists() else "no such picture file"
-        raise ImageError(f"{path}: {'is a folder, not a picture' if path.is_dir() else found}")
     try:
+        _check_is_file(path)
         # Pillow warns of large pictures, corrupt EXIF data and the like: here our own limit
         # decides, and what can be read is read.
         with warnings.catch_warnings():
@@ -69,21 +67,29 @@ def list_images(path: Path) -> list[Path]:
         ImageError: The folder is missing, is not a folder, or holds no picture.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise ImageError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     try:
-        entries = sorted(path.iterdir())
+        if not path.is_dir():
+            raise ImageError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
+        pictures = [
+            entry
+            for entry in sorted(path.iterdir())
+            if entry.suffix.lower() in SUFFIXES
+            and not entry.name.startswith(".")
+            and entry.is_file()
+        ]
     except OSError as error:
         raise ImageError(f"{path}: the folder cannot be read ({error.strerror})") from error
-    pictures = [
-        entry
-        for entry in entries
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
-    ]
     if not pictures:
         known = ", ".join(sorted(SUFFIXES))
         raise ImageError(f"{path}: the folder holds no pictures (files ending in {known})")
     return pictures
+
+
+def _check_is_file(path: Path) -> None:
+    """Until Python 3.14 this raises OSError for a name too long or a folder that is closed."""
+    if not path.is_file():
+        found = "is not a picture file" if path.exists() else "no such picture file"
+        raise ImageError(f"{path}: {'is a folder, not a picture' if path.is_dir() else found}")
 
 
 def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:

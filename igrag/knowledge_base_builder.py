@@ -139,7 +139,7 @@ def _make_plan(captions: Path, images: Path, limit: int | None) -> _Plan:
     entries = [entry for entry in chosen if entry.captions]
     if not entries:
         raise KnowledgeBaseError(f"{captions}: none of its {len(chosen)} pictures has a caption")
-    if not any((images / entry.file_name).exists() for entry in entries):
+    if not any(_is_there(images / entry.file_name) for entry in entries):
         raise KnowledgeBaseError(
             f"{images}: holds none of the {len(entries)} pictures that {captions} names "
             f"(the first is {entries[0].file_name})"
@@ -149,6 +149,13 @@ def _make_plan(captions: Path, images: Path, limit: int | None) -> _Plan:
         others = [file.name for file in files if Path(file.name).suffix.lower() in SUFFIXES]
     without = [SkippedPicture(e.file_name, "has no captions") for e in chosen if not e.captions]
     return _Plan(entries, tuple(without), tuple(sorted(set(others) - known)))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # A name too long, a closed folder: told with its picture, which is skipped.
+        return False
 
 
 def _encode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import warnings
 import zlib
@@ -185,6 +186,24 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     """What is not a file is named as what it is."""
     assert_refused(tmp_path / "missing.jpg", "no such picture")
     assert_refused(tmp_path, "folder")
+
+
+def test_what_the_system_does_not_look_up_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name too long and a folder that is closed are one line too, a folder's listing included."""
+    assert_refused(tmp_path / ("a" * 300 + ".jpg"), "name too long")
+    with pytest.raises(ImageError, match="name too long"):
+        list_images(tmp_path / ("a" * 300))
+    (tmp_path / "a.png").touch()
+
+    def closed(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", closed)  # A superuser's tests could open it.
+    assert_refused(tmp_path / "a.png", "cannot be read (Permission denied)")
+    with pytest.raises(ImageError, match=r"the folder cannot be read .Permission denied"):
+        list_images(tmp_path)
 
 
 def test_a_folder_lists_its_pictures_by_name(tmp_path: Path) -> None:

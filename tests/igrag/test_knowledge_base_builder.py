@@ -109,6 +109,16 @@ def test_unusable_pictures_are_skipped_and_listed(
     assert str(tmp_path) not in json.dumps(manifest)
 
 
+def test_a_name_too_long_is_one_picture_less(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """A file name that the system refuses to look up costs its picture and not the build."""
+    coco.edit(lambda data: data["images"][0].update(file_name="a" * 300 + ".jpg"))
+    report = build(coco, tmp_path / "kb", encoder)
+    assert report.count == 11
+    assert "name too long" in report.skipped[0].reason
+
+
 def test_an_interrupted_build_is_continued(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
 ) -> None:
