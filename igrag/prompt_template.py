@@ -95,10 +95,11 @@ class PromptTemplate:
             objects: What is to be seen in the picture, and where.
             count_tokens: Counts a text's tokens; needed for `max_tokens`.
             max_tokens: Longest prompt. Longer ones lose whole captions, those of the farthest
-                matches first; the instruction and the cue always stay.
+                matches first, and then objects, the last first; the instruction and the cue
+                always stay.
 
         Raises:
-            ConfigError: The prompt is too long even without any caption.
+            ConfigError: The prompt is too long even without any caption or object.
         """
         captions = [
             caption for match in matches for caption in match.captions[: self.captions_per_match]
@@ -106,22 +107,17 @@ class PromptTemplate:
         prompt = self._fill(captions, objects)
         if count_tokens is None or max_tokens is None:
             return prompt
-        kept = len(captions)
+        kept, shown = len(captions), len(objects)
         while (length := count_tokens(prompt)) > max_tokens:
-            if kept == 0:
+            if kept == shown == 0:
                 raise ConfigError(
-                    f"prompt_config: {length} tokens without any caption, expected at most "
-                    f"{max_tokens}; shorten the template or raise model_config.max_source_length"
+                    f"prompt_config: {length} tokens without any caption or object, expected at "
+                    f"most {max_tokens}; shorten the template or raise "
+                    "model_config.max_source_length"
                 )
-            kept -= 1
-            prompt = self._fill(captions[:kept], objects)
-        if kept < len(captions):
-            logger.warning(
-                "prompt shortened to fit %d tokens: %d of %d captions left out, the farthest first",
-                max_tokens,
-                len(captions) - kept,
-                len(captions),
-            )
+            kept, shown = (kept - 1, shown) if kept else (0, shown - 1)
+            prompt = self._fill(captions[:kept], objects[:shown])
+        _report_cuts(max_tokens, (kept, len(captions)), (shown, len(objects)))
         return prompt
 
     def _fill(self, captions: Sequence[str], objects: Sequence[DetectedObject]) -> str:
@@ -149,6 +145,20 @@ def describe_position(item: DetectedObject) -> str:
     if row == "middle":
         return column
     return row if column == "center" else f"{row} {column}"
+
+
+def _report_cuts(max_tokens: int, captions: tuple[int, int], objects: tuple[int, int]) -> None:
+    """Logs how many of how many captions and objects are left."""
+    cuts = [
+        f"{total - kept} of {total} {what} left out, {order} first"
+        for (kept, total), what, order in (
+            (captions, "captions", "the farthest"),
+            (objects, "objects", "the last"),
+        )
+        if kept < total
+    ]
+    if cuts:
+        logger.warning("prompt shortened to fit %d tokens: %s", max_tokens, "; ".join(cuts))
 
 
 def _checked(key: str, check: Callable[[str], str], text: str) -> str:

@@ -102,8 +102,24 @@ def test_every_caption_may_go_but_not_the_rest() -> None:
     """At the least the instruction and the cue remain; what is longer even so is an error."""
     bare = "Describe it.\n\nSimilar:\n(none)\nCaption:"
     assert template().build(THREE, count_tokens=words, max_tokens=words(bare)) == bare
-    with pytest.raises(ConfigError, match="5 tokens without any caption, expected at most 4"):
+    with pytest.raises(ConfigError, match=r"5 tokens without any caption or object, .* most 4"):
         template().build(THREE, count_tokens=words, max_tokens=4)
+
+
+def test_objects_go_when_no_caption_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """One crowded picture does not end the run: its last objects go, after every caption."""
+    found = [DetectedObject(f"thing{n}", (0.4, 0.4, 0.2, 0.2)) for n in range(4)]
+    bare = "Describe it.\n\nSimilar:\n(none)\n"
+    two = bare + "- thing0: center\n- thing1: center\nCaption:"
+    with caplog.at_level(logging.WARNING):
+        built = template().build(THREE, found, count_tokens=words, max_tokens=words(two) + 2)
+    assert built == two
+    assert "3 of 3 captions left out, the farthest first; 2 of 4 objects left out" in caplog.text
+    limit = words(bare + "Caption:")
+    built = template().build(THREE, found, count_tokens=words, max_tokens=limit)
+    assert built == bare + "Caption:"
+    with pytest.raises(ConfigError, match="without any caption or object"):
+        template().build(THREE, found, count_tokens=words, max_tokens=limit - 1)
 
 
 def test_objects_block() -> None:
