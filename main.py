@@ -142,7 +142,9 @@ def _caption_all(
     from igrag.images import open_image
 
     size = config.generation_config.batch_size
-    with tqdm(total=len(paths), unit="picture", file=sys.stderr, disable=len(paths) == 1) as bar:
+    with tqdm(
+        total=len(paths), unit="picture", file=sys.stderr, disable=len(paths) == 1 or None
+    ) as bar:
         for start in range(0, len(paths), size):
             started = time.perf_counter()
             batch = []

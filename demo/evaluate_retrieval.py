@@ -11,13 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from demo.coco_files import file_name
-from demo.world.splits import CaptionedScene, captioned_scenes
+from demo.world.splits import captioned_scenes
 from igrag.image_encoder import ImageEncoder
 from igrag.images import open_image
+from igrag.knowledge_base import KnowledgeBase
 
 NEIGHBOURS = 5
 LEAST_SHARE = 0.8
@@ -40,10 +38,10 @@ def main() -> int:
 def evaluate_retrieval(
     root: Path, *, split: str = "test", neighbours: int = NEIGHBOURS
 ) -> dict[str, float]:
-    """Measures the neighbours of a split's pictures among the training pictures.
+    """Measures a split's pictures and what captioning would find for them.
 
     Args:
-        root: The demo folder with coco/ and models/clip-mini.
+        root: The demo folder with coco/, models/clip-mini and knowledge_base/.
         split: val or test.
         neighbours: How many to look at.
 
@@ -51,36 +49,24 @@ def evaluate_retrieval(
         The shares, 0 to 1, of "main kind", "place" and "both".
     """
     encoder = ImageEncoder(str(root / "models" / "clip-mini"))
+    knowledge_base = KnowledgeBase.open(root / "knowledge_base", encoder=encoder.identity)
     # The scenes are the ground truth: what each picture was drawn from.
-    train, queries = captioned_scenes("train"), captioned_scenes(split)
-    scores = _encode(encoder, root, split, queries) @ _encode(encoder, root, "train", train).T
-    nearest = np.argsort(-scores, axis=1)[:, :neighbours]  # [pictures, neighbours]
-    same = {
-        "main kind": _kinds(queries)[:, None] == _kinds(train)[nearest],
-        "place": _places(queries)[:, None] == _places(train)[nearest],
-    }
-    same["both"] = same["main kind"] & same["place"]
-    return {name: float(matches.mean()) for name, matches in same.items()}
-
-
-def _kinds(items: list[CaptionedScene]) -> NDArray[np.str_]:
-    return np.array([item.scene.main.kind.name for item in items])
-
-
-def _places(items: list[CaptionedScene]) -> NDArray[np.str_]:
-    return np.array([item.scene.place for item in items])
-
-
-def _encode(
-    encoder: ImageEncoder, root: Path, split: str, items: list[CaptionedScene]
-) -> NDArray[np.float32]:
-    """Returns the unit vectors [N, D] of a split's pictures."""
-    paths = [root / "coco" / split / file_name(item.image_id) for item in items]
-    batches = [
-        encoder.encode([open_image(path) for path in paths[start : start + _BATCH_SIZE]])
-        for start in range(0, len(paths), _BATCH_SIZE)
-    ]
-    return np.concatenate(batches)
+    shown = {item.image_id: item.scene for item in captioned_scenes("train")}
+    same: dict[str, list[bool]] = {"main kind": [], "place": [], "both": []}
+    queries = captioned_scenes(split)
+    for start in range(0, len(queries), _BATCH_SIZE):
+        batch = queries[start : start + _BATCH_SIZE]
+        paths = [root / "coco" / split / file_name(item.image_id) for item in batch]
+        vectors = encoder.encode([open_image(path) for path in paths])  # [B, D]
+        for item, matches in zip(batch, knowledge_base.search(vectors, neighbours), strict=True):
+            for match in matches:
+                found = shown[int(match.image_id)]
+                kind = found.main.kind.name == item.scene.main.kind.name
+                place = found.place == item.scene.place
+                same["main kind"].append(kind)
+                same["place"].append(place)
+                same["both"].append(kind and place)
+    return {name: sum(matches) / len(matches) for name, matches in same.items()}
 
 
 if __name__ == "__main__":
