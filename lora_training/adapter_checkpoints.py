@@ -2,11 +2,13 @@
 
 output_dir/
   checkpoint-N/     after N updates: the adapter in PEFT's format, what the Trainer needs to go on,
-                    and training_record.json, which comes last: without it a checkpoint is not whole
+                    and training_record.json, which comes last: without it a checkpoint is not
+                    whole (superseded_record.json: training went back behind it)
   best/             the adapter of the checkpoint with the highest BLEU-4
   all_results.json  training_curves.png
 """
 
+import logging
 import pickle
 import re
 import shutil
@@ -15,14 +17,16 @@ from pathlib import Path
 
 from igrag.errors import CheckpointError, DataError, UsageError
 from igrag.files import atomic_directory, read_json
-from igrag.training_record import TrainingRecord
+from igrag.training_record import Evaluation, TrainingRecord
 
 BEST_NAME, RESULTS_NAME, CURVES_NAME = "best", "all_results.json", "training_curves.png"
 # As PEFT and the Trainer name them; igrag.language_model has the first two, and imports torch.
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _STATE_NAMES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 _TRAINER_STATE_NAME, _RECORD_NAME = "trainer_state.json", "training_record.json"
+_SUPERSEDED_NAME = "superseded_record.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
+logger = logging.getLogger(__name__)
 
 
 class AdapterFolder:
@@ -88,6 +92,44 @@ class AdapterFolder:
             )
         return _checked(path)
 
+    def go_back_to(self, checkpoint: Path, record: TrainingRecord) -> None:
+        """Publishes a checkpoint's record, and has those beyond it count no more.
+
+        Otherwise "latest" would find them again, and where training writes over one of them an
+        interruption would leave a mixture that counts as whole. Their adapters stay until then.
+
+        Raises:
+            UsageError: best is all that is left of one beyond it.
+            CheckpointError: See `publish`.
+        """
+        best, published = self.path / BEST_NAME, self._published_best()
+        if (
+            published is not None
+            and published not in record.evaluations
+            and best.exists()
+            and not (self.path / str(published.checkpoint)).exists()
+        ):
+            raise UsageError(
+                f"{best}: is the only copy of {published.checkpoint}, and would be replaced in "
+                f"going back to {checkpoint.name}; move it elsewhere first"
+            )
+        self.publish(record)
+        beyond = [path for path in self.checkpoints() if _step_of(path) > _step_of(checkpoint)]
+        for path in beyond:
+            (path / _RECORD_NAME).replace(path / _SUPERSEDED_NAME)
+        if beyond:
+            logger.warning(
+                "%s: goes back to %s; %s will be written over as training gets there (until then "
+                "%s, renamed to %s, brings one back)",
+                self.path, checkpoint.name, ", ".join(path.name for path in beyond),
+                _SUPERSEDED_NAME, _RECORD_NAME,
+            )  # fmt: skip
+
+    def make_room(self, step: int) -> None:
+        """Sees to it that what the Trainer is about to write is not whole before `keep`."""
+        for name in (_RECORD_NAME, _SUPERSEDED_NAME):
+            (self.path / self.name_of(step) / name).unlink(missing_ok=True)
+
     def keep(self, record: TrainingRecord, step: int) -> None:
         """Makes a checkpoint whole that the Trainer just wrote, then see `publish`."""
         checkpoint = self.path / self.name_of(step)
@@ -98,11 +140,22 @@ class AdapterFolder:
         self._prune(record)
 
     def publish(self, record: TrainingRecord) -> None:
-        """Brings best, all_results.json and the curves to where the record is."""
+        """Brings best, all_results.json and the curves to where the record is.
+
+        Raises:
+            CheckpointError: The best checkpoint is gone, and best is not its copy.
+        """
         from igrag.training_curves import draw_curves
 
         if record.best is not None and record.best.checkpoint is not None:
-            self._copy_best(self.path / record.best.checkpoint)
+            checkpoint = self.path / record.best.checkpoint
+            if checkpoint.is_dir():
+                self._copy_best(checkpoint)
+            elif record.best != self._published_best() or not (self.path / BEST_NAME).is_dir():
+                raise CheckpointError(
+                    f"{checkpoint}: is gone, and {BEST_NAME} is no copy of it, expected the "
+                    "checkpoint of the highest BLEU-4; go on from another one"
+                )
         record.write(self.path / RESULTS_NAME)
         draw_curves(record, self.path / CURVES_NAME)
 
@@ -117,11 +170,18 @@ class AdapterFolder:
             for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
                 shutil.copyfile(checkpoint / name, folder / name)
 
+    def _published_best(self) -> Evaluation | None:
+        """Tells whose copy best is; None where nothing says so."""
+        path = self.path / RESULTS_NAME
+        return TrainingRecord.read(path).best if path.is_file() else None
+
     def _prune(self, record: TrainingRecord) -> None:
         if self._limit is None:
             return
         best = record.best.checkpoint if record.best else None
-        spare = [path for path in self._folders() if path.name != best]
+        # Not those that training went back behind: they have higher numbers than the newest.
+        own = {evaluation.checkpoint for evaluation in record.evaluations} - {best}
+        spare = [path for path in self._folders() if path.name in own]
         for path in spare[: max(0, len(spare) - self._limit)]:
             shutil.rmtree(path)
 

@@ -94,7 +94,7 @@ def restore(training: Training, folder: AdapterFolder, checkpoint: Path) -> None
             )
     before.config = now.config
     training.record = before
-    folder.publish(before)
+    folder.go_back_to(checkpoint, before)
 
 
 def optimise(

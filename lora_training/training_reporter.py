@@ -115,6 +115,8 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
         )
         if step == 0:
             self._folder.publish(self.record)
+        else:
+            self._folder.make_room(step)  # The checkpoint is written next.
 
     def on_save(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any

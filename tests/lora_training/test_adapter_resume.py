@@ -4,15 +4,32 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from igrag.errors import CheckpointError, UsageError
+from igrag.training_record import TrainingRecord
+from lora_training.adapter_checkpoints import AdapterFolder
+from lora_training.adapter_trainer import AdapterTrainer
 from lora_training.train_lora import main, parse_arguments
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 
 LATEST = ("--resume_from_checkpoint", "latest")
+
+
+def crown(output: Path, step: int) -> None:
+    """Has a checkpoint be the best of a training whose BLEU-4 only rises."""
+    for path in output.rglob("*.json"):
+        if path.name in ("training_record.json", "all_results.json"):
+            record = TrainingRecord.read(path)
+            record.evaluations = [
+                replace(found, bleu4=0.9) if found.step == step else found
+                for found in record.evaluations
+            ]
+            record.write(path)
+    shutil.copytree(output / f"checkpoint-{step}", output / "best", dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +110,71 @@ def test_resuming_from_a_path(trainer: Trainer) -> None:
         trainer.train("other", *resume)
     with pytest.raises(CheckpointError, match="checkpoint-N"):
         trainer.train("run", "--resume_from_checkpoint", str(output))
+
+
+@pytest.mark.parametrize("limit", ["null", 1])
+def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) -> None:
+    """With its folder removed training goes on to the same end; with best gone too it is refused.
+
+    Where best is a later checkpoint's, and all that is left of it, it is not replaced.
+    """
+    settings = {"training__eval_steps": 2, "training__save_total_limit": limit}
+    output = trainer.train(training__eval_steps=2)
+    crown(output, 4)
+    before = adapters(output)
+    assert before["best"] != before["checkpoint-10"]
+    shutil.rmtree(output / "checkpoint-4")
+    with pytest.raises(UsageError, match=r"best: is the only copy of checkpoint-4, .*checkpoint-2"):
+        path = str(output / "checkpoint-2")
+        trainer.train("run", "--resume_from_checkpoint", path, **settings)
+    assert adapters(output)["best"] == before["best"]
+    (output / "checkpoint-10" / "training_record.json").unlink()
+    trainer.train("run", *LATEST, **settings)
+    best = record_of(output).best
+    assert best is not None and best.checkpoint == "checkpoint-4"
+    assert [adapters(output)[name] for name in ("best", "checkpoint-10")] == [
+        before[name] for name in ("best", "checkpoint-10")
+    ]
+    shutil.rmtree(output / "best")
+    with pytest.raises(CheckpointError, match="checkpoint-4: is gone, and best is no copy"):
+        trainer.train("run", *LATEST, **settings)
+
+
+def test_going_back_leaves_no_mixture(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What lies beyond counts no more, also where writing over it is interrupted; it is kept."""
+    output = trainer.train()
+    before = adapters(output)
+    resume = ("--resume_from_checkpoint", str(output / "checkpoint-3"))
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdapterTrainer, "_save_optimizer_and_scheduler", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train("run", *resume)
+    warning = capfd.readouterr().err
+    assert "goes back to checkpoint-3; checkpoint-6, checkpoint-9, checkpoint-10 will be" in warning
+    assert not list((output / "checkpoint-6").glob("*record.json"))
+    assert adapters(output).keys() == before.keys()
+    assert (output / "checkpoint-9" / "superseded_record.json").is_file()
+    assert AdapterFolder(output).find("latest") == output / "checkpoint-3"
+    trainer.train("run", *LATEST)
+    assert adapters(output) == before
+    assert len(AdapterFolder(output).checkpoints()) == 4
+    assert not list(output.rglob("superseded_record.json"))
+
+
+def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
+    """The newest checkpoint is the one just written, whatever higher numbers are left."""
+    output = trainer.train(training__eval_steps=2)
+    crown(output, 2)
+    record = TrainingRecord.read(output / "checkpoint-6" / "training_record.json")
+    AdapterFolder(output, save_total_limit=1).keep(record, 6)
+    steps = sorted(int(path.name.partition("-")[2]) for path in output.glob("checkpoint-*"))
+    assert steps == [2, 6, 8, 10]
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", WEIGHTS, "trainer_state.json"])
