@@ -82,12 +82,18 @@ def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training
         for path in files
     )
     _refuse_shared_pictures(files, train, val)
+    # What "auto" came to on this machine: it decides what is computed as the settings do.
+    precision = {
+        "dtype": str(language.model.dtype).removeprefix("torch."),
+        "attn_implementation": config.models.attn_implementation,
+        "mixed_precision": "bf16" if arguments.bf16 else "fp32",
+    }
     model = _adapt(language, settings)
     _check(model, language.tokenizer, train, options)
     trainable, total = model.get_nb_trainable_parameters()
     record = TrainingRecord(
         method="lora",
-        config=settings.to_plain(include={"model", "lora", "training"}),
+        config=settings.to_plain(include={"model", "lora", "training"}) | {"precision": precision},
         versions=library_versions(),
         model=ModelFacts(portable(model_path), total, trainable),
         data=_describe_data(files, (train, val)),

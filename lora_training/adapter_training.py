@@ -78,11 +78,13 @@ def restore(training: Training, folder: AdapterFolder, checkpoint: Path) -> None
     """Takes up the record of a checkpoint, whose state the Trainer itself takes up.
 
     Raises:
-        UsageError: It was made with other settings or data, or of another model.
+        UsageError: It was made with other settings, precision or data, or of another model.
     """
     before, now = record_of(checkpoint), training.record
+    # Checkpoints from before it was recorded are taken at their word.
+    settings = {"precision": now.config["precision"], **before.config}
     for what, old, new in (
-        ("settings", before.config, now.config),
+        ("settings", settings, now.config),
         ("data", before.data, now.data),
         ("base model", {"name": before.model.name}, {"name": now.model.name}),
     ):

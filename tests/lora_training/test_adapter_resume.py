@@ -99,6 +99,21 @@ def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
         trainer.train("run", *LATEST)
 
 
+def test_resuming_in_another_precision_is_refused(trainer: Trainer) -> None:
+    """What --dtype and the like come to on this machine is on record, and compared."""
+    trainer.train("run", "--dtype", "bfloat16")
+    with pytest.raises(UsageError, match=r"precision\.dtype was bfloat16, is float32"):
+        trainer.train("run", *LATEST)
+    with pytest.raises(UsageError, match=r"precision\.mixed_precision was fp32, is bf16"):
+        trainer.train("run", *LATEST, "--dtype", "bfloat16", training__mixed_precision="bf16")
+    config = record_of(trainer.train("run", *LATEST, "--dtype", "bfloat16")).config
+    assert config["precision"] == {
+        "dtype": "bfloat16",
+        "attn_implementation": "eager",
+        "mixed_precision": "fp32",
+    }
+
+
 def test_resuming_from_a_path(trainer: Trainer) -> None:
     """An earlier checkpoint can be named; one of another folder, or none, is refused."""
     output = trainer.train()
