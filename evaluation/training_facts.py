@@ -18,7 +18,8 @@ class TrainingFacts:
     Attributes:
         trainable_parameters: How many were trained.
         total_parameters: Of the model with what was added to it.
-        training_seconds: Over all sittings.
+        training_seconds: Up to the last update, over all sittings; the validations in between
+            are in it, the one after the last update is not.
         size_bytes: What is loaded beside the model.
     """
 

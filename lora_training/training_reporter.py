@@ -59,7 +59,11 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Notes an update.
+        """Notes an update, and with it how long training took.
+
+        The record's training_seconds go from the first update's beginning to the last one's end,
+        over all sittings: with the validations in between, without the untuned model's and the
+        last one. A soft prompt's are counted the same way, so that the two can be compared.
 
         Raises:
             TrainingError: Its loss or gradient is not finite.
@@ -122,7 +126,6 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Makes the checkpoint whole, and says when it has been enough."""
-        self.record.training_seconds = self._seconds()
         self._folder.keep(self.record, state.global_step)
         if has_stopped_improving(self.record, self._patience):
             control.should_training_stop = True

@@ -1,18 +1,20 @@
 """The adapter's training as a whole: what it writes, what it leaves alone, what it refuses."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, EvalPrediction
 
 from igrag.errors import ConfigError, DataError, TrainingError, UsageError
 from igrag.language_model import load_language_model
 from lora_training import adapter_training
 from lora_training.adapter_preparation import Training
+from lora_training.adapter_trainer import Scorer
 from lora_training.train_lora import main, parse_arguments
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 
@@ -57,6 +59,22 @@ def test_training_writes_what_it_promises(
         "step", "0", "3", "6", "9", "10", "best:", "results:",
     ]  # fmt: skip
     assert "{" not in printed.out + printed.err
+
+
+def test_training_time_ends_with_the_last_update(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validations in between count, the last one does not, as a soft prompt's time is taken."""
+    call, slow = Scorer.__call__, 0.4
+
+    def slowly(self: Scorer, gathered: EvalPrediction) -> dict[str, float]:
+        time.sleep(slow)
+        return call(self, gathered)
+
+    monkeypatch.setattr(Scorer, "__call__", slowly)
+    record = record_of(trainer.train(training__eval_steps=5))
+    assert record.training_seconds == record.history[-1].seconds
+    assert record.history[4].seconds + slow < record.history[5].seconds
 
 
 def test_training_lifts_the_captions(trainer: Trainer) -> None:
