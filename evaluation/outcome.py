@@ -13,6 +13,7 @@ from igrag.config import portable
 from igrag.metrics import LEFT_OUT
 from igrag.metrics.bootstrap import RESAMPLES
 from igrag.training_record import library_versions
+from prompt_tuning.switching import LORA
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ class Outcome:
         ]
         if self.origin:
             notes.append("captions/s: writing alone, all methods around one loaded model.")
+            if any(LORA in score.name for score in self.scores):
+                notes.append(
+                    "lora runs beside the model's weights here, so that it can be switched; merged "
+                    "into them it costs no time."
+                )
         notes += [f"{name} is left out: it {reason}." for name, reason in LEFT_OUT.items()]
         if self.verdict:
             notes += [f"{line[0].upper()}{line[1:]}." for line in self.verdict.lines()]
