@@ -4,9 +4,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT
-from igrag.errors import UsageError
+from igrag.errors import DataError, UsageError
 
 OUTPUT_DIR = REPO_ROOT / "evaluation" / "results"
 # The miniature's, scored when nothing else is named.
@@ -98,6 +99,7 @@ def check(arguments: argparse.Namespace) -> Request:
 
     Raises:
         UsageError: Options that contradict one another, or need another one.
+        DataError: The folder of a split is not there.
     """
     _check_options(arguments)
     data, images = arguments.data, arguments.images
@@ -108,7 +110,7 @@ def check(arguments: argparse.Namespace) -> Request:
         if data.is_dir():
             data /= f"{split}.jsonl"
         elif arguments.split:
-            raise UsageError(f"--split {split}: {data} is one file; give the folder as --data")
+            _explain_no_folder(data, split)
     folder = OUTPUT_DIR / "checkpoints" if arguments.checkpoints else OUTPUT_DIR
     if arguments.results:
         folder = OUTPUT_DIR / "files"
@@ -154,6 +156,15 @@ def _check_options(arguments: argparse.Namespace) -> None:
         )
     if "captions" in given and not given & {"images", "results"}:
         raise UsageError("--captions: the pictures are missing; give their folder as --images")
+
+
+def _explain_no_folder(data: Path, split: str) -> NoReturn:
+    if data.exists():
+        raise UsageError(f"--split {split}: {data} is one file; give the folder as --data")
+    raise DataError(
+        f"{data}: no such folder, expected one with {split}.jsonl; build it with "
+        "python lora_training/train_lora.py --build-data"
+    )
 
 
 def _split_names(text: str | None) -> tuple[str, ...] | None:

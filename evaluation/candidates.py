@@ -108,6 +108,7 @@ def find_checkpoints(folder: Path, paths: Paths) -> list[Candidate]:
     Raises:
         CheckpointError: There is none, a file is damaged, or their adapter is not there.
     """
+    _refuse_adapters(folder)
     files = [path / PROMPT_NAME for path in CheckpointFolder(folder).checkpoints()]
     best = folder / BEST_NAME / PROMPT_NAME
     if best.is_file():
@@ -130,6 +131,17 @@ def find_checkpoints(folder: Path, paths: Paths) -> list[Candidate]:
     for name, path in _named_once(files).items():
         candidates.append(Candidate(name, method, path, prompt_facts(path)))
     return candidates
+
+
+def _refuse_adapters(folder: Path) -> None:
+    from igrag.language_model import ADAPTER_WEIGHTS
+
+    if found := next(folder.glob(f"*/{ADAPTER_WEIGHTS}"), None):
+        raise CheckpointError(
+            f"{folder}: holds a LoRA adapter ({found.relative_to(folder)}), expected the output "
+            "folder of a prompt training: only its checkpoints can be compared so; --methods "
+            "base,lora compares the best adapter"
+        )
 
 
 def chosen_by_training(candidates: Sequence[Candidate]) -> str | None:

@@ -93,6 +93,15 @@ def test_checkpoints_on_an_adapter(tmp_path: Path, adapter: Path, save_prompt: S
         find_checkpoints(folder, NOTHING)
 
 
+def test_checkpoints_of_an_adapter(tmp_path: Path) -> None:
+    """They are not taken for those of a prompt training that are not whole."""
+    (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "checkpoint-7" / "adapter_model.safetensors").touch()
+    message = r"holds a LoRA adapter \(checkpoint-7/adapter_model.*only its .*--methods base,lora"
+    with pytest.raises(CheckpointError, match=message):
+        find_checkpoints(tmp_path, NOTHING)
+
+
 @pytest.mark.parametrize("name", ["", "checkpoint-7"])
 def test_no_checkpoints(tmp_path: Path, name: str) -> None:
     """An empty folder, a missing one, and a checkpoint without its prompt are told apart."""

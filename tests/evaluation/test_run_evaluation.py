@@ -100,8 +100,11 @@ def test_every_method_after_one_load(
     together = evaluator.read("results.json")
     assert code == 0 and list(together) == ALL and len(loads) == 1
     assert len({tuple(texts(together[name])) for name in ALL}) == 4
+    merged = "merged into them it costs no time"
+    assert merged in out
     for name in ALL:
-        assert evaluator("--data", data, "--methods", name)[0] == 0
+        code, alone, _ = evaluator("--data", data, "--methods", name)
+        assert code == 0 and (merged in alone) == ("lora" in name)
         assert evaluator.read("results.json") == {name: together[name]}
         assert evaluator.read(f"results_{name}.json") == together[name]
     assert [line.split()[1] for line in out.splitlines() if line.startswith("| ")][2:] == ALL
@@ -281,6 +284,7 @@ def test_contradictions(untrained: Evaluator, words: str, message: str) -> None:
     ("words", "message"),
     [
         ("--data none.jsonl", "none.jsonl: no such file"),
+        ("--data none --split val", "none: no such folder, expected one with val.jsonl; build it"),
         ("--captions none.json --images .", "none.json: no such file"),
         ("--checkpoints none", "none: holds no checkpoint-N"),
         ("--split val --results none.json", "none.json: cannot be read"),
