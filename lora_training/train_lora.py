@@ -1,6 +1,7 @@
 """Builds training data and trains a LoRA adapter: python lora_training/train_lora.py --all."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +11,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from igrag.cli import run, setup_logging
 from igrag.config import DEFAULT_CONFIG, Config, find_model
+from igrag.errors import UsageError
 from lora_training.settings import DEFAULT_SETTINGS, LoraSettings
 
+_VAL_KEYS = ("data.val_captions_path", "data.val_images_path")
+_NULLS = ("null", "~", "")  # as YAML writes it
 _EXIT_USAGE = 2
 _EXIT_LEAKS = 1
 
 
 def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Does what the arguments ask for and returns the exit code."""
+    _check_options(arguments)
     if arguments.audit:
         return audit(arguments.audit)
     builds, trains = arguments.build_data or arguments.all, arguments.train or arguments.all
@@ -102,6 +107,27 @@ def audit(paths: Sequence[Path]) -> int:
     return _EXIT_LEAKS if leaks else 0
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuses options of which one would be passed over.
+
+    Raises:
+        UsageError: There are such.
+    """
+    for action in ("build_data", "train", "all"):
+        if arguments.audit and getattr(arguments, action):
+            option = f"--{action.replace('_', '-')}"
+            raise UsageError(f"--audit and {option}: found both, expected one; audit afterwards")
+    if arguments.train_ratio is None:
+        return
+    for override in arguments.set:
+        key, _, value = override.partition("=")
+        if key.strip() in _VAL_KEYS and value.strip().lower() not in _NULLS:
+            raise UsageError(
+                f"--train-ratio and --set {override}: found both, expected one; pictures of their "
+                "own validate, or a share of captions_path does"
+            )
+
+
 def _overrides(arguments: argparse.Namespace) -> list[str]:
     overrides = list(arguments.set)
     options = {
@@ -113,10 +139,15 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
         "training.output_dir": arguments.output_dir,
         "training.report_to": arguments.report_to,
     }
-    overrides += [f"{key}={value}" for key, value in options.items() if value is not None]
+    overrides += [f"{key}={_yaml(value)}" for key, value in options.items() if value is not None]
     if arguments.train_ratio is not None:
-        overrides += ["data.val_captions_path=null", "data.val_images_path=null"]
+        overrides += [f"{key}=null" for key in _VAL_KEYS]
     return overrides
+
+
+def _yaml(value: object) -> str:
+    """Writes an option's value in YAML: a folder may be called 2026, null or "run #1"."""
+    return json.dumps(str(value), ensure_ascii=False) if isinstance(value, Path) else str(value)
 
 
 def _main_overrides(arguments: argparse.Namespace) -> list[str]:

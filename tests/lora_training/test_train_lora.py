@@ -15,6 +15,7 @@ from igrag.config import REPO_ROOT
 from igrag.errors import ConfigError, DataError, UsageError
 from igrag.image_encoder import ImageEncoder
 from igrag.knowledge_base import KnowledgeBase
+from lora_training.settings import LoraSettings
 from lora_training.train_lora import main, parse_arguments
 from scripts.build_knowledge_base import main as build_knowledge_base
 from tests.tiny import CocoFolder, save_coco
@@ -398,6 +399,48 @@ def test_all_builds_and_trains(house: House, capsys: pytest.CaptureFixture[str])
     assert house.run(*words, *resume, "--set", "training.num_train_epochs=1") == 0
     assert "already built so" in capsys.readouterr().out
     assert (output / "best" / "adapter_model.safetensors").read_bytes() == best
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--all --audit a.jsonl", "--audit and --all: found both"),
+        ("--build-data --audit a.jsonl", "--audit and --build-data: found both"),
+        (
+            "--build-data --train-ratio 0.5 --set data.val_captions_path=a.json",
+            "--train-ratio and --set data.val_captions_path=a.json: found both",
+        ),
+    ],
+)
+def test_contradictions_are_refused(words: str, message: str) -> None:
+    """No option is passed over in silence."""
+    with pytest.raises(UsageError, match=message):
+        main(*parse_arguments(words.split()))
+
+
+@pytest.mark.parametrize("name", ["run #1", "2026", "null", "a: b", 'quoted "\\ n', "été"])
+@pytest.mark.parametrize("option", ["--output_dir", "--output-data"])
+def test_folders_are_taken_as_they_are_called(
+    option: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder's name may look like anything in YAML: a number, a comment, nothing."""
+    seen: list[LoraSettings] = []
+    load = LoraSettings.load
+
+    def keep(path: Path, overrides: list[str]) -> LoraSettings:
+        seen.append(load(path, overrides))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LoraSettings, "load", keep)
+    for folder in (Path(name), tmp_path / name):
+        with pytest.raises(KeyboardInterrupt):
+            main(*parse_arguments(["--train", option, str(folder)]))
+        settings = seen.pop()
+        found = {
+            "--output_dir": settings.training.output_dir,
+            "--output-data": settings.data.output_data,
+        }
+        assert found[option] in (folder, REPO_ROOT / folder)
 
 
 def test_no_action_prints_help(tmp_path: Path) -> None:
