@@ -22,8 +22,9 @@ setup: $(VENV)/.development
 caption: $(VENV)/.runtime
 	$(BIN)/python main.py --i input/802.jpg --model flan-t5
 
+# Two at once, one thread each: the models of the tests are too small to share out.
 test: $(VENV)/.development
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

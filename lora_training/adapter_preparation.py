@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
 from igrag.config import Config, portable
 from igrag.devices import resolve_device
-from igrag.errors import ConfigError, DataError, UsageError
+from igrag.errors import ConfigError, UsageError
 from igrag.files import sha256_file
 from igrag.generator import Decoding, prepare_decoding
 from igrag.language_model import LanguageModel, load_language_model
+from igrag.split_check import refuse_shared_pictures
 from igrag.tokenised_data import Collator, tokenised_dataset
 from igrag.training_record import ModelFacts, TrainingRecord, library_versions
 from lora_training.adapter_checkpoints import BEST_NAME
@@ -26,7 +27,6 @@ from lora_training.adapter_trainer import longest_first
 from lora_training.settings import LoraSettings, TrainingSettings
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-_ROWS_AT_ONCE = 1000
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training
         )
         for path in files
     )
-    _refuse_shared_pictures(files, train, val)
+    refuse_shared_pictures(files[0], files[1], train, val)
     # What "auto" came to on this machine: it decides what is computed as the settings do.
     precision = {
         "dtype": str(language.model.dtype).removeprefix("torch."),
@@ -187,31 +187,6 @@ def _check(
         source_lengths=train["source_length"][:],
         target_lengths=[len(labels) for labels in train["labels"][:]],
     )
-
-
-def _refuse_shared_pictures(files: Sequence[Path], train: Dataset, val: Dataset) -> None:
-    """Makes sure that no picture both trains and validates: its score would be of what was learnt.
-
-    The captions count beside the id, for two data sets may number their pictures alike. Of the
-    smaller side hashes are held; the other is read by.
-    """
-    few, many = sorted((train, val), key=len)
-    held = {hash(picture) for picture in _pictures(few)}
-    for picture in _pictures(many):
-        if hash(picture) in held:
-            raise DataError(
-                f"{files[0]} and {files[1]}: both hold the picture {picture[0]} with the same "
-                "captions, expected each picture on one side; build them anew with python "
-                "lora_training/train_lora.py --build-data --force-rebuild"
-            )
-
-
-def _pictures(rows: Dataset) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yields the id of each example's picture, where it is known, and its captions in order."""
-    for batch in rows.select_columns(["image_id", "references"]).iter(_ROWS_AT_ONCE):
-        for image_id, references in zip(batch["image_id"], batch["references"], strict=True):
-            if image_id:
-                yield image_id, tuple(sorted(references))
 
 
 def _describe_data(files: Sequence[Path], sets: Sequence[Dataset]) -> dict[str, Any]:

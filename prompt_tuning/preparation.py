@@ -18,6 +18,7 @@ from igrag.errors import ConfigError
 from igrag.generator import Decoding, prepare_decoding
 from igrag.language_model import LanguageModel, load_language_model
 from igrag.prompt_template import PromptTemplate
+from igrag.split_check import refuse_shared_pictures
 from igrag.tokenised_data import Collator, tokenised_dataset
 from igrag.training_record import TrainingRecord, library_versions
 from prompt_tuning.checkpoints import CheckpointFolder
@@ -69,6 +70,7 @@ def prepare(settings: PromptTrainingSettings, config: Config) -> Training:
             )
             for path in (settings.data.train_file, settings.data.val_file)
         )
+    refuse_shared_pictures(settings.data.train_file, settings.data.val_file, train, val)
     template = build_template(config.prompt_config)
     tuner, notes = _build_tuner(settings, language, template, train)
     record = TrainingRecord(

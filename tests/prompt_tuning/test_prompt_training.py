@@ -11,7 +11,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from igrag.cli import run
 from igrag.config import REPO_ROOT
-from igrag.errors import ConfigError, TrainingError, UsageError
+from igrag.errors import ConfigError, DataError, TrainingError, UsageError
 from igrag.training_record import TrainingRecord
 from prompt_tuning import preparation, prompt_training
 from prompt_tuning.prompt_file import load_prompt
@@ -200,6 +200,16 @@ def test_validate_config_looks_for_the_model() -> None:
     words = ["--validate_config", "--set", "model.name=flan_t5"]
     with pytest.raises(ConfigError, match="did you mean flan-t5"):
         prompt_training.main(*prompt_training.parse_arguments(words))
+
+
+def test_a_picture_on_both_sides_is_refused(trainer: Trainer) -> None:
+    """The best checkpoint is not chosen on what trained it."""
+    train = Path(str(trainer._settings["data.train_file"]))
+    val = Path(str(trainer._settings["data.val_file"]))
+    first = train.read_text("utf-8").splitlines()[0]
+    val.write_text(f"{val.read_text('utf-8')}{first}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="both hold the picture 1 "):
+        trainer.train()
 
 
 def test_no_action_prints_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,44 @@
+"""A picture that trains must not validate: its score would be of what was learnt by heart."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import Dataset
+
+from igrag.errors import DataError
+
+_ROWS_AT_ONCE = 1000
+
+
+def refuse_shared_pictures(train_file: Path, val_file: Path, train: Dataset, val: Dataset) -> None:
+    """Makes sure that no picture both trains and validates.
+
+    The captions count beside the id, for two data sets may number their pictures alike. Of the
+    smaller side hashes are held; the other is read by.
+
+    Args:
+        train_file: Where `train` comes from, for the error.
+        val_file: Where `val` comes from, likewise.
+        train: What `tokenised_dataset` returned.
+        val: Likewise.
+
+    Raises:
+        DataError: A picture is on both sides.
+    """
+    few, many = sorted((train, val), key=len)
+    held = {hash(picture) for picture in _pictures(few)}
+    for picture in _pictures(many):
+        if hash(picture) in held:
+            raise DataError(
+                f"{train_file} and {val_file}: both hold the picture {picture[0]} with the same "
+                "captions, expected each picture on one side; build them anew with python "
+                "lora_training/train_lora.py --build-data --force-rebuild"
+            )
+
+
+def _pictures(rows: Dataset) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yields the id of each example's picture, where it is known, and its captions in order."""
+    for batch in rows.select_columns(["image_id", "references"]).iter(_ROWS_AT_ONCE):
+        for image_id, references in zip(batch["image_id"], batch["references"], strict=True):
+            if image_id:
+                yield image_id, tuple(sorted(references))
