@@ -17,6 +17,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / "demo"
+_LAYERS, _FLAN_T5_BASE = 12, 247_577_856  # layers of either model; the second one's parameters
 # Random weights learn nothing, so a few updates show as much as many.
 _TRAIN_EXAMPLES, _VAL_EXAMPLES = 12, 3
 
@@ -31,8 +32,8 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _save_clip(folder / "clip", layers=1 if arguments.quick else 12)
-        _save_t5(folder / "flan-t5", layers=1 if arguments.quick else 12)
+        _save_clip(folder / "clip", layers=1 if arguments.quick else _LAYERS)
+        _save_t5(folder / "flan-t5", layers=1 if arguments.quick else _LAYERS)
         options = [
             f"retrieval_config.encoder={folder / 'clip'}",
             f"model_config.models.flan-t5.path={folder / 'flan-t5'}",
@@ -75,10 +76,16 @@ def _save_t5(folder: Path, *, layers: int) -> None:
         num_layers=layers,
         num_heads=12,
         feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
         decoder_start_token_id=0,
     )
-    T5ForConditionalGeneration(config).save_pretrained(folder)
+    model = T5ForConditionalGeneration(config)
+    # Flan-T5's output layer is its own. The library's T5Config ties it to the embeddings whatever
+    # it is told; of a file that holds both tensors it loads both.
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    model.save_pretrained(folder)
+    count = sum(tensor.numel() for tensor in model.parameters())
+    assert layers < _LAYERS or count == _FLAN_T5_BASE, count
+    print(f"flan-t5: {count:,} parameters")
     AutoTokenizer.from_pretrained(_DEMO / "models" / "t5-mini").save_pretrained(folder)
 
 

@@ -46,6 +46,9 @@ def test_the_whole_path_on_the_real_shapes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "0 prompts hold their own target or reference." in done.stdout
     assert done.stdout.count("parameters are trained") == 3
+    # One layer and two tables of words, as Flan-T5 has; loaded, with the adapter beside it.
+    assert "flan-t5: 65,869,824 parameters" in done.stdout
+    assert f"147,456 of {65_869_824 + 147_456:,} parameters are trained" in done.stdout
 
 
 def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
