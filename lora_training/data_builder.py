@@ -119,6 +119,8 @@ def split_images(
 ) -> tuple[Sequence[CaptionedImage], Sequence[CaptionedImage]]:
     """Splits sampled pictures into train and val; each picture is on one side only.
 
+    A file that is listed twice, under two ids, is one picture: all of it goes where it comes first.
+
     Raises:
         DataError: A side would be empty.
     """
@@ -128,7 +130,12 @@ def split_images(
             f"train_ratio {train_ratio} of {len(images)} pictures leaves a side empty; "
             "expected at least one picture for train and one for val: take more pictures"
         )
-    return images[:cut], images[cut:]
+    files = {image.file_name for image in images[:cut]}
+    again = [image for image in images[cut:] if image.file_name in files]
+    val = [image for image in images[cut:] if image.file_name not in files]
+    if not val:
+        raise DataError("the pictures are one file again and again, expected one for val too")
+    return [*images[:cut], *again], val
 
 
 def build_split(

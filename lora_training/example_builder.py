@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from igrag.coco import CaptionedImage, DetectedObject
 from igrag.knowledge_base import KnowledgeBase, Match
 from igrag.prompt_template import PromptTemplate
-from lora_training.leak_audit import normalise
+from lora_training.leak_audit import find_caption
 
 # Some of the matches found may give the answer away; so many more are looked up at once.
 _SPARE = 2
@@ -105,15 +105,10 @@ class ExampleBuilder:
 def _without_answers(matches: Sequence[Match], references: Sequence[str]) -> list[Match]:
     """Leaves out captions that hold a reference word for word, and matches left without any."""
     kept = []
-    answers = [words for words in map(normalise, references) if words]
     for match in matches:
         captions = tuple(
-            caption for caption in match.captions if not _holds_any(normalise(caption), answers)
+            caption for caption in match.captions if find_caption(caption, references) is None
         )
         if captions:
             kept.append(replace(match, captions=captions))
     return kept
-
-
-def _holds_any(text: str, answers: Sequence[str]) -> bool:
-    return any(words in text for words in answers)

@@ -1,8 +1,9 @@
 """Finds prompts that give their own answer away."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from igrag.caption_data import iter_examples
@@ -21,20 +22,16 @@ class Leak:
     caption: str
 
 
-def normalise(text: str) -> str:
-    """Keeps the words and line ends: lower case, no punctuation, one space around each.
+def find_caption(text: str, captions: Iterable[str]) -> str | None:
+    """Returns the first of the captions that `text` holds word for word, or None.
 
-    A caption stands word for word in a text if its normal form stands in the text's; the normal
-    form of a caption without any word is "".
+    Case and punctuation do not count; a caption without any word is never found.
     """
-    words = " ".join(_WORD.findall(text.lower().strip()))
-    return f" {words} " if words else ""
-
-
-def contains_caption(text: str, caption: str) -> bool:
-    """Tells whether `text` holds `caption` word for word; case and punctuation do not count."""
-    words = normalise(caption)
-    return bool(words) and words in normalise(text)
+    content = _normalise(text)
+    return next(
+        (caption for caption in captions if (words := _normalise(caption)) and words in content),
+        None,
+    )
 
 
 def audit_leaks(path: Path) -> Iterator[Leak]:
@@ -44,9 +41,13 @@ def audit_leaks(path: Path) -> Iterator[Leak]:
         DataError: The file cannot be read (see `iter_examples`).
     """
     for number, example in enumerate(iter_examples(path), 1):
-        prompt = normalise(example.prompt)
-        for caption in dict.fromkeys((example.caption, *example.references)):
-            words = normalise(caption)
-            if words and words in prompt:
-                yield Leak(number, example.image_id, caption)
-                break
+        caption = find_caption(example.prompt, (example.caption, *example.references))
+        if caption is not None:
+            yield Leak(number, example.image_id, caption)
+
+
+@lru_cache(maxsize=1024)  # A picture's references are looked for in many texts, one after another.
+def _normalise(text: str) -> str:
+    """Keeps the words and line ends: lower case, no punctuation, one space around each."""
+    words = " ".join(_WORD.findall(text.lower().strip()))
+    return f" {words} " if words else ""

@@ -16,13 +16,22 @@ from lora_training.settings import DEFAULT_SETTINGS, LoraSettings
 
 _VAL_KEYS = ("data.val_captions_path", "data.val_images_path")
 _NULLS = ("null", "~", "")  # as YAML writes it
+# The actions that heed an option; given with none of them it would be passed over in silence.
+_BUILDS, _TRAINS = ("--build-data", "--all"), ("--train", "--all")
+_EITHER = ("--build-data", "--train", "--all")
+_HEEDED_BY = {
+    **dict.fromkeys(("--sample-count", "--train-ratio", "--force-rebuild"), _BUILDS),
+    **dict.fromkeys(("--output_dir", "--resume_from_checkpoint", "--report_to"), _TRAINS),
+    **dict.fromkeys(("--lora-config", "--main-config", "--seed", "--output-data"), _EITHER),
+    **dict.fromkeys(("--set", "--device", "--dtype"), _EITHER),
+}
 _EXIT_USAGE = 2
 _EXIT_LEAKS = 1
 
 
 def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Does what the arguments ask for and returns the exit code."""
-    _check_options(arguments)
+    _check_options(arguments, parser)
     if arguments.audit:
         return audit(arguments.audit)
     builds, trains = arguments.build_data or arguments.all, arguments.train or arguments.all
@@ -107,16 +116,24 @@ def audit(paths: Sequence[Path]) -> int:
     return _EXIT_LEAKS if leaks else 0
 
 
-def _check_options(arguments: argparse.Namespace) -> None:
+def _check_options(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses options of which one would be passed over.
 
     Raises:
         UsageError: There are such.
     """
-    for action in ("build_data", "train", "all"):
-        if arguments.audit and getattr(arguments, action):
-            option = f"--{action.replace('_', '-')}"
-            raise UsageError(f"--audit and {option}: found both, expected one; audit afterwards")
+
+    def is_given(option: str) -> bool:
+        name = option.removeprefix("--").replace("-", "_")
+        given: bool = getattr(arguments, name) != parser.get_default(name)
+        return given
+
+    chosen = [action for action in _EITHER if is_given(action)]
+    if arguments.audit and chosen:
+        raise UsageError(f"--audit and {chosen[0]}: found both, expected one; audit afterwards")
+    for option, actions in _HEEDED_BY.items():
+        if is_given(option) and (chosen or arguments.audit) and not {*chosen} & {*actions}:
+            raise UsageError(f"{option}: is only for {' or '.join(actions)}; leave it out")
     if arguments.train_ratio is None:
         return
     for override in arguments.set:

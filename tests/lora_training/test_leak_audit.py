@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_training.leak_audit import Leak, audit_leaks, contains_caption
+from lora_training.leak_audit import Leak, audit_leaks, find_caption
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from lora_training.leak_audit import Leak, audit_leaks, contains_caption
 )
 def test_word_for_word_is_found(text: str, caption: str) -> None:
     """Case, punctuation and surroundings hide nothing."""
-    assert contains_caption(text, caption)
+    assert find_caption(text, ["nothing of it", caption]) == caption
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_word_for_word_is_found(text: str, caption: str) -> None:
 )
 def test_anything_less_is_not(text: str, caption: str) -> None:
     """Parts of words, other words and captions that only meet across lines are no leaks."""
-    assert not contains_caption(text, caption)
+    assert find_caption(text, [caption]) is None
 
 
 def test_audit_lists_targets_and_references(tmp_path: Path) -> None:
