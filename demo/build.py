@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from igrag.cli import run, setup_logging
@@ -105,7 +105,8 @@ STAGES: dict[str, Callable[[Path, int], None]] = {
 }
 
 
-def _parse_arguments() -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m demo.build",
         description=__doc__,
@@ -116,9 +117,9 @@ def _parse_arguments() -> argparse.Namespace:
     add("--seed", type=int, default=7)
     add("--verbose", action="store_true")
     add("--debug", action="store_true")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":
-    parsed = _parse_arguments()
+    parsed = parse_arguments()
     sys.exit(run(lambda: main(parsed), debug=parsed.debug))

@@ -12,10 +12,13 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from demo.pictures.canvas import HEIGHT as FULL_HEIGHT
+from demo.pictures.canvas import WIDTH as FULL_WIDTH
 from demo.pictures.render import Rendered, render
 from demo.world.kinds import KINDS
 from demo.world.scenes import Scene, Thing, sample_scene
 from demo.world.splits import SPLIT_SIZES, CaptionedScene, captioned_scenes
+from igrag.config import REPO_ROOT
 
 # Keeps the 2,600 pictures under 8 MB.
 PICTURE_SIZE = WIDTH, HEIGHT = 192, 137
@@ -30,6 +33,8 @@ _LICENSE = {
     "url": "https://openfontlicense.org",
 }
 _INPUT_COUNT = 10
+# What a caption tells of must be seen: a picture that hides more of a thing is drawn again.
+_LEAST_VISIBLE = 0.4
 # The picture that the first command of the README captions.
 _FIRST_INPUT = (
     "802",
@@ -41,10 +46,11 @@ _FIRST_INPUT = (
 
 
 def build_pictures(root: Path, seed: int) -> None:
-    """Writes root/coco, root/contact_sheet.jpg and the pictures in root/../input.
+    """Writes root/coco, root/contact_sheet.jpg and the pictures to try.
 
     Args:
-        root: The demo folder.
+        root: The demo folder. The repository's own has its pictures to try in input/ beside it,
+            another one within.
         seed: Decides the pixels; what the scenes are is fixed in `demo/world/splits.py`.
 
     Raises:
@@ -58,7 +64,8 @@ def build_pictures(root: Path, seed: int) -> None:
         _write_split(root / "coco", split, scenes, pictures, categories)
         if split == "test":
             _write_contact_sheet(root / "contact_sheet.jpg", scenes, pictures)
-    _write_inputs(root.parent / "input", seed)
+    inputs = REPO_ROOT if root.resolve() == REPO_ROOT / "demo" else root
+    _write_inputs(inputs / "input", seed)
 
 
 def file_name(image_id: int) -> str:
@@ -67,15 +74,21 @@ def file_name(image_id: int) -> str:
 
 
 def _draw(item: CaptionedScene, seed: int, seen: set[bytes]) -> Rendered:
-    """Draws a picture that is unlike all that were `seen`."""
-    for attempt in range(100):
-        rng = Random(f"{seed}-{item.image_id}-{attempt}")
-        rendered = render(rng, item.scene, size=PICTURE_SIZE)
+    """Draws a picture that is unlike all that were `seen` and hides nothing."""
+    for rendered in _showing_all(f"{seed}-{item.image_id}", item.scene, PICTURE_SIZE):
         pixels = sha256(rendered.image.tobytes()).digest()
         if pixels not in seen:
             seen.add(pixels)
             return rendered
-    raise RuntimeError(f"picture {item.image_id}: every draw of its scene exists already")
+    raise RuntimeError(f"picture {item.image_id}: no draw of its scene is new and shows all of it")
+
+
+def _showing_all(seed: str, scene: Scene, size: tuple[int, int]) -> Iterator[Rendered]:
+    """Draws a scene again and again, ever wider apart, and yields what hides nothing."""
+    for attempt in range(100):
+        rendered = render(Random(f"{seed}-{attempt}"), scene, size, apart=4 * attempt)
+        if rendered.least_visible() >= _LEAST_VISIBLE:
+            yield rendered
 
 
 def _write_split(
@@ -203,8 +216,8 @@ def input_scenes(seed: int) -> list[tuple[str, Scene]]:
 def _write_inputs(folder: Path, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, scene in input_scenes(seed):
-        image = render(Random(f"{seed}-input-{name}"), scene).image
-        image.save(folder / f"{name}.jpg", "JPEG", quality=_INPUT_QUALITY, optimize=True)
+        drawn = next(_showing_all(f"{seed}-input-{name}", scene, (FULL_WIDTH, FULL_HEIGHT)))
+        drawn.image.save(folder / f"{name}.jpg", "JPEG", quality=_INPUT_QUALITY, optimize=True)
 
 
 def _write_contact_sheet(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from demo.coco_files import file_name
 from demo.world.splits import captioned_scenes
+from igrag.cli import run
+from igrag.config import REPO_ROOT
 from igrag.image_encoder import ImageEncoder
 from igrag.images import open_image
 from igrag.knowledge_base import KnowledgeBase
@@ -20,16 +22,12 @@ from igrag.knowledge_base import KnowledgeBase
 NEIGHBOURS = 5
 LEAST_SHARE = 0.8
 _BATCH_SIZE = 100
-_ROOT = Path(__file__).resolve().parent
 
 
-def main() -> int:
+def main(arguments: argparse.Namespace) -> int:
     """Prints the three shares, and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m demo.evaluate_retrieval")
-    parser.add_argument("--split", choices=("val", "test"), default="test")
-    split = parser.parse_args().split
-    shares = evaluate_retrieval(_ROOT, split=split)
-    print(f"of the {NEIGHBOURS} nearest training pictures of each {split} picture")
+    shares = evaluate_retrieval(REPO_ROOT / "demo", split=arguments.split)
+    print(f"of the {NEIGHBOURS} nearest training pictures of each {arguments.split} picture")
     for name, share in shares.items():
         print(f"  same {name}: {share:.1%}")
     return int(min(shares["main kind"], shares["place"]) < LEAST_SHARE)
@@ -69,5 +67,13 @@ def evaluate_retrieval(
     return {name: sum(matches) / len(matches) for name, matches in same.items()}
 
 
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo.evaluate_retrieval")
+    parser.add_argument("--split", choices=("val", "test"), default="test")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    parsed = _parse_arguments()
+    sys.exit(run(lambda: main(parsed), debug=parsed.debug))

@@ -124,6 +124,14 @@ _PERSON_VERBS: dict[str, tuple[_Forms, ...]] = {
     "run": (_regular("running", "runs", "run"), _regular("jogging", "jogs", "jog")),
     "swim": (_regular("swimming", "swims", "swim"), _regular("taking", "takes", "take", "a swim")),
 }
+# What sleeps on the water does not lie down.
+_AFLOAT_VERBS: dict[str, tuple[_Forms, ...]] = {
+    "sleep": (
+        _regular("sleeping", "sleeps", "sleep"),
+        _regular("dozing", "dozes", "doze"),
+        _regular("taking", "takes", "take", "a nap"),
+    ),
+}
 _COUNTS = {
     2: ("two", "two", "a pair of", "a couple of"),
     3: ("three", "three", "a group of", "several"),
@@ -139,7 +147,7 @@ _RELATIONS = {
 }
 # What flies is over a place, not in it; what surfs is not on the sand.
 _PREPOSITIONS = {"fly": "over", "takeoff": "from"}
-_SURFING = ("at the beach", "at the beach", "in the ocean", "on the blue sea", "off the coast")
+_SURFING = ("at the beach", "at the beach", "in the ocean", "on the open sea", "off the coast")
 
 
 def with_article(noun: str) -> str:
@@ -172,6 +180,8 @@ def noun_phrase(rng: Random, thing: Thing, *, colour: bool, count: bool, rich: b
 def verb_forms(rng: Random, scene: Scene, *, rich: bool) -> _Forms:
     """Returns what the main thing does as (participle, singular, plural)."""
     own = _PERSON_VERBS if scene.main.kind.family == "person" else {}
+    if scene.place == "lake":
+        own = own | _AFLOAT_VERBS
     forms = own.get(scene.pose, _VERBS[scene.pose])
     return rng.choice(forms) if rich else forms[0]
 

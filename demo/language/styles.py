@@ -28,6 +28,9 @@ class Style:
 
 
 _CHOICES = {"opening": OPENINGS, "verb": VERBS, "detail": DETAILS, "wording": WORDINGS}
+# "There is a dog runs" is no English: only these openings take a verb that is conjugated.
+_TAKES_A_VERB = frozenset({"direct", "place first"})
+_CONJUGATED = frozenset({"finite", "progressive"})
 
 # How an instruction may ask for each value of each axis.
 _REQUESTS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -124,17 +127,29 @@ def sample_style(rng: Random, *, said: float = 0.6) -> tuple[Style, str]:
     """
     values: dict[str, str] = {}
     requests = []
-    for field in fields(Style):
+    for field in fields(Style):  # The opening comes before the verb that it allows.
         if rng.random() < said:
-            value = rng.choice(_CHOICES[field.name])
+            value = rng.choice(_choices(field.name, values.get("opening", OPENINGS[0])))
             values[field.name] = value
             requests.append(rng.choice(_REQUESTS[field.name, value]))
     rng.shuffle(requests)
     return Style(**values), " ".join(requests)
 
 
+def _choices(axis: str, opening: str) -> list[str]:
+    """Lists the values of an axis that can be asked for together with an opening."""
+    fits = opening in _TAKES_A_VERB
+    return [value for value in _CHOICES[axis] if fits or value not in _CONJUGATED]
+
+
 def describe(rng: Random, scene: Scene, style: Style) -> str:
-    """Describes the scene in one sentence of the given style."""
+    """Describes the scene in one sentence of the given style.
+
+    Raises:
+        ValueError: The opening cannot take the verb in this form.
+    """
+    if style.verb in _CONJUGATED and style.opening not in _TAKES_A_VERB:
+        raise ValueError(f"no sentence opens with {style.opening!r} and has a {style.verb} verb")
     rich = style.wording == "rich"
     told = style.detail != "short"
     subject = phrases.noun_phrase(rng, scene.main, colour=told, count=told, rich=rich)
@@ -165,8 +180,4 @@ def _verb(rng: Random, scene: Scene, style: Style) -> str:
     forms = phrases.verb_forms(rng, scene, rich=style.wording == "rich")
     if style.verb == "none":
         return ""
-    # "There is a dog runs" is no English: only a direct or a place-first opening takes a verb.
-    takes_verb = style.opening in ("direct", "place first")
-    return phrases.conjugate(
-        forms, style.verb if takes_verb else "participle", many=scene.main.count > 1
-    )
+    return phrases.conjugate(forms, style.verb, many=scene.main.count > 1)

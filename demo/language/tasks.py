@@ -2,9 +2,11 @@
 
 The answer always FOLLOWS its instruction, in content and in style (`styles.py`); that is what
 makes a frozen model steerable. The captioning template of the pipeline is none of these tasks, and
-the annotators' captions of the miniature's pictures are never an answer (`forbidden`).
+the annotators' captions of the miniature's pictures are neither asked about nor an answer
+(`forbidden`). Part of the scenes are strange ones, so that it must read what it retells.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
@@ -12,6 +14,7 @@ from random import Random
 from typing import TypeVar
 
 from demo.language import phrases
+from demo.language.strange import estranged
 from demo.language.styles import Style, describe, sample_style
 from demo.world.places import PLACES
 from demo.world.scenes import Scene, Thing, sample_scene, sample_similar
@@ -19,17 +22,30 @@ from demo.world.scenes import Scene, Thing, sample_scene, sample_similar
 Example = tuple[str, str]
 _T = TypeVar("_T")
 _FULL = Style(detail="full", verb="participle")
-_SIMILAR_COUNTS = (2, 3, 4, 5, 5, 6)
+_SIMILAR_COUNTS = (1, 2, 3, 4, 5, 5, 5, 6)
+# From each capital to the next full stop: every sentence, whatever stands before it.
+_SENTENCE = re.compile(r"(?=([A-Z][^.\n]*\.))")
 
 
-def mixture(rng: Random, *, forbidden: Set[str] = frozenset()) -> Iterator[Example]:
-    """Yields (input text, answer) without end, skipping answers that are in `forbidden`."""
+def mixture(
+    rng: Random, *, forbidden: Set[str] = frozenset(), strange: float = 0.4
+) -> Iterator[Example]:
+    """Yields (input text, answer) without end.
+
+    Args:
+        rng: The source of chance.
+        forbidden: Sentences that must stand in no input and be no answer.
+        strange: The share of scenes that never happen; see `strange.py`.
+    """
     tasks = list(_TASKS)
     weights = list(_TASKS.values())
     while True:
         task = rng.choices(tasks, weights)[0]
-        source, answer = task(rng, sample_scene(rng))
-        if answer not in forbidden:
+        scene = sample_scene(rng)
+        if rng.random() < strange:
+            scene = estranged(rng, scene)
+        source, answer = task(rng, scene)
+        if forbidden.isdisjoint((answer, *_SENTENCE.findall(source))):
             yield source, answer
 
 
@@ -49,7 +65,8 @@ def _any_style(rng: Random) -> Style:
 def _full_description(rng: Random, scene: Scene) -> str:
     """One sentence that holds every fact, so that an answer can be made from it alone."""
     style = replace(_any_style(rng), detail="full", wording=rng.choice(("plain", "rich")))
-    return describe(rng, scene, style if style.verb != "none" else replace(style, verb="finite"))
+    verb = style.verb if style.verb != "none" else "participle"
+    return describe(rng, scene, replace(style, verb=verb))
 
 
 def _listed(rng: Random, lines: list[str]) -> str:
@@ -61,7 +78,9 @@ def _listed(rng: Random, lines: list[str]) -> str:
 def _similar(rng: Random, scene: Scene) -> Example:
     """Describe a scene from descriptions of scenes that look alike."""
     style, requests = sample_style(rng)
-    scenes = [sample_similar(rng, scene) for _ in range(rng.choice(_SIMILAR_COUNTS))]
+    likeness = rng.uniform(0.4, 1.0)
+    count = rng.choice(_SIMILAR_COUNTS)
+    scenes = [sample_similar(rng, scene, likeness=likeness) for _ in range(count)]
     lines = []
     for other in scenes:
         manner = _any_style(rng)

@@ -139,9 +139,12 @@ def _footing(rng: Random, scene: Scene, height: float) -> tuple[float, bool, flo
 
 
 def place_companion(
-    rng: Random, scene: Scene, mains: list[Spot], side: int, horizon: float
+    rng: Random, scene: Scene, mains: list[Spot], side: int, horizon: float, *, apart: float = 0
 ) -> Spot:
-    """Returns the companion's spot relative to the main things', on their `side`."""
+    """Returns the companion's spot relative to the main things', on their `side`.
+
+    It stands `apart` pixels farther to the side than it would by itself.
+    """
     assert scene.companion is not None
     kind = scene.companion.kind
     height = _UNIT * _COMPANION_SCALE * kind.height**0.85 * rng.uniform(0.94, 1.06)
@@ -159,7 +162,7 @@ def place_companion(
         x, y = main_x + side * reach * 0.9, min(ground + rng.uniform(11, 15), 156.0)
     else:
         x, y = main_x + side * (reach + wide / 2 + 4), ground - rng.uniform(0, 6)
-    x = min(max(x, wide * 0.45), WIDTH - wide * 0.45)
+    x = min(max(x + side * apart, wide * 0.45), WIDTH - wide * 0.45)
     flip = rng.random() < 0.5 and kind.name not in _LETTERED
     spot = Spot(x, y, _even(height), _COMPANION_MAX_WIDTH, flip, shadow_y=y)
     return _settle(rng, scene, spot, horizon)

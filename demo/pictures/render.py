@@ -1,8 +1,9 @@
 """Pictures of scenes: the backdrop, the companion, the main thing and what shows its pose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from demo.pictures import effects
@@ -32,11 +33,22 @@ class Rendered:
 
     Attributes:
         image: RGB picture.
-        boxes: (kind name, (x, y, width, height)) in pixels of `image`, for each thing seen.
+        boxes: (kind name, (x, y, width, height)) in pixels of `image`, for each thing seen, the
+            nearest last.
     """
 
     image: Image.Image
     boxes: list[tuple[str, Box]]
+
+    def least_visible(self) -> float:
+        """Returns the share, 0 to 1, of the most hidden thing's box that no nearer box covers."""
+        covered = np.zeros((self.image.height, self.image.width), bool)
+        shares = [1.0]
+        for _, (x, y, width, height) in reversed(self.boxes):
+            place = covered[y : y + height, x : x + width]
+            shares.append(1 - float(place.mean()))
+            place[:] = True
+        return min(shares)
 
 
 class _Painter:
@@ -64,13 +76,16 @@ class _Painter:
         self.paste(effects.shadow(size, max(4, size // 6)), centre, ground + size / 12 + 4)
 
 
-def render(rng: Random, scene: Scene, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Rendered:
+def render(
+    rng: Random, scene: Scene, size: tuple[int, int] = (WIDTH, HEIGHT), *, apart: float = 0
+) -> Rendered:
     """Draws a scene.
 
     Args:
         rng: Varies everything the scene leaves open; the same state gives the same picture.
         scene: What to draw.
         size: Width and height in pixels; other sizes than 224 x 160 are scaled from it.
+        apart: Pixels by which main thing and companion stand farther from each other.
 
     Raises:
         FontMissingError: If the emoji font is not installed.
@@ -83,10 +98,10 @@ def render(rng: Random, scene: Scene, size: tuple[int, int] = (WIDTH, HEIGHT)) -
         rng, scene.place, scene.time, pose=scene.pose, pier_side=pier, omit=omit
     )
     painter = _Painter(backdrop.image, scene.time)
-    spots = place_main(rng, scene, side)
+    spots = [replace(spot, x=spot.x - side * apart / 2) for spot in place_main(rng, scene, side)]
     companion = scene.companion
     if companion:
-        spot = place_companion(rng, scene, spots, side, backdrop.horizon)
+        spot = place_companion(rng, scene, spots, side, backdrop.horizon, apart=apart)
         if scene.relation != "behind":
             _paint_companion(painter, companion, spot)
     _paint_main(painter, rng, scene, spots)
@@ -149,11 +164,12 @@ def _paint_main(painter: _Painter, rng: Random, scene: Scene, spots: list[Spot])
         _paint_dish(painter, pose, spots, arts)
     if thing.kind.name == "kite":
         _paint_strings(painter, rng, spots, arts)
-    for spot, art in zip(spots, arts, strict=True):
+    for number, (spot, art) in enumerate(zip(spots, arts, strict=True), start=1):
         if pose in _DUSTY_POSES:
             _paint_dust(painter, scene, spot, art)
         box = _put(painter, thing.kind.name, art, spot, draught=_DRAUGHT.get(pose, 0.1))
-        _paint_signs(painter, scene, spot, box)
+        if pose != "play" or number == len(spots):  # Those that play share one ball.
+            _paint_signs(painter, scene, spot, box)
 
 
 def _paint_dish(painter: _Painter, pose: str, spots: list[Spot], arts: list[Image.Image]) -> None:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 from demo.pictures import drawn
 from demo.pictures.paint import recolour
 from demo.world.kinds import KINDS
+from igrag.errors import IgragError
 
 FONT_PATHS = (
     Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"),
@@ -60,7 +61,7 @@ _SNOWY_GLYPHS = ("🏂", "⛷")
 _LIGHT = {"sunset": (1.0, 0.9, 0.84), "night": (0.74, 0.79, 0.95)}
 
 
-class FontMissingError(RuntimeError):
+class FontMissingError(IgragError):
     """The emoji font, or Pillow's layout engine for joined emoji, is not installed."""
 
 

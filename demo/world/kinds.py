@@ -179,7 +179,7 @@ _THINGS = (
     _kind("book", "thing", "📕", "office:sit; bedroom:sit", "red blue green", height=0.9, herd=True),
     _kind("clock|alarm clock", "thing", "⏰", "bedroom:sit; office:sit", "red blue green", height=0.95),
     _kind("teddy bear|stuffed bear", "thing", "🧸", "bedroom:sit; living room:sit", height=1.0, herd=True),
-    _kind("television|tv", "thing", "📺", "living room:sit", height=1.15),
+    _kind("television|TV", "thing", "📺", "living room:sit", height=1.15),
     _kind("guitar", "thing", "🎸", "living room:sit; bedroom:sit", "red blue brown", height=1.15),
     _kind("potted plant|house plant", "thing", "🪴", "living room:sit; office:sit", height=1.1, herd=True),
     _kind("suitcase|travel bag", "thing", "🧳", "airport:sit; bedroom:sit", "brown red blue", height=0.95, herd=True),

@@ -38,12 +38,12 @@ _PLACES = (
     ),
     Place(
         "farm",
-        ("on the farm", "in a farm field", "in a grassy pasture", "near a farm"),
+        ("on the farm", "in a farm field", "in a grassy pasture", "at a farm"),
         ("barn", "tree", "corn", "tractor", "rooster"),
     ),
     Place(
         "savanna",
-        ("on the savanna", "in the dry grass", "on an african plain", "in the wild grassland"),
+        ("on the savanna", "in the dry grass", "on an African plain", "in the wild grassland"),
         ("tree", "rock", "zebra", "elephant"),
     ),
     Place(
@@ -53,12 +53,12 @@ _PLACES = (
     ),
     Place(
         "lake",
-        ("on the lake", "on a calm lake", "in the blue water", "in a quiet pond"),
+        ("on the lake", "on a calm lake", "in the still water", "in a quiet pond"),
         ("sailboat", "duck", "lily", "canoe"),
     ),
     Place(
         "forest",
-        ("in the forest", "in the woods", "among the trees", "in a dark green forest"),
+        ("in the forest", "in the woods", "among the trees", "in a deep green forest"),
         ("pine tree", "tree", "mushroom", "tent"),
     ),
     Place(
@@ -78,7 +78,7 @@ _PLACES = (
     ),
     Place(
         "garden",
-        ("in the garden", "in a flower garden", "among the flowers", "in a sunny backyard"),
+        ("in the garden", "in a flower garden", "among the flowers", "in a pretty backyard"),
         ("flower", "rose", "tree", "house", "butterfly"),
     ),
     Place(

@@ -46,11 +46,14 @@ def _sample_thing(rng: Random, kind: Kind, *, may_be_many: bool = True) -> Thing
     return Thing(kind, count, rng.choice(kind.colours) if kind.colours else None)
 
 
-def _sample_companion(rng: Random, place: str, main: Kind) -> Thing | None:
+def _sample_companion(rng: Random, place: str, main: Kind, pose: str) -> Thing | None:
     if rng.random() > _COMPANION_CHANCE:
         return None
     names = [name for name in PLACES[place].props if name != main.name]
-    return _sample_thing(rng, KINDS[rng.choice(names)], may_be_many=False)
+    name = rng.choice(names)
+    if pose == "play" and name == "ball":  # It has the ball that it plays with.
+        name = names[0]
+    return _sample_thing(rng, KINDS[name], may_be_many=False)
 
 
 def _sample_time(rng: Random, place: str) -> str:
@@ -72,7 +75,7 @@ def sample_scene(rng: Random) -> Scene:
         time=_sample_time(rng, place),
         main=_sample_thing(rng, kind),
         pose=pose,
-        companion=_sample_companion(rng, place, kind),
+        companion=_sample_companion(rng, place, kind, pose),
         relation=_sample_relation(rng, pose),
     )
 
@@ -101,7 +104,7 @@ def sample_similar(rng: Random, scene: Scene, *, likeness: float = 0.65) -> Scen
             scene.main.colour if keep() else fresh.colour,
         ),
         pose=pose,
-        companion=scene.companion if keep() else _sample_companion(rng, scene.place, kind),
+        companion=scene.companion if keep() else _sample_companion(rng, scene.place, kind, pose),
         relation=scene.relation if pose == scene.pose else _sample_relation(rng, pose),
     )
 

@@ -8,7 +8,8 @@ import pytest
 
 from demo.language import phrases
 from demo.language.annotators import CAPTIONS_PER_PICTURE, write_captions
-from demo.language.styles import OPENINGS, Style, describe, sample_style
+from demo.language.strange import estranged
+from demo.language.styles import OPENINGS, VERBS, Style, describe, sample_style
 from demo.language.tasks import mixture
 from demo.world.kinds import KINDS
 from demo.world.scenes import Scene, Thing, sample_scene
@@ -32,7 +33,7 @@ def test_captions_are_five_different_sentences() -> None:
 def test_captions_are_well_formed() -> None:
     """Captions begin with a capital, end with one full stop, and have single spaces."""
     for text in _sentences():
-        assert re.fullmatch(r"[A-Z][a-z ,-]+\.", text), text
+        assert re.fullmatch(r"[A-Z]([a-z ,-]|African|TV)+\.", text), text
         assert "  " not in text, text
 
 
@@ -41,6 +42,15 @@ def test_articles_fit_the_next_word() -> None:
     for text in _sentences():
         for article, letter in re.findall(r"\b([Aa]n?) ([a-z])", text):
             assert (article.lower() == "an") == (letter in "aeiou"), text
+
+
+def test_what_plays_with_a_ball_has_one_ball() -> None:
+    """No ball stands beside what is playing with one."""
+    rng = Random(2)
+    playing = [s for s in (sample_scene(rng) for _ in range(4000)) if s.pose == "play"]
+    companions = {scene.companion.kind.name for scene in playing if scene.companion}
+    assert len(companions) > 3
+    assert "ball" not in companions
 
 
 def test_verbs_agree_with_the_number_of_the_subject() -> None:
@@ -87,13 +97,53 @@ def test_every_opening_can_be_asked_for() -> None:
     assert all(requests for _, requests in drawn)
 
 
-def test_the_mixture_never_answers_with_a_forbidden_caption() -> None:
-    """Answers that are captions of the miniature's pictures are left out of the mixture."""
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_the_verb_asked_for_is_the_verb_written(opening: str) -> None:
+    """No style that can be asked for has a verb that its sentence does not take."""
+    rng = Random(0)
+    drawn = [style for style, _ in (sample_style(rng) for _ in range(900))]
+    verbs = {style.verb for style in drawn if style.opening == opening}
+    finite = opening in ("direct", "place first")
+    assert verbs == ({*VERBS} if finite else {"none", "participle"})
+    for verb in set(VERBS) - verbs:
+        with pytest.raises(ValueError, match=verb):
+            describe(rng, _DOG, Style(opening, verb))
+
+
+def test_the_mixture_holds_no_forbidden_caption() -> None:
+    """The captions of the miniature's pictures are no answers, and stand in no question."""
     forbidden = all_captions()
-    unguarded = [answer for _, answer in islice(mixture(Random(4)), 3000)]
-    assert any(answer in forbidden for answer in unguarded)
-    guarded = [answer for _, answer in islice(mixture(Random(4), forbidden=forbidden), 3000)]
-    assert not any(answer in forbidden for answer in guarded)
+
+    def of(side: int, **options) -> str:
+        return "\n".join(pair[side] for pair in islice(mixture(Random(4), **options), 1500))
+
+    for side in (0, 1):
+        unguarded, guarded = of(side), of(side, forbidden=forbidden)
+        assert any(caption in unguarded for caption in forbidden)
+        assert [caption for caption in forbidden if caption in guarded] == []
+
+
+def test_strange_scenes_cannot_be_guessed() -> None:
+    """A strange scene has its main thing anywhere, often of a made-up name, in correct English."""
+    rng = Random(6)
+    scenes = [estranged(rng, sample_scene(rng)) for _ in range(300)]
+    known = [KINDS.get(scene.main.kind.name) for scene in scenes]
+    at_home = [
+        kind is not None and s.place in kind.homes for kind, s in zip(known, scenes, strict=True)
+    ]
+    assert sum(kind is None for kind in known) > 60
+    assert sum(at_home) < 60
+    for scene in scenes:
+        assert scene.pose in scene.main.kind.homes[scene.place]
+        text = describe(rng, scene, Style("direct", "finite", "full"))
+        assert re.fullmatch(r"[A-Z][a-z ,-]+\.", text), text
+
+
+def test_the_mixture_is_as_strange_as_asked() -> None:
+    """Without strange scenes every word of a description is one of the world's."""
+    plain = " ".join(" ".join(pair) for pair in islice(mixture(Random(9), strange=0), 800))
+    odd = " ".join(" ".join(pair) for pair in islice(mixture(Random(9), strange=1), 800))
+    assert len(set(odd.split())) > 1.5 * len(set(plain.split()))
 
 
 def test_the_mixture_does_not_know_the_pipelines_template() -> None:

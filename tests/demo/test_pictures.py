@@ -16,16 +16,7 @@ from demo.world.kinds import KINDS, MAIN_KINDS
 from demo.world.places import PLACES
 from demo.world.scenes import Scene, Thing, sample_scene
 
-
-def _font_problem() -> str:
-    try:
-        find_font()
-    except FontMissingError as error:
-        return str(error)
-    return ""
-
-
-needs_font = pytest.mark.skipif(bool(_font_problem()), reason=_font_problem() or "font found")
+needs_font = pytest.mark.usefixtures("emoji_font")
 
 
 def _scene(kind: str, place: str, pose: str, **changes) -> Scene:

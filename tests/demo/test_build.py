@@ -1,0 +1,83 @@
+"""python -m demo.build, with few pictures and few steps, and what it does when it cannot."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from demo.build import STAGES, main, parse_arguments
+from demo.train_clip import Round, train_clip
+from demo.train_t5 import train_t5
+from demo.world.splits import SPLIT_SIZES
+from igrag.caption_data import iter_examples
+from igrag.coco import read_captions
+from igrag.errors import UsageError
+from igrag.image_encoder import ImageEncoder
+from igrag.knowledge_base import KnowledgeBase
+from igrag.language_model import load_language_model
+from lora_training.leak_audit import audit_leaks
+
+_FEW = {"train": 30, "val": 6, "test": 6}
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A miniature of few pictures, and models that hardly train."""
+    for split, size in _FEW.items():
+        monkeypatch.setitem(SPLIT_SIZES, split, size)
+    once = (Round("", 1, 1e-3),)
+    monkeypatch.setattr("demo.train_clip.BATCH_SIZE", 125)
+    monkeypatch.setattr(
+        "demo.train_clip.train_clip", partial(train_clip, pictures=250, rounds=once)
+    )
+    monkeypatch.setattr("demo.train_t5.train_t5", partial(train_t5, steps=2))
+    monkeypatch.setattr("demo.train_t5.BATCH_SIZE", 4)
+    monkeypatch.setattr("demo.train_t5._TOKENIZER_EXAMPLES", 500)
+
+
+def _build(root: Path, *words: str) -> int:
+    return main(parse_arguments(["--root", str(root), *words]))
+
+
+@pytest.mark.usefixtures("few", "emoji_font")
+def test_the_stages_make_a_whole_miniature(tmp_path: Path) -> None:
+    """All stages in a row leave pictures, models, a knowledge base and data that fit together."""
+    root = tmp_path / "demo"
+    assert _build(root) == 0
+    for split, size in _FEW.items():
+        images = read_captions(root / "coco" / "annotations" / f"captions_{split}.json")
+        assert len(images) == size
+        assert all((root / "coco" / split / image.file_name).is_file() for image in images)
+        data = root / "data" / f"{split}.jsonl"
+        assert [example.image_id for example in iter_examples(data)] == [
+            image.image_id for image in images
+        ]
+        assert list(audit_leaks(data)) == []
+    encoder = ImageEncoder(str(root / "models" / "clip-mini"), device="cpu")
+    opened = KnowledgeBase.open(root / "knowledge_base", encoder=encoder.identity)
+    assert len(opened) == _FEW["train"]
+    assert load_language_model(str(root / "models" / "t5-mini"), device="cpu").tokenizer
+    assert {path.name for path in tmp_path.iterdir()} == {"demo"}
+    assert len(list((root / "input").iterdir())) == 11
+
+
+@pytest.mark.usefixtures("few", "emoji_font")
+def test_pictures_are_the_same_bytes_again(tmp_path: Path) -> None:
+    """The stage that draws gives the same files each time, and removes pictures it did not draw."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    _build(one, "--stages", "pictures")
+    stale = other / "coco" / "train" / "000000000001.jpg"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    _build(other, "--stages", "pictures")
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert len(files) > sum(_FEW.values())
+    assert files == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    assert all((one / path).read_bytes() == (other / path).read_bytes() for path in files)
+
+
+def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
+    """A misspelt stage is an error that names the stages, before anything is made."""
+    with pytest.raises(UsageError, match=f"picture: expected some of {' '.join(STAGES)}"):
+        _build(tmp_path / "demo", "--stages", "picture")
+    assert not (tmp_path / "demo").exists()

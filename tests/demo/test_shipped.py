@@ -1,0 +1,83 @@
+"""The files of demo/ as they are shipped: whole, small, and what the code would make."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from demo.coco_files import PICTURE_SIZE, file_name
+from demo.world.splits import SPLIT_SIZES, captioned_scenes
+from igrag.caption_data import iter_examples
+from igrag.config import REPO_ROOT
+from lora_training.leak_audit import audit_leaks
+
+_DEMO = REPO_ROOT / "demo"
+_LARGEST = 25_000_000  # bytes
+
+
+def _annotations(kind: str, split: str) -> dict[str, Any]:
+    path = _DEMO / "coco" / "annotations" / f"{kind}_{split}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def test_the_miniature_is_small() -> None:
+    """What a clone brings in demo/ is less than 25 MB."""
+
+    def is_shipped(path: Path) -> bool:
+        made = "__pycache__" in path.parts or path.name.startswith("cache-")
+        return path.is_file() and not made
+
+    assert sum(path.stat().st_size for path in _DEMO.rglob("*") if is_shipped(path)) < _LARGEST
+
+
+@pytest.mark.parametrize("split", SPLIT_SIZES)
+def test_captions_are_those_of_the_scenes(split: str) -> None:
+    """The captions file holds what the grammar writes of the split's scenes, in its order."""
+    content = _annotations("captions", split)
+    scenes = captioned_scenes(split)
+    assert [image["id"] for image in content["images"]] == [item.image_id for item in scenes]
+    written = [(note["image_id"], note["caption"]) for note in content["annotations"]]
+    assert written == [(item.image_id, text) for item in scenes for text in item.captions]
+
+
+@pytest.mark.parametrize("split", SPLIT_SIZES)
+def test_pictures_are_there_and_their_things_inside(split: str) -> None:
+    """Every picture opens in its size, and each main thing has its boxes within it."""
+    content = _annotations("instances", split)
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    found: dict[int, list[str]] = {}
+    for note in content["annotations"]:
+        x, y, width, height = note["bbox"]
+        assert 0 <= x < x + width <= PICTURE_SIZE[0]
+        assert 0 <= y < y + height <= PICTURE_SIZE[1]
+        found.setdefault(note["image_id"], []).append(names[note["category_id"]])
+    for item in captioned_scenes(split):
+        with Image.open(_DEMO / "coco" / split / file_name(item.image_id)) as picture:
+            assert picture.size == PICTURE_SIZE
+        main = item.scene.main
+        assert found[item.image_id].count(main.kind.name) >= main.count
+
+
+@pytest.mark.parametrize("split", SPLIT_SIZES)
+def test_data_are_of_the_split_and_leak_nothing(split: str) -> None:
+    """Each line is a picture of the split with its own captions, none of them in its prompt."""
+    path = _DEMO / "data" / f"{split}.jsonl"
+    captions = {item.image_id: item.captions for item in captioned_scenes(split)}
+    for example in iter_examples(path):
+        assert tuple(example.references) == captions.pop(int(example.image_id))
+        assert example.caption in example.references
+    assert captions == {}
+    assert list(audit_leaks(path)) == []
+
+
+@pytest.mark.parametrize("name", ["clip-mini", "t5-mini"])
+def test_a_model_card_says_how_large_and_how_made(name: str) -> None:
+    """The card names the parameters that the training counted, and the command that trains."""
+    folder = _DEMO / "models" / name
+    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"{record['parameters']:,} parameters" in " ".join(card.split())
+    assert f"python -m demo.build --stages {name.partition('-')[0]}" in card
