@@ -29,8 +29,8 @@ _SHEET_QUALITY = 74
 _CAPTION_ROOM = 46
 _LICENSE = {
     "id": 1,
-    "name": "SIL Open Font License 1.1 (artwork of Noto Color Emoji)",
-    "url": "https://openfontlicense.org",
+    "name": "Apache License 2.0; NOTICE tells of the artwork of Noto Color Emoji",
+    "url": "https://www.apache.org/licenses/LICENSE-2.0",
 }
 _INPUT_COUNT = 10
 # What a caption tells of must be seen: a picture that hides more of a thing is drawn again.

@@ -8,7 +8,8 @@ in small. The examples are made as they are needed, so no example is seen twice.
 
 import json
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -24,8 +25,6 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 from demo.language.tasks import Example, mixture
 from igrag.runtime import tune_allocator
 
-STEPS = 6000
-PEAK_LEARNING_RATE = 2e-3
 BATCH_SIZE = 48
 LABEL_IGNORED = -100
 _VOCABULARY = 1600
@@ -34,6 +33,25 @@ _TOKENIZER_EXAMPLES = 20_000
 _POOL_BATCHES = 32
 _PAD_MULTIPLE = 16
 _LOG_EVERY = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One cycle of the rate on examples of its own.
+
+    Attributes:
+        steps: Optimizer steps of `BATCH_SIZE` examples.
+        peak_learning_rate: The highest rate of the cycle.
+        composed: The share of requests in ever new words; see `mixture`.
+    """
+
+    steps: int
+    peak_learning_rate: float
+    composed: float
+
+
+# First it learns to do what is asked, in few words, and then to do so whatever the words are.
+ROUNDS = (Round(6000, 2e-3, composed=0.0), Round(1500, 1e-3, composed=0.8))
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -91,14 +109,16 @@ def new_model(vocabulary: int) -> T5ForConditionalGeneration:
     return model
 
 
-def train_t5(root: Path, *, seed: int, forbidden: Set[str], steps: int = STEPS) -> Path:
+def train_t5(
+    root: Path, *, seed: int, forbidden: Set[str], rounds: Sequence[Round] = ROUNDS
+) -> Path:
     """Trains t5-mini and saves it under `root`/models/t5-mini.
 
     Args:
         root: The demo folder.
         seed: Decides the examples and the initial weights.
         forbidden: Captions that must stand in no example.
-        steps: Optimizer steps of `BATCH_SIZE` examples, in one cycle of the rate.
+        rounds: What to train on, and how long.
 
     Returns:
         The model's folder, with `training.json` beside the weights.
@@ -108,38 +128,37 @@ def train_t5(root: Path, *, seed: int, forbidden: Set[str], steps: int = STEPS) 
     tokenizer = train_tokenizer(seed)
     model = new_model(len(tokenizer)).train()
     model.set_attn_implementation("eager")  # Faster than "sdpa" for T5 on a CPU.
-    batches = _batches(mixture(Random(seed + 1), forbidden=forbidden), tokenizer, Random(seed + 2))
-    started = time.perf_counter()
-    losses = _fit(model, batches, steps)
-    record = {
+    record: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": steps,
         "batch_size": BATCH_SIZE,
-        "examples": steps * BATCH_SIZE,
-        "peak_learning_rate": PEAK_LEARNING_RATE,
-        "minutes": round((time.perf_counter() - started) / 60, 1),
-        "final_loss": round(mean(losses[-_LOG_EVERY:]), 4),
         "seed": seed,
+        "rounds": [],
     }
-    folder = root / "models" / "t5-mini"
-    # bfloat16 halves the download; whoever loads it chooses the dtype to compute in.
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return folder
+    for number, this in enumerate(rounds):
+        started = time.perf_counter()
+        drawn = Random(seed + 1 + 100 * number), Random(seed + 2 + 100 * number)
+        examples = mixture(drawn[0], forbidden=forbidden, composed=this.composed)
+        losses = train_round(model, _batches(examples, tokenizer, drawn[1]), this)
+        figures = {
+            "examples": this.steps * BATCH_SIZE,
+            "final_loss": round(mean(losses[-_LOG_EVERY:]), 4),
+            "minutes": round((time.perf_counter() - started) / 60, 1),
+        }
+        record["rounds"].append(asdict(this) | figures)
+    return save(model, tokenizer, record, root / "models" / "t5-mini")
 
 
-def _fit(
-    model: T5ForConditionalGeneration, batches: Iterator[dict[str, torch.Tensor]], steps: int
+def train_round(
+    model: T5ForConditionalGeneration, batches: Iterator[dict[str, torch.Tensor]], this: Round
 ) -> list[float]:
     """Runs one cycle of the rate and returns the loss of each step."""
-    groups = _parameter_groups(model)
+    groups = parameter_groups(model, this.peak_learning_rate)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in groups], total_steps=steps, pct_start=0.05
+        optimizer, [group["lr"] for group in groups], total_steps=this.steps, pct_start=0.05
     )
     losses: list[float] = []
-    progress = tqdm(islice(batches, steps), total=steps, desc="t5-mini", mininterval=10)
+    progress = tqdm(islice(batches, this.steps), total=this.steps, desc="t5-mini", mininterval=10)
     for step, batch in enumerate(progress, 1):
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(**batch).loss
@@ -154,7 +173,7 @@ def _fit(
     return losses
 
 
-def _parameter_groups(model: T5ForConditionalGeneration) -> list[dict[str, Any]]:
+def parameter_groups(model: T5ForConditionalGeneration, rate: float) -> list[dict[str, Any]]:
     """Gives the query weights a rate of their own.
 
     T5's attention has no 1 / sqrt(d_kv): its query weights begin that much smaller instead, and
@@ -164,11 +183,24 @@ def _parameter_groups(model: T5ForConditionalGeneration) -> list[dict[str, Any]]
     queries = [p for name, p in model.named_parameters() if name.endswith("Attention.q.weight")]
     known = {id(parameter) for parameter in queries}
     others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    scale = model.config.d_kv**-0.5
     return [
-        {"params": others, "lr": PEAK_LEARNING_RATE},
-        {"params": queries, "lr": PEAK_LEARNING_RATE * scale},
+        {"params": others, "lr": rate},
+        {"params": queries, "lr": rate * model.config.d_kv**-0.5},
     ]
+
+
+def save(
+    model: T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    record: dict[str, Any],
+    folder: Path,
+) -> Path:
+    """Writes the model, its tokenizer and training.json into a folder."""
+    # bfloat16 halves the download; whoever loads it chooses the dtype to compute in.
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return folder
 
 
 def _batches(

@@ -14,6 +14,7 @@ from random import Random
 from typing import TypeVar
 
 from demo.language import phrases
+from demo.language.requests import compose_request
 from demo.language.strange import estranged
 from demo.language.styles import Style, describe, sample_style
 from demo.world.places import PLACES
@@ -28,7 +29,11 @@ _SENTENCE = re.compile(r"(?=([A-Z][^.\n]*\.))")
 
 
 def mixture(
-    rng: Random, *, forbidden: Set[str] = frozenset(), strange: float = 0.4
+    rng: Random,
+    *,
+    forbidden: Set[str] = frozenset(),
+    strange: float = 0.4,
+    composed: float = 0.0,
 ) -> Iterator[Example]:
     """Yields (input text, answer) without end.
 
@@ -36,6 +41,8 @@ def mixture(
         rng: The source of chance.
         forbidden: Sentences that must stand in no input and be no answer.
         strange: The share of scenes that never happen; see `strange.py`.
+        composed: The share of scenes to be told from similar ones that are asked for in words of
+            `requests.py`, instead of one of ten requests.
     """
     tasks = list(_TASKS)
     weights = list(_TASKS.values())
@@ -44,7 +51,10 @@ def mixture(
         scene = sample_scene(rng)
         if rng.random() < strange:
             scene = estranged(rng, scene)
-        source, answer = task(rng, scene)
+        if task is _similar and composed and rng.random() < composed:
+            source, answer = _similar(rng, scene, (compose_request(rng),))
+        else:
+            source, answer = task(rng, scene)
         if forbidden.isdisjoint((answer, *_SENTENCE.findall(source))):
             yield source, answer
 
@@ -75,7 +85,7 @@ def _listed(rng: Random, lines: list[str]) -> str:
     return joint.join(mark.format(number, line) for number, line in enumerate(lines, 1))
 
 
-def _similar(rng: Random, scene: Scene) -> Example:
+def _similar(rng: Random, scene: Scene, asked: tuple[str, ...] = ()) -> Example:
     """Describe a scene from descriptions of scenes that look alike."""
     style, requests = sample_style(rng)
     likeness = rng.uniform(0.4, 1.0)
@@ -90,7 +100,8 @@ def _similar(rng: Random, scene: Scene) -> Example:
             )
         lines.append(describe(rng, other, manner))
     heading = rng.choice(_SIMILAR_HEADINGS)
-    source = _ask(rng, _SIMILAR_REQUESTS, requests, f"{heading}\n{_listed(rng, lines)}".strip())
+    material = f"{heading}\n{_listed(rng, lines)}".strip()
+    source = _ask(rng, asked or _SIMILAR_REQUESTS, requests, material)
     return source, describe(rng, _consensus(scenes), style)
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from demo.build import STAGES, main, parse_arguments
-from demo.train_clip import Round, train_clip
+from demo.train_clip import Round as ClipRound
+from demo.train_clip import train_clip
+from demo.train_t5 import Round as T5Round
 from demo.train_t5 import train_t5
 from demo.world.splits import SPLIT_SIZES
 from igrag.caption_data import iter_examples
@@ -25,12 +27,13 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """A miniature of few pictures, and models that hardly train."""
     for split, size in _FEW.items():
         monkeypatch.setitem(SPLIT_SIZES, split, size)
-    once = (Round("", 1, 1e-3),)
+    once = (ClipRound("", 1, 1e-3),)
+    briefly = (T5Round(2, 1e-3, composed=0.0), T5Round(2, 1e-3, composed=0.8))
     monkeypatch.setattr("demo.train_clip.BATCH_SIZE", 125)
     monkeypatch.setattr(
         "demo.train_clip.train_clip", partial(train_clip, pictures=250, rounds=once)
     )
-    monkeypatch.setattr("demo.train_t5.train_t5", partial(train_t5, steps=2))
+    monkeypatch.setattr("demo.train_t5.train_t5", partial(train_t5, rounds=briefly))
     monkeypatch.setattr("demo.train_t5.BATCH_SIZE", 4)
     monkeypatch.setattr("demo.train_t5._TOKENIZER_EXAMPLES", 500)
 

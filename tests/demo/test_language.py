@@ -8,6 +8,7 @@ import pytest
 
 from demo.language import phrases
 from demo.language.annotators import CAPTIONS_PER_PICTURE, write_captions
+from demo.language.requests import compose_request
 from demo.language.strange import estranged
 from demo.language.styles import OPENINGS, VERBS, Style, describe, sample_style
 from demo.language.tasks import mixture
@@ -146,10 +147,25 @@ def test_the_mixture_is_as_strange_as_asked() -> None:
     assert len(set(odd.split())) > 1.5 * len(set(plain.split()))
 
 
-def test_the_mixture_does_not_know_the_pipelines_template() -> None:
-    """No instruction of the mixture speaks of captions: that wording stays unseen."""
-    for source, answer in islice(mixture(Random(5)), 3000):
-        assert "caption" not in f"{source} {answer}".lower()
+@pytest.mark.parametrize("composed", [0.0, 1.0])
+def test_the_mixture_does_not_know_the_pipelines_template(composed: float) -> None:
+    """What the pipeline's instruction says of its own stays unseen, whoever asks."""
+    for source, answer in islice(mixture(Random(5), composed=composed), 3000):
+        text = f"{source} {answer}".lower()
+        assert not any(
+            word in text for word in ("caption", "generate", "concise", "accura", "guid")
+        )
+
+
+def test_a_composed_request_is_a_sentence_of_its_own() -> None:
+    """Requests hardly repeat, and are sentences with the right article."""
+    rng = Random(7)
+    requests = [compose_request(rng) for _ in range(1000)]
+    assert len(set(requests)) > 900
+    for text in requests:
+        assert re.fullmatch(r"[A-Z][a-z ,]+\.", text), text
+        for article, letter in re.findall(r"\b(an?) ([a-z])", text):
+            assert (article == "an") == (letter in "aeiou"), text
 
 
 def test_splits_are_reproducible_and_disjoint() -> None:

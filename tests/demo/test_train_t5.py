@@ -11,11 +11,11 @@ from demo.language.tasks import mixture
 from demo.train_t5 import (
     BATCH_SIZE,
     LABEL_IGNORED,
-    PEAK_LEARNING_RATE,
+    Round,
     _batches,
-    _fit,
-    _parameter_groups,
     new_model,
+    parameter_groups,
+    train_round,
     train_tokenizer,
 )
 
@@ -52,13 +52,13 @@ def test_padding_is_not_learned(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_queries_have_their_own_rate(tokenizer: PreTrainedTokenizerFast) -> None:
     """Every weight is trained once, the queries as much more slowly as they begin smaller."""
     model = new_model(len(tokenizer))
-    others, queries = _parameter_groups(model)
+    others, queries = parameter_groups(model, 2e-3)
     held = [*others["params"], *queries["params"]]
     assert {id(parameter) for parameter in held} == {id(each) for each in model.parameters()}
     assert len(held) == len(list(model.parameters()))
     # Self-attention of 3 + 3 layers, and the decoder's attention to the source.
     assert len(queries["params"]) == 9
-    assert others["lr"] == PEAK_LEARNING_RATE
+    assert others["lr"] == 2e-3
     smaller = others["params"][1].std() / queries["params"][0].std()  # a key's to a query's
     assert others["lr"] / queries["lr"] == pytest.approx(smaller.item(), rel=0.1)
 
@@ -67,7 +67,8 @@ def test_a_few_steps_learn_something(tokenizer: PreTrainedTokenizerFast) -> None
     """The loss falls from that of a guess among all tokens."""
     torch.manual_seed(4)
     model = new_model(len(tokenizer)).train()
-    losses = _fit(model, _batches(mixture(Random(5)), tokenizer, Random(6)), 12)
+    batches = _batches(mixture(Random(5)), tokenizer, Random(6))
+    losses = train_round(model, batches, Round(12, 2e-3, composed=0.0))
     guess = torch.tensor(float(len(tokenizer))).log()
     assert losses[0] > 0.8 * guess
     assert losses[-1] < 0.8 * losses[0]
