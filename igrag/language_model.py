@@ -17,6 +17,7 @@ from transformers import (
 from igrag.devices import resolve_device
 from igrag.errors import CheckpointError, ModelError
 from igrag.hub import is_fetch_failure, reason_of
+from igrag.model_identity import weights_hash
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
@@ -31,12 +32,14 @@ class LanguageModel:
         tokenizer: Its tokenizer.
         name: Folder or hub id.
         lora_path: The adapter's folder, None without one.
+        weights: `weights_hash` of the model without its adapter.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
     lora_path: Path | None
+    weights: str | None
 
 
 def load_language_model(
@@ -72,10 +75,11 @@ def load_language_model(
             f"{path}: the tokenizer has {len(tokenizer)} tokens and the model {rows} embeddings; "
             "they do not belong together"
         )
+    weights = weights_hash(model)  # Before an adapter is merged, which changes them.
     if lora_path is not None:
         model = _with_adapter(model, lora_path, merge=merge_lora)
     model.requires_grad_(False)
-    return LanguageModel(model.to(place).eval(), tokenizer, path, lora_path)
+    return LanguageModel(model.to(place).eval(), tokenizer, path, lora_path, weights)
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:

@@ -14,10 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from igrag.errors import CheckpointError
 from igrag.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from igrag.model_identity import rounded_bytes, weights_hash
 from igrag.tokenised_data import tokenizer_fingerprint
 
 NO_ADAPTER = "none"
 _SHOWN = 12  # Characters of a hash in a message.
+_OPTIONAL = ("template", "lora")  # Not every caller knows them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Fingerprint:
         tokenizer: Hash of the vocabulary and of how text is split.
         template: Hash of the prompt template.
         lora: Hash of the adapter below the prompt, "none" without one.
+        weights: Hash over the base model's weights; files of the first version have none.
     """
 
     model: str | None
@@ -37,6 +40,7 @@ class Fingerprint:
     tokenizer: str | None
     template: str | None
     lora: str | None
+    weights: str | None = None
 
     def to_dict(self) -> dict[str, str | None]:
         """Returns what a prompt file holds."""
@@ -57,11 +61,27 @@ class Fingerprint:
     def differences(self, expected: "Fingerprint") -> list[str]:
         """Names both sides of whatever differs."""
         return [
-            f"{field.name} {_show(found)} instead of {_show(wanted)}"
+            f"{name} {_show(found)} instead of {_show(wanted)}"
+            for name in self.compared(expected)
+            if (found := getattr(self, name)) != (wanted := getattr(expected, name))
+        ]
+
+    def compared(self, expected: "Fingerprint") -> list[str]:
+        """Names the parts that are known on both sides."""
+        return [
+            field.name
             for field in fields(self)
-            if (found := getattr(self, field.name)) is not None
-            and (wanted := getattr(expected, field.name)) is not None
-            and found != wanted
+            if None not in (getattr(self, field.name), getattr(expected, field.name))
+        ]
+
+    def not_compared(self, expected: "Fingerprint") -> list[str]:
+        """Names the others; of template and adapter only what `expected` asks for."""
+        compared = self.compared(expected)
+        return [
+            field.name
+            for field in fields(self)
+            if field.name not in compared
+            and not (field.name in _OPTIONAL and getattr(expected, field.name) is None)
         ]
 
 
@@ -71,6 +91,7 @@ def fingerprint_of(
     *,
     template: str | None = None,
     lora: str | None = None,
+    weights: str | None = None,
 ) -> Fingerprint:
     """Makes the fingerprint of what is loaded.
 
@@ -80,10 +101,14 @@ def fingerprint_of(
         template: `PromptTemplate.fingerprint()`, None when it is not known.
         lora: `adapter_hash` of the adapter on top of it, merged or not, or `NO_ADAPTER`; None
             finds it out, which a merged adapter hides.
+        weights: `LanguageModel.weights`; None finds it out, where no merged adapter hides it.
     """
     config: Any = model.config
+    is_wrapped = hasattr(model, "peft_config")
     if lora is None:
-        lora = _loaded_adapter_hash(model) if hasattr(model, "peft_config") else NO_ADAPTER
+        lora = _loaded_adapter_hash(model) if is_wrapped else NO_ADAPTER
+    if weights is None and (is_wrapped or lora == NO_ADAPTER):
+        weights = weights_hash(model)
     decoders = getattr(config, "num_decoder_layers", config.num_hidden_layers)
     table: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
     return Fingerprint(
@@ -93,6 +118,7 @@ def fingerprint_of(
         tokenizer=tokenizer_fingerprint(tokenizer),
         template=template,
         lora=lora,
+        weights=weights,
     )
 
 
@@ -135,7 +161,7 @@ def _hash_table(table: Tensor) -> str | None:
     """A model loaded in bfloat16 has the hash of the same one in float32; float16 has none."""
     if table.dtype == torch.float16:
         return None
-    return hashlib.sha256(_bytes(table.to(torch.bfloat16).view(torch.int16))).hexdigest()
+    return hashlib.sha256(rounded_bytes(table)).hexdigest()
 
 
 def _bytes(tensor: Tensor) -> bytes:

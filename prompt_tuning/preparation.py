@@ -155,6 +155,7 @@ def _build_tuner(
                 language.tokenizer,
                 template=template.fingerprint() if fits else None,
                 lora=adapter_hash(language.lora_path) if language.lora_path else NO_ADAPTER,
+                weights=language.weights,
             ),
         )
     except ValueError as error:

@@ -94,8 +94,8 @@ def load_prompt(
             f"{path}: found embeddings of width {prompt.embedding_dim}, expected the model's "
             f"{embedding_dim}; load the model that it was trained for"
         )
-    if expected is not None and prompt.fingerprint is None:
-        logger.warning("%s: does not say which model it belongs to; used unchecked", path)
+    if expected is not None:
+        _warn_of_what_is_not_known(path, prompt.fingerprint, expected)
     return prompt
 
 
@@ -106,6 +106,18 @@ def _check_fingerprint(path: Path, found: Fingerprint, expected: Fingerprint) ->
             f"{path}: was trained for something else: {'; '.join(differences)}; "
             "train a prompt for what is loaded, or load what it was trained for"
         )
+
+
+def _warn_of_what_is_not_known(
+    path: Path, found: Fingerprint | None, expected: Fingerprint
+) -> None:
+    if found is None or not found.compared(expected):
+        logger.warning("%s: does not say which model it belongs to; used unchecked", path)
+    elif unknown := found.not_compared(expected):
+        logger.warning(
+            "%s: used without comparing %s: the file does not say it, or it cannot be told of what "
+            "is loaded (of a model in float16)", path, ", ".join(unknown),
+        )  # fmt: skip
 
 
 def _read(path: Path) -> Any:

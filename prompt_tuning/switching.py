@@ -74,6 +74,7 @@ def open_prompt(
         language.tokenizer,
         template=template,
         lora=adapter_hash(adapter) if adapter else NO_ADAPTER,
+        weights=language.weights,
     )
     tuner = PromptTuner.from_file(language.model, language.tokenizer, path, fingerprint=fingerprint)
     for key, said, found in (

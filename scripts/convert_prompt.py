@@ -68,7 +68,8 @@ def to_peft(path: Path, folder: Path, model: str) -> None:
     load_prompt(path)  # A missing or damaged file is told before the model is loaded.
     language = load_language_model(model, device="cpu")
     # Whether there is a LoRA adapter between them is not for the folder to say.
-    expected = replace(fingerprint_of(language.model, language.tokenizer), lora=None)
+    marks = fingerprint_of(language.model, language.tokenizer, weights=language.weights)
+    expected = replace(marks, lora=None)
     width = language.model.get_input_embeddings().weight.shape[1]
     prompt = load_prompt(path, expected=expected, embedding_dim=width)
     if prompt.fingerprint is not None and prompt.fingerprint.lora not in (None, NO_ADAPTER):

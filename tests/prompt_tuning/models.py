@@ -14,7 +14,7 @@ TEXTS = (
     "two birds",
 )
 LABELS = ("a cat sits", "the large dog runs near a tree with a ball", "a bird")
-MARKS = Fingerprint("t5, width 32", "a" * 64, "b" * 64, "c" * 64, "none")
+MARKS = Fingerprint("t5, width 32", "a" * 64, "b" * 64, "c" * 64, "none", "e" * 64)
 
 
 def noise(length: int, *, width: int = 32, seed: int = 0, scale: float = 3.0) -> Tensor:

@@ -36,7 +36,7 @@ def test_model_and_tokenizer(tiny_t5: Path, tmp_path: Path) -> None:
     assert first == of(save_t5(tmp_path / "same", words=words, seed=0))
     assert first.model == "t5, width 32, 2 + 2 layers" and first.lora == NO_ADAPTER
     other = of(save_t5(tmp_path / "weights", words=words, seed=1))
-    assert differing(first, other) == ["embeddings"]
+    assert differing(first, other) == ["embeddings", "weights"]
     swapped = of(save_t5(tmp_path / "words", words=words[::-1], seed=0))
     assert "tokenizer" in differing(first, swapped)
     wide = of(save_t5(tmp_path / "wide", words=words, seed=0, width=64))
@@ -52,7 +52,30 @@ def test_one_embedding_and_what_is_given(tiny_t5: Path) -> None:
     assert differing(plain, fingerprint_of(model, tokenizer, template="x", lora="z")) == ["lora"]
     with torch.no_grad():
         model.get_input_embeddings().weight[5, 0] += 1
-    assert differing(plain, fingerprint_of(model, tokenizer, template="x")) == ["embeddings"]
+    found = differing(plain, fingerprint_of(model, tokenizer, template="x"))
+    assert found == ["embeddings", "weights"]
+
+
+def test_other_blocks_around_the_same_embeddings(tiny_t5: Path) -> None:
+    """A model that shares its embedding table with another one is told apart all the same."""
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    before = fingerprint_of(language.model, language.tokenizer)
+    with torch.no_grad():
+        language.model.get_parameter("decoder.block.1.layer.1.EncDecAttention.v.weight").mul_(1.1)
+    assert differing(before, fingerprint_of(language.model, language.tokenizer)) == ["weights"]
+
+
+def test_a_merged_adapter_hides_the_weights(tiny_t5: Path, tmp_path: Path) -> None:
+    """Its base is known to who loaded it, and to nobody else; an unmerged one hides nothing."""
+    adapter = save_adapter(tmp_path / "lora", tiny_t5)
+    base = of(tiny_t5).weights
+    for merge in (False, True):
+        language = load_adapted(tiny_t5, adapter, merge=merge)
+        found = fingerprint_of(language.model, language.tokenizer, lora=adapter_hash(adapter))
+        assert found.weights == (None if merge else base)
+        assert language.weights == base
+    given = fingerprint_of(language.model, language.tokenizer, lora="x", weights=language.weights)
+    assert given.weights == base
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -60,7 +83,7 @@ def test_the_type_in_memory_does_not_count(tiny_t5: Path, dtype: str) -> None:
     """bfloat16 has the hash of float32; float16 rounds otherwise and is not compared."""
     found = of(tiny_t5, dtype=dtype)
     assert of(tiny_t5).differences(found) == []
-    assert (found.embeddings is None) == (dtype == "float16")
+    assert (found.embeddings is None) == (found.weights is None) == (dtype == "float16")
 
 
 def test_an_adapter_has_one_hash_loaded_and_on_disk(tiny_t5: Path, tmp_path: Path) -> None:
@@ -114,6 +137,7 @@ def test_differences_show_both_sides() -> None:
     for field in fields(MARKS):
         unknown = replace(MARKS, **{field.name: None})
         assert MARKS.differences(unknown) == unknown.differences(MARKS) == []
+        assert field.name not in MARKS.compared(unknown)
 
 
 def test_what_a_file_holds() -> None:

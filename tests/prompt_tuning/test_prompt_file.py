@@ -38,7 +38,7 @@ def test_the_same_prompt_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first == second and len(first) < 5000
 
 
-@pytest.mark.parametrize("key", ["model", "embeddings", "tokenizer", "template", "lora"])
+@pytest.mark.parametrize("key", ["model", "embeddings", "tokenizer", "template", "lora", "weights"])
 def test_what_does_not_match_is_refused(path: Path, key: str) -> None:
     """Each part of the fingerprint counts, and both sides are named."""
     save_prompt(path, PromptFile(noise(3), "random", MARKS))
@@ -50,19 +50,55 @@ def test_what_does_not_match_is_refused(path: Path, key: str) -> None:
     assert str(getattr(MARKS, key))[:12] in message
 
 
-def test_what_is_not_known_is_not_compared(path: Path) -> None:
-    """A fingerprint without a template fits any template."""
-    save_prompt(path, PromptFile(noise(3), "random", replace(MARKS, template=None)))
+@pytest.mark.parametrize("key", ["embeddings", "template", "weights"])
+@pytest.mark.parametrize("side", ["file", "loaded"])
+def test_what_is_not_known_is_not_compared(
+    path: Path, key: str, side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Something that one side does not know is passed over, and named in a warning.
+
+    The template only where the caller has one: to ask for none is no gap.
+    """
+    known, gap = MARKS, replace(MARKS, **{key: None})
+    save_prompt(path, PromptFile(noise(3), "random", gap if side == "file" else known))
+    load_prompt(path, expected=known if side == "file" else gap)
+    told = [record.getMessage() for record in caplog.records]
+    if (key, side) == ("template", "loaded"):
+        assert told == []
+    else:
+        assert len(told) == 1 and f"without comparing {key}:" in told[0]
+
+
+def test_what_is_known_on_both_sides_is_used_without_a_word(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that was compared in every part brings no warning."""
+    save_prompt(path, PromptFile(noise(3), "random", MARKS))
     load_prompt(path, expected=MARKS)
+    assert caplog.records == []
 
 
-@pytest.mark.parametrize("kind", ["tensor", "dict"])
+def test_a_file_without_the_weights_hash_is_accepted(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As files were written before there was one: it is named as not compared."""
+    marks = {key: value for key, value in MARKS.to_dict().items() if key != "weights"}
+    torch.save({"prompt_embeddings": noise(3), "fingerprint": marks}, path)
+    load_prompt(path, expected=MARKS)
+    assert "without comparing weights:" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["tensor", "dict", "empty", "unknown"])
 def test_older_files_load_with_a_warning(
     path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bare tensor, or a dict without a fingerprint."""
+    """A bare tensor, a dict without a fingerprint, or with one that says nothing."""
     prompt = noise(3)
-    torch.save(prompt if kind == "tensor" else {"prompt_embeddings": prompt}, path)
+    marks = {"empty": {}, "unknown": {"model": None, "clip": "x"}}
+    content = {"prompt_embeddings": prompt}
+    if kind in marks:
+        content["fingerprint"] = marks[kind]
+    torch.save(prompt if kind == "tensor" else content, path)
     assert torch.equal(load_prompt(path, expected=MARKS).embeddings, prompt)
     assert "does not say which model" in caplog.text
 

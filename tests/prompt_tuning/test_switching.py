@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from igrag.errors import CheckpointError
 from igrag.generator import Decoding, Writer
@@ -52,7 +53,13 @@ def files(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
         (files.prompt, PLAIN, NO_ADAPTER),
         (files.prompt_on_lora, ADAPTED, adapter_hash(files.lora)),
     ):
-        marks = fingerprint_of(language.model, language.tokenizer, template=TEMPLATE, lora=lora)
+        marks = fingerprint_of(
+            language.model,
+            language.tokenizer,
+            template=TEMPLATE,
+            lora=lora,
+            weights=language.weights,
+        )
         save_prompt(path, PromptFile(values, "vocab", marks))
     return files
 
@@ -211,6 +218,24 @@ def test_open_prompt_refuses_what_it_was_not_trained_for(
         with pytest.raises(CheckpointError, match=reason):
             open_prompt(model, path, template=template)
     open_prompt(adapted, files.prompt, template=TEMPLATE, adapted=False)
+
+
+@pytest.mark.parametrize("lora", [None, "unmerged", "merged"])
+def test_open_prompt_refuses_other_weights(files: Files, tmp_path: Path, lora: str | None) -> None:
+    """A model of the same embeddings and other blocks, alone and below either kind of adapter."""
+    other = tmp_path / "other"
+    model = AutoModelForSeq2SeqLM.from_pretrained(files.model)
+    with torch.no_grad():
+        model.get_parameter("encoder.block.1.layer.1.DenseReluDense.wo.weight").mul_(1.1)
+    model.save_pretrained(other)
+    AutoTokenizer.from_pretrained(files.model).save_pretrained(other)
+    language = load_language_model(
+        str(other), device="cpu", dtype="float32",
+        lora_path=files.lora if lora else None, merge_lora=lora == "merged",
+    )  # fmt: skip
+    path = files.prompt_on_lora if lora else files.prompt
+    with pytest.raises(CheckpointError, match=r"for something else: weights \w+\.\.\. instead of"):
+        open_prompt(language, path, template=TEMPLATE)
 
 
 def test_open_prompt_knows_a_merged_adapter(files: Files) -> None:

@@ -1,0 +1,61 @@
+"""What tells one model's weights from another's: a hash over a sample of every parameter."""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Values of each parameter that are looked at: another training changes nearly all of them, and the
+# whole of a large model would take seconds at every start.
+_SAMPLED = 4096
+# How PEFT names what it wraps: "base_model.model." first, a layer's own weights "base_layer" or
+# "original_module", what it adds with one of the last two.
+_PREFIX = "base_model.model."
+_WRAPPERS = (".base_layer", ".original_module")
+_ADDED = ("lora_", "modules_to_save.")
+
+
+def weights_hash(model: nn.Module) -> str | None:
+    """Hashes the base model's parameters; an adapter that is not merged into them does not count.
+
+    A model loaded in bfloat16 has the hash of the same one in float32.
+
+    Args:
+        model: The model, or a PeftModel around it.
+
+    Returns:
+        SHA-256 in hexadecimal; None for a model in float16, whose values are rounded otherwise.
+    """
+    parameters = {
+        _base_name(name): value
+        for name, value in model.named_parameters()
+        if not any(part in name for part in _ADDED)
+    }
+    if any(value.dtype == torch.float16 for value in parameters.values()):
+        return None
+    digest = hashlib.sha256()
+    for name in sorted(parameters):
+        value = parameters[name]
+        digest.update(f"{name} {list(value.shape)}".encode())
+        digest.update(rounded_bytes(_sample(value)))
+    return digest.hexdigest()
+
+
+def rounded_bytes(tensor: Tensor) -> bytes:
+    """Returns a tensor's values in bfloat16, which float32 and bfloat16 have in common."""
+    values: Any = tensor.detach().to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy()
+    content: bytes = values.tobytes()
+    return content
+
+
+def _sample(value: Tensor) -> Tensor:
+    flat = value.detach().flatten()
+    return flat[:: max(1, len(flat) // _SAMPLED)]
+
+
+def _base_name(name: str) -> str:
+    name = name.removeprefix(_PREFIX)
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
