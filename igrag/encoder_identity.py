@@ -15,7 +15,8 @@ class EncoderIdentity:
         name: The hub id, or the name of the model's folder; to be shown, never compared, because
             a folder may be moved.
         dimension: Length D of the vectors.
-        weights_fingerprint: SHA-256 of the patch embedding and the visual projection.
+        weights_fingerprint: SHA-256 of a sample of every weight of the image tower and its
+            projection.
         preprocessing: The image processor's settings that change the pixels.
     """
 

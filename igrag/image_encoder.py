@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,6 +85,8 @@ class ImageEncoder:
         """
         import torch
 
+        from igrag.model_identity import weights_hash
+
         if dtype not in DTYPES:
             raise ModelError(f"encoder dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
         self._device = resolve_device(device)
@@ -102,7 +103,7 @@ class ImageEncoder:
         self._identity = EncoderIdentity(
             name=Path(model_path).resolve().name if Path(model_path).is_dir() else model_path,
             dimension=len(model.get_parameter("visual_projection.weight")),
-            weights_fingerprint=_fingerprint(model),
+            weights_fingerprint=str(weights_hash(model)),
             preprocessing=self.preprocess.settings,
         )
         self._model = model.eval().requires_grad_(False)
@@ -200,13 +201,6 @@ def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
         raise ModelError(f"image encoder {model_path}: weights are missing ({missing}, ...)")
     tower: torch.nn.Module = model
     return tower
-
-
-def _fingerprint(model: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name in ("vision_model.embeddings.patch_embedding.weight", "visual_projection.weight"):
-        digest.update(model.get_parameter(name).detach().numpy().astype("<f4").tobytes())
-    return digest.hexdigest()
 
 
 def _trim(image: Image.Image) -> Image.Image:
