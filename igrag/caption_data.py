@@ -8,6 +8,7 @@ from typing import Any
 
 from igrag.coco import ImageId
 from igrag.errors import DataError
+from igrag.json_values import is_whole, kind_of
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -105,7 +106,7 @@ def _parse(line: bytes) -> CaptionExample:
     except ValueError:  # The interpreter's limit on the digits of a number.
         raise _BadLineError("not valid JSON (a number is too long)") from None
     if not isinstance(content, dict):
-        raise _BadLineError(f"found a {type(content).__name__}, expected an object")
+        raise _BadLineError(f"found {kind_of(content)}, expected an object")
     caption = _text(content, "caption")
     return CaptionExample(
         prompt=_text(content, "prompt"),
@@ -122,20 +123,15 @@ def _text(content: dict[str, Any], key: str) -> str:
         raise _BadLineError(f'"{key}" is missing, found {known}')
     value = content[key]
     if not isinstance(value, str):
-        raise _BadLineError(f'"{key}" is a {type(value).__name__}, expected text')
+        raise _BadLineError(f'"{key}" is {kind_of(value)}, expected text')
     if not value.strip():
         raise _BadLineError(f'"{key}" is empty')
     return _whole(value, key)
 
 
 def _whole(value: str, key: str) -> str:
-    """JSON can write half a character, which no file can hold."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _BadLineError(
-            f'"{key}" has half a surrogate pair, expected whole characters'
-        ) from None
+    if not is_whole(value):
+        raise _BadLineError(f'"{key}" has half a surrogate pair, expected whole characters')
     return value
 
 
@@ -155,12 +151,12 @@ def _image_id(value: object) -> ImageId | None:
         return _whole(value, "image_id")
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    raise _BadLineError(f'"image_id" is a {type(value).__name__}, expected a number or text')
+    raise _BadLineError(f'"image_id" is {kind_of(value)}, expected a whole number or text')
 
 
 def _metadata(value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _BadLineError(f'"metadata" is a {type(value).__name__}, expected an object')
+        raise _BadLineError(f'"metadata" is {kind_of(value)}, expected an object')
     return value

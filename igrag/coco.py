@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from igrag.errors import DataError
+from igrag.json_values import is_whole, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise DataError(f"{path}: not a COCO annotation file (nested too deeply)") from None
     if not isinstance(data, dict):
-        raise DataError(f"{path}: expected a JSON object in COCO's format, found {_kind(data)}")
+        raise DataError(f"{path}: expected a JSON object in COCO's format, found {kind_of(data)}")
     return data
 
 
@@ -143,7 +144,7 @@ def _by_file_name(
 def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
     value = data.get(key)
     if not isinstance(value, list):
-        found = _kind(value) if key in data else "no such key"
+        found = kind_of(value) if key in data else "no such key"
         raise DataError(f"{path}: expected a list {key!r} as in COCO's files, found {found}")
     return value
 
@@ -153,14 +154,24 @@ def _image_id(entry: object, key: str, where: str) -> ImageId:
     too_large = isinstance(value, int) and abs(value) >= 2**63  # Arrow's and NumPy's limit
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "" or too_large:
         raise DataError(f"{where}: expected a number or text {key!r}, found {_found(entry, key)}")
-    return value
+    return _whole(value, key, where) if isinstance(value, str) else value
 
 
 def _text(entry: object, key: str, where: str) -> str:
     value = entry.get(key) if isinstance(entry, Mapping) else None
     if not isinstance(value, str) or (key != "caption" and not value):
         raise DataError(f"{where}: expected a text {key!r}, found {_found(entry, key)}")
-    return value
+    return _whole(value, key, where)
+
+
+def _whole(text: str, key: str, where: str) -> str:
+    """What is not whole could not be written, hours later, beside its picture's vector."""
+    if not is_whole(text):
+        raise DataError(
+            f"{where}: {key!r} has half a surrogate pair, expected whole characters, "
+            f"found {ascii(text)[:80]}"
+        )
+    return text
 
 
 def _relative_box(
@@ -191,16 +202,5 @@ def _is_number(value: object) -> bool:
 
 def _found(entry: object, key: str) -> str:
     if not isinstance(entry, Mapping):
-        return _kind(entry)
+        return kind_of(entry)
     return repr(entry[key])[:80] if key in entry else "no such key"
-
-
-def _kind(value: object) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a text",
-        type(None): "null",
-        bool: "a boolean",
-    }
-    return names.get(type(value), "a number")

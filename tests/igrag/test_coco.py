@@ -90,6 +90,15 @@ def test_empty_and_unlisted_captions_are_counted(
         (captions(images=[*IMAGES, {"id": "x", "file_name": "a"}]), "partly"),
         (captions(annotations=[{"image_id": 7, "caption": 5}]), "annotations[0]"),
         (captions(annotations=[{"caption": "A dog."}]), "'image_id'"),
+        (
+            captions(annotations=[{"image_id": 7, "caption": "A \ud800."}]),
+            "annotations[0]: 'caption' has half a surrogate pair",
+        ),
+        (
+            captions(images=[{"id": 7, "file_name": "\udcff.jpg"}], annotations=[]),
+            "image 7: 'file_name' has half a surrogate pair",
+        ),
+        (captions(images=[{"id": "\ud800", "file_name": "a"}]), "images[0]: 'id' has half"),
     ],
 )
 def test_what_is_no_captions_file_is_refused(tmp_path: Path, data: object, words: str) -> None:
@@ -145,6 +154,7 @@ def test_boxes_are_relative_and_inside_the_picture(tmp_path: Path) -> None:
         ({"annotations": [{"image_id": 7, "category_id": 18, "bbox": [0] * 3}]}, "four numbers"),
         ({"annotations": [{"image_id": 7, "category_id": 18, "bbox": [9, 9, -5, 9]}]}, "negative"),
         ({"categories": [{"id": 18}]}, "'name'"),
+        ({"categories": [{"id": 18, "name": "\udc00"}]}, "categories[0]: 'name' has half"),
         ({"images": [{"id": 7, "file_name": "7.jpg"}]}, "'width'"),
         ({"images": [{**IMAGES[0], "file_name": ""}]}, "'file_name'"),
         ({"images": [*IMAGES, {**IMAGES[0], "id": 8}]}, "'7.jpg' is there twice"),
