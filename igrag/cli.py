@@ -76,6 +76,7 @@ def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> Non
     for name in (*_NOISY, "py.warnings"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # It sets its logger's level when imported.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

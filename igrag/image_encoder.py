@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,57 +14,17 @@ from PIL import Image
 from igrag.devices import resolve_device
 from igrag.encoder_identity import EncoderIdentity
 from igrag.errors import ModelError
-from igrag.hub import is_fetch_failure, reason_of
+from igrag.hub import is_fetch_failure, prepare_for, reason_of
+from igrag.json_values import kind_of
+from igrag.preprocessing import load_preprocessor
 
 if TYPE_CHECKING:  # imported where used: torch and transformers take seconds to load
     import torch
     from transformers import CLIPConfig
 
-__all__ = ["DTYPES", "EncoderIdentity", "ImageEncoder", "Preprocessor"]
+__all__ = ["DTYPES", "EncoderIdentity", "ImageEncoder"]
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-# What of the processor's settings changes the pixels; anything else may differ between versions.
-PREPROCESSING_KEYS = (
-    "do_resize",
-    "size",
-    "resample",
-    "do_center_crop",
-    "crop_size",
-    "do_rescale",
-    "rescale_factor",
-    "do_normalize",
-    "image_mean",
-    "image_std",
-)
-# A 1 x 10,000 picture would be enlarged to 224 x 2,240,000 before its centre is cut out.
-MAX_ASPECT_RATIO = 20
-
-
-class Preprocessor:
-    """Pictures to pixels [3, h, w]; small enough to be sent to a data loader's workers.
-
-    The Pillow backend of CLIP's processor is chosen by name: the default one asks for torchvision
-    and falls back with a warning, and the two do not give quite the same pixels.
-    """
-
-    def __init__(self, model_path: str) -> None:
-        """Read the processor's settings from a model's folder or the hub."""
-        from transformers import CLIPImageProcessorPil
-
-        self._processor = CLIPImageProcessorPil.from_pretrained(model_path)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that change the pixels, as plain JSON data."""
-        settings = self._processor.to_dict()
-        chosen = {key: settings.get(key) for key in PREPROCESSING_KEYS}
-        plain: dict[str, Any] = json.loads(json.dumps(chosen))  # tuples become lists
-        return plain
-
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Resize, crop and normalise one RGB picture to [3, h, w], float32."""
-        pixels: torch.Tensor = self._processor(_trim(image), return_tensors="pt")["pixel_values"][0]
-        return pixels
 
 
 class ImageEncoder:
@@ -92,18 +51,13 @@ class ImageEncoder:
         self._device = resolve_device(device)
         self._dtype: torch.dtype = getattr(torch, "float32" if dtype == "auto" else dtype)
         with _quiet_transformers():
-            model = _load_tower(model_path, _read_config(model_path))
-            try:
-                self.preprocess = Preprocessor(model_path)
-            except (OSError, ValueError) as error:
-                raise ModelError(
-                    f"{model_path}: the preprocessing cannot be loaded "
-                    f"(expected preprocessor_config.json: {reason_of(error)})"
-                ) from error
+            config = _read_config(model_path)
+            model = _load_tower(model_path, config)
+            self.preprocess = load_preprocessor(model_path, size=config.vision_config.image_size)
         self._identity = EncoderIdentity(
             name=Path(model_path).resolve().name if Path(model_path).is_dir() else model_path,
             dimension=len(model.get_parameter("visual_projection.weight")),
-            weights_fingerprint=str(weights_hash(model)),
+            weights_fingerprint=str(weights_hash(model)),  # in float32 there is one
             preprocessing=self.preprocess.settings,
         )
         self._model = model.eval().requires_grad_(False)
@@ -155,9 +109,10 @@ class ImageEncoder:
 def _read_config(model_path: str) -> CLIPConfig:
     from transformers import CLIPConfig, PretrainedConfig
 
+    prepare_for(model_path)
     try:
         data, _ = PretrainedConfig.get_config_dict(model_path)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # Odd content raises TypeError and others.
         local = Path(model_path)
         if local.is_dir():
             reason = f"expected a CLIP model's config.json in this folder: {reason_of(error)}"
@@ -171,10 +126,19 @@ def _read_config(model_path: str) -> CLIPConfig:
                 "download it once while online, or name a folder"
             )
         raise ModelError(f"image encoder {model_path}: {reason}") from error
+    if not isinstance(data, dict):
+        raise ModelError(
+            f"image encoder {model_path}: found {kind_of(data)} in config.json, expected an object"
+        )
     if data.get("model_type") != "clip":
         found = f"model_type {data['model_type']}" if data.get("model_type") else "no config.json"
         raise ModelError(f"image encoder {model_path}: expected a CLIP model, found {found}")
-    return CLIPConfig.from_dict(data)
+    try:
+        return CLIPConfig.from_dict(data)
+    except Exception as error:  # The library's checks of the values raise kinds of their own.
+        raise ModelError(
+            f"image encoder {model_path}: config.json is not a CLIP model's ({reason_of(error)})"
+        ) from error
 
 
 def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
@@ -182,12 +146,12 @@ def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
     import torch
     from transformers import CLIPVisionModelWithProjection
 
-    # The size of the joint space is the whole model's; the vision part of its configuration keeps
-    # the default 512 and the projection of another size would be refused.
     vision: Any = config.vision_config
-    vision.projection_dim = config.projection_dim
     load: Any = CLIPVisionModelWithProjection.from_pretrained
     try:
+        # The size of the joint space is the whole model's; the vision part of its configuration
+        # keeps the default 512 and the projection of another size would be refused.
+        vision.projection_dim = config.projection_dim
         model, report = load(
             model_path, config=vision, dtype=torch.float32, output_loading_info=True
         )
@@ -201,16 +165,6 @@ def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
         raise ModelError(f"image encoder {model_path}: weights are missing ({missing}, ...)")
     tower: torch.nn.Module = model
     return tower
-
-
-def _trim(image: Image.Image) -> Image.Image:
-    """Cut the ends off an extremely long picture; CLIP looks at its central square anyway."""
-    width, height = image.size
-    limit = MAX_ASPECT_RATIO * min(width, height)
-    left, top = max(0, width - limit) // 2, max(0, height - limit) // 2
-    if not (left or top):
-        return image
-    return image.crop((left, top, width - left, height - top))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from transformers import (
 
 from igrag.devices import resolve_device
 from igrag.errors import CheckpointError, ModelError
-from igrag.hub import is_fetch_failure, reason_of
+from igrag.hub import is_fetch_failure, prepare_for, reason_of
 from igrag.model_identity import weights_hash
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -117,9 +117,12 @@ def _load_model(path: str, **options: Any) -> PreTrainedModel:
 
 def _load(path: str, factory: Any, **options: Any) -> Any:
     """Calls `factory.from_pretrained` and names the model in whatever goes wrong."""
+    prepare_for(path)
     try:
         return factory.from_pretrained(path, **options)
-    except _LOADING_ERRORS as error:
+    except Exception as error:
+        # OSError, the tokenizers' bare Exception, AttributeError, the checks of a configuration:
+        # whatever is wrong with a model's files.
         reason = reason_of(error)
         if Path(path).is_dir() and not isinstance(error, ImportError):
             raise ModelError(f"{path}: not a complete language model folder ({reason})") from error

@@ -8,7 +8,7 @@ from PIL import Image
 
 from igrag.coco import DetectedObject, read_instances
 from igrag.errors import ModelError
-from igrag.hub import reason_of
+from igrag.hub import prepare_for, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +61,10 @@ class ModelDetector:
         from transformers import pipeline
 
         self._threshold = threshold
+        prepare_for(path)
         try:
             self._detect = pipeline("object-detection", model=path, device=device)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        except Exception as error:  # As for the other models, the library raises nearly anything.
             raise ModelError(
                 f"{path}: cannot be loaded as an object-detection model ({reason_of(error)}); "
                 "check prompt_config.objects.detector"

@@ -17,6 +17,7 @@ from transformers import CLIPModel, PretrainedConfig
 
 from igrag.errors import ModelError
 from igrag.image_encoder import EncoderIdentity, ImageEncoder
+from igrag.preprocessing import Preprocessor
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +61,25 @@ def test_no_pictures_give_no_vectors(encoder: ImageEncoder) -> None:
     assert encoder.encode([]).shape == (0, 8)
 
 
-def test_an_extremely_long_picture_stays_small(encoder: ImageEncoder) -> None:
-    """A picture of 1 x 50,000 pixels is cut to its centre before it is enlarged."""
-    long = Image.new("RGB", (50_000, 1), "red")
-    assert torch.equal(
-        encoder.preprocess(long), encoder.preprocess(Image.new("RGB", (9, 9), "red"))
-    )
+def test_an_extremely_long_picture_stays_small(tiny_clip: Path) -> None:
+    """Of a picture of 1 x 50,000 pixels its centre alone is enlarged, which is all CLIP sees."""
+    preprocess = Preprocessor(str(tiny_clip))
+    processor, sizes = preprocess._processor, []
+
+    def watch(image: Image.Image, **options: object) -> object:
+        sizes.append(image.size)
+        return processor(image, **options)
+
+    preprocess._processor = watch
+    shades = (np.arange(50_000) // 2 % 256).astype(np.uint8)
+    for long in (Image.fromarray(shades[None]), Image.fromarray(shades[:, None])):
+        picture = long.convert("RGB")
+        pixels = preprocess(picture)
+        assert max(sizes.pop()) <= 20
+        left, top = ((side - min(side, 9)) // 2 for side in picture.size)
+        centre = picture.crop((left, top, picture.width - left, picture.height - top))
+        middle = processor(centre, return_tensors="pt")["pixel_values"][0]
+        torch.testing.assert_close(pixels, middle)
 
 
 def test_loading_says_nothing(
@@ -157,10 +171,13 @@ def test_other_weights_have_another_fingerprint(tiny_clip: Path, tmp_path: Path,
     assert [text.split()[0] for text in first.differences(second)] == ["weights"]
 
 
-def damaged(path: Path, tiny_clip: Path, damage: str) -> Path:
-    """Return a copy of the tiny model with one thing wrong."""
+def damaged(path: Path, tiny_clip: Path, damage: str | tuple[str, str]) -> Path:
+    """Return a copy of the tiny model with one thing wrong, or one file replaced."""
     shutil.copytree(tiny_clip, path)
-    if damage == "weights":
+    if isinstance(damage, tuple):
+        file, content = damage
+        (path / file).write_text(content)
+    elif damage == "weights":
         data = (path / "model.safetensors").read_bytes()
         (path / "model.safetensors").write_bytes(data[: len(data) // 2])
     elif damage == "type":
@@ -171,6 +188,9 @@ def damaged(path: Path, tiny_clip: Path, damage: str) -> Path:
     return path
 
 
+WRONG_VALUE = '{"model_type": "clip", "vision_config": {"hidden_size": "wide"}}'
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -179,10 +199,20 @@ def damaged(path: Path, tiny_clip: Path, damage: str) -> Path:
         ("type", "expected a CLIP model, found model_type t5"),
         ("config.json", "no config.json"),
         ("preprocessor_config.json", "preprocessor_config.json"),
+        (("config.json", "[]"), "found a list in config.json"),
+        (("config.json", "7"), "config.json"),
+        (("config.json", WRONG_VALUE), "'hidden_size' expected int"),
+        (("config.json", '{"model_type": "clip", "projection_dim": null}'), "projection_dim"),
+        (("preprocessor_config.json", "[]"), "preprocessor_config.json"),
+        (("preprocessor_config.json", '{"image_mean": "x"}'), "preprocessor_config.json"),
+        (
+            ("preprocessor_config.json", '{"crop_size": 7, "size": 7}'),
+            "makes pictures of [3, 7, 7] values, the model takes [3, 32, 32]",
+        ),
     ],
 )
 def test_a_damaged_model_is_refused(
-    tmp_path: Path, tiny_clip: Path, damage: str, words: str
+    tmp_path: Path, tiny_clip: Path, damage: str | tuple[str, str], words: str
 ) -> None:
     """Each missing or wrong part of a model's folder gets one line naming the folder."""
     path = damaged(tmp_path / "model", tiny_clip, damage)

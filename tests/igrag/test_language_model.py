@@ -167,6 +167,12 @@ def test_a_missing_library_does_not_make_a_folder_incomplete(
         (WEIGHTS, b""),
         (WEIGHTS, None),
         ("tokenizer.json", b"{"),
+        ("config.json", b"[]"),
+        ("config.json", b'{"model_type": "t5", "d_model": "wide"}'),
+        ("tokenizer.json", b"{}"),
+        ("tokenizer.json", b"[]"),
+        ("tokenizer_config.json", b"[]"),
+        ("generation_config.json", b"[]"),
     ],
 )
 def test_damaged_folder_is_named(folder: Path, file: str, content: bytes | None) -> None:
