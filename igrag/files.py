@@ -13,7 +13,7 @@ from typing import Any
 
 from igrag.errors import DataError
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # Bytes hashed at a time.
 
 
 @contextmanager
@@ -59,7 +59,8 @@ def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented UTF-8 JSON, atomically."""
     with atomic_path(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # Half a character, as of a file name that is not UTF-8, becomes JSON's escape of it.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:
@@ -84,7 +85,7 @@ def sha256_file(path: Path) -> str:
     """Returns the SHA-256 of the file's bytes in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
+        while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
 

@@ -34,26 +34,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = [f"model_config.device={arguments.device}"] if arguments.device else []
     config = load_config(Config, arguments.config, [*arguments.overrides, *device])
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    from igrag.image_encoder import ImageEncoder
-    from igrag.knowledge_base_builder import build_knowledge_base
-    from igrag.knowledge_base_files import check_output_folder
+    from igrag.build_plan import plan_build
 
-    check_output_folder(arguments.output, force=arguments.force)  # before the model is loaded
+    plan = plan_build(  # before torch and the model are loaded
+        arguments.captions,
+        arguments.images,
+        arguments.output,
+        limit=arguments.limit,
+        force=arguments.force,
+    )
+    from igrag.image_encoder import ImageEncoder
+    from igrag.knowledge_base_builder import carry_out
+
     encoder = ImageEncoder(
         config.retrieval_config.encoder,
         device=config.models.device,
         dtype=config.retrieval_config.encoder_dtype,
     )
     try:
-        report = build_knowledge_base(
-            arguments.captions,
-            arguments.images,
-            arguments.output,
+        report = carry_out(
+            plan,
             encoder=encoder,
             batch_size=arguments.batch_size or config.retrieval_config.batch_size,
             workers=arguments.workers,
-            limit=arguments.limit,
-            force=arguments.force,
         )
     except (KeyboardInterrupt, SystemExit):
         print("interrupted: the same command continues from here", file=sys.stderr)

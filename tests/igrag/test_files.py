@@ -152,3 +152,11 @@ def test_sha256(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000
     (tmp_path / "a").write_bytes(content)
     assert sha256_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_json_holds_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """A file name of odd bytes is written as an escape, and read back as it was."""
+    content = {"images": "b\udcff\N{GRINNING FACE}"}
+    write_json(tmp_path / "a.json", content)
+    assert b"b\\udcff\xf0\x9f" in (tmp_path / "a.json").read_bytes()
+    assert read_json(tmp_path / "a.json") == content

@@ -1,0 +1,149 @@
+"""A build that is interrupted, killed, or loses a worker, with workers as by default."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from igrag.config import REPO_ROOT
+from tests.tiny import CocoFolder, save_coco
+
+SCRIPT = REPO_ROOT / "scripts" / "build_knowledge_base.py"
+CONTINUES = "interrupted: the same command continues from here\n"
+# The data loader waits so long for each of its workers that does not end by itself.
+PATIENCE = 5.0
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> CocoFolder:
+    """Pictures enough for a build to be met at work."""
+    return save_coco(tmp_path_factory.mktemp("many") / "coco", count=1200)
+
+
+class Build:
+    """A running build with two workers, in a process group of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
+        self.process = process
+        self._progress = output.with_name(f"{output.name}.partial") / "progress.json"
+
+    def wait_for_batches(self) -> None:
+        """Return when the build is in the middle."""
+        deadline = time.monotonic() + 120
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if self.pictures_done():
+                return
+            time.sleep(0.01)
+        pytest.fail(f"the build is not at work: {self.process.communicate()}")
+
+    def pictures_done(self) -> int:
+        """Return how many pictures the unfinished build has dealt with."""
+        if not self._progress.exists():
+            return 0
+        done: int = json.loads(self._progress.read_text())["processed"]
+        return done
+
+    def workers(self) -> list[int]:
+        """Return the workers' process ids."""
+        pid = self.process.pid
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end: the exit code, and what was said on stderr."""
+        _, said = self.process.communicate(timeout=120)
+        return self.process.returncode, said
+
+
+Start = Callable[[], Build]
+
+
+@pytest.fixture
+def start(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Iterator[Start]:
+    """Start builds; none of their processes outlives the test."""
+    output = tmp_path / "kb"
+    paths = ["--captions", coco.captions, "--images", coco.images, "--output", output]
+    # 16 pictures are more than a pipe holds: a worker must be rid of a batch before the next.
+    options = ["--device", "cpu", "--workers", "2", "--batch-size", "16"]
+    encoder = ["--set", f"retrieval_config.encoder={tiny_clip}"]
+    started: list[subprocess.Popen[str]] = []
+
+    def begin() -> Build:
+        command = [sys.executable, str(SCRIPT), *map(str, paths), *options, *encoder]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
+                                   start_new_session=True)  # fmt: skip
+        started.append(process)
+        build = Build(process, output)
+        build.wait_for_batches()
+        return build
+
+    yield begin
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def seconds_until_gone(pids: Sequence[int]) -> float:
+    """Wait for processes to end, or to wait merely for being collected; give up after a while."""
+    started = time.monotonic()
+    while any(map(is_running, pids)) and time.monotonic() < started + 60:
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+def is_running(pid: int) -> bool:
+    """Say whether a process is there and not merely waiting to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, CONTINUES + "error: interrupted\n"),
+        (signal.SIGTERM, 143, CONTINUES),
+    ],
+)
+def test_an_interruption_of_the_whole_group_is_quick_and_quiet(
+    start: Start, number: signal.Signals, code: int, said: str
+) -> None:
+    """Ctrl-C, and the end of a container, reach the workers too: no wait and no traceback."""
+    build = start()
+    workers = build.workers()
+    os.killpg(build.process.pid, number)
+    assert seconds_until_gone(workers) < 2 * PATIENCE
+    assert build.end() == (code, said)
+
+
+@needs_proc
+def test_workers_do_not_outlive_a_killed_build(start: Start) -> None:
+    """After kill -9 of the build alone its workers end by themselves."""
+    build = start()
+    workers = build.workers()
+    assert len(workers) == 2
+    build.process.kill()
+    assert seconds_until_gone(workers) < 60
+
+
+@needs_proc
+def test_a_killed_worker_is_one_error(start: Start) -> None:
+    """A worker that the system kills ends the build with what to do; what is encoded stays."""
+    build = start()
+    os.kill(build.workers()[0], signal.SIGKILL)
+    code, shown = build.end()
+    assert code == 1
+    assert shown.startswith("error: a process that reads pictures was killed")
+    assert "the same command continues from here" in shown and shown.count("\n") == 1
+    assert build.pictures_done() > 0
