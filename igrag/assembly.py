@@ -39,6 +39,7 @@ def build_captioner(
     template = build_template(config.prompt_config)
     if config.prompt_tuning.enabled and choose_writer is None:
         raise ConfigError("prompt_tuning.enabled: found true, but nothing here opens soft prompts")
+    detector = build_detector(config.prompt_config.objects, config.models.device)
     encoder, knowledge_base = open_retrieval(config)
     language = load_language(config, model_path)
     generator = build_generator(config, language)
@@ -50,7 +51,7 @@ def build_captioner(
         template,
         generator,
         top_k=config.retrieval_config.top_k,
-        detector=build_detector(config.prompt_config.objects, config.models.device),
+        detector=detector,
     )
 
 
@@ -61,6 +62,7 @@ def build_template(prompts: PromptConfig) -> PromptTemplate:
         instruction=prompts.instruction,
         caption_line=prompts.caption_line,
         captions_per_match=prompts.captions_per_match,
+        object_heading=prompts.objects.heading,
         object_line=prompts.objects.line,
         object_source=describe_objects(prompts.objects),
     )

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class PromptTemplate:
         instruction: What the model is asked to do.
         caption_line: One retrieved caption's line, with {caption}.
         captions_per_match: How many of each match's captions are shown.
+        object_heading: The line above the objects, only where there are any; empty for none.
         object_line: One object's line, with {label} and {position}.
         object_source: How objects are found, as JSON data; None where prompts show none.
 
@@ -46,6 +48,7 @@ class PromptTemplate:
         instruction: str,
         caption_line: str = "- {caption}",
         captions_per_match: int = 1,
+        object_heading: str = "",
         object_line: str = "- {label}: {position}",
         object_source: Mapping[str, Any] | None = None,
     ) -> None:
@@ -53,6 +56,7 @@ class PromptTemplate:
         self.instruction = instruction
         self._caption_line = _checked("caption_line", check_caption_line, caption_line)
         self.captions_per_match = captions_per_match
+        self._object_heading = object_heading
         self._object_line = _checked("objects.line", check_object_line, object_line)
         self._object_source = object_source
 
@@ -67,17 +71,22 @@ class PromptTemplate:
         ]
         if self._object_source is not None:  # Without objects it is what it was before them.
             parts.append(dict(self._object_source))
+            if self._object_heading:
+                parts.append(self._object_heading)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def fits(self, prompt: str) -> bool:
         """Tells whether this template can have built `prompt`."""
-        anything = {"instruction": re.escape(self.instruction), "captions": ".+", "objects": ".*"}
+        heading = re.escape(f"{self._object_heading}\n") if self._object_heading else ""
+        objects = f"(?:{heading}.+)?"
+        anything = {"instruction": re.escape(self.instruction), "captions": ".+"}
+        anything["objects"] = objects
         parts = re.split(r"\{(\w+)\}", self._template)  # text, name, text, name, ..., text
         pattern = "".join(
             anything[part] if number % 2 else re.escape(part) for number, part in enumerate(parts)
         )
         # Without objects their place is left out together with its line's end.
-        pattern = pattern.replace(".*" + re.escape("\n"), "(?:.*\n)?")
+        pattern = pattern.replace(objects + re.escape("\n"), f"(?:{heading}.+\n)?")
         return re.fullmatch(pattern, prompt, flags=re.DOTALL) is not None
 
     def build(
@@ -108,24 +117,23 @@ class PromptTemplate:
         if count_tokens is None or max_tokens is None:
             return prompt
         kept, shown = len(captions), len(objects)
-        while (length := count_tokens(prompt)) > max_tokens:
-            if kept == shown == 0:
-                raise ConfigError(
-                    f"prompt_config: {length} tokens without any caption or object, expected at "
-                    f"most {max_tokens}; shorten the template or raise "
-                    "model_config.max_source_length"
-                )
-            kept, shown = (kept - 1, shown) if kept else (0, shown - 1)
+        if count_tokens(prompt) > max_tokens:
+
+            def length(kept: int, shown: int) -> int:
+                return count_tokens(self._fill(captions[:kept], objects[:shown]))
+
+            kept, shown = _longest_that_fits(max_tokens, kept, shown, length)
             prompt = self._fill(captions[:kept], objects[:shown])
         _report_cuts(max_tokens, (kept, len(captions)), (shown, len(objects)))
         return prompt
 
     def _fill(self, captions: Sequence[str], objects: Sequence[DetectedObject]) -> str:
         lines = [_substitute(self._caption_line, {"caption": caption}) for caption in captions]
+        heading = [self._object_heading] if self._object_heading else []
         values = {
             "instruction": self.instruction,
             "captions": "\n".join(lines) or _NO_CAPTIONS,
-            "objects": "\n".join(self._object(item) for item in objects),
+            "objects": "\n".join([*heading, *map(self._object, objects)]),
         }
         if not objects:  # No empty line where objects would stand.
             return _substitute(re.sub(r"\{objects\}\n?", "", self._template), values)
@@ -145,6 +153,35 @@ def describe_position(item: DetectedObject) -> str:
     if row == "middle":
         return column
     return row if column == "center" else f"{row} {column}"
+
+
+def _longest_that_fits(
+    max_tokens: int, captions: int, objects: int, length: Callable[[int, int], int]
+) -> tuple[int, int]:
+    """Finds how many captions and objects to keep of a prompt that is too long with all of them.
+
+    Whatever is added makes a prompt longer, so that halving finds in a few steps what leaving out
+    one after the other would.
+
+    Args:
+        max_tokens: Longest prompt.
+        captions: How many there are.
+        objects: How many there are; they go after the last caption only.
+        length: Counts the tokens of a prompt with so many captions and objects.
+
+    Raises:
+        ConfigError: The prompt is too long without any.
+    """
+    kept = bisect_right(range(1, captions), max_tokens, key=lambda kept: length(kept, objects))
+    if kept:
+        return kept, objects
+    shown = bisect_right(range(objects + 1), max_tokens, key=lambda shown: length(0, shown)) - 1
+    if shown < 0:
+        raise ConfigError(
+            f"prompt_config: {length(0, 0)} tokens without any caption or object, expected at "
+            f"most {max_tokens}; shorten the template or raise model_config.max_source_length"
+        )
+    return 0, shown
 
 
 def _report_cuts(max_tokens: int, captions: tuple[int, int], objects: tuple[int, int]) -> None:

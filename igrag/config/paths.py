@@ -47,10 +47,19 @@ def _to_path(value: object) -> object:
 
 
 def _to_model_reference(value: object) -> object:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str):
         return value
+    if not value.strip():
+        raise ValueError("a model's folder or hub id")
     folder = resolve_path(value)
-    return str(folder) if folder.exists() else str(value)
+    return str(folder) if _exists(folder) else str(value)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # A name too long for a file, a closed folder: no folder that could be used.
+        return False
 
 
 # A file or folder; it need not exist.

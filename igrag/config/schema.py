@@ -29,6 +29,13 @@ def _check_device(value: str) -> str:
     return value
 
 
+def _check_not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("text that is not empty")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_check_not_blank)]
 Device = Annotated[str, AfterValidator(_check_device)]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -45,8 +52,12 @@ class ModelEntry(Section):
 class ModelConfig(Section):
     """Which language model writes the caption, and how it is loaded."""
 
-    default: str = Field(default="flan-t5", description="Entry used when --model is not given.")
     models: dict[str, ModelEntry] = Field(description="The models that --model knows by name.")
+    default: str = Field(
+        default="flan-t5",
+        validate_default=True,
+        description="Entry used when --model is not given.",
+    )
     device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
     dtype: DType = Field(
         default="auto", description="auto: bfloat16 where the GPU has it, else float32."
@@ -56,12 +67,14 @@ class ModelConfig(Section):
     )
     max_source_length: Positive = Field(default=512, description="Longest prompt in tokens.")
 
-    @model_validator(mode="after")
-    def _check_default(self) -> "ModelConfig":
-        if self.default not in self.models:
-            known = ", ".join(self.models) or "none"
-            raise ValueError(f"default to be one of models ({known}), found {self.default}")
-        return self
+    @field_validator("default")
+    @classmethod
+    def _check_default(cls, default: str, info: ValidationInfo) -> str:
+        """Of the key and not of the section: the error is told of where the key was set."""
+        models = info.data.get("models")  # None if they are wrong by themselves
+        if models is not None and default not in models:
+            raise ValueError(f"one of models ({', '.join(models) or 'none'})")
+        return default
 
 
 class RetrievalConfig(Section):
@@ -85,7 +98,9 @@ class GenerationConfig(Section):
     """How the caption is decoded: beam search, or sampling if asked for."""
 
     batch_size: Positive = Field(default=8, description="Prompts decoded at once.")
-    max_new_tokens: Positive = Field(default=40, description="Longest caption in tokens.")
+    max_new_tokens: Annotated[int, Field(gt=0, le=1024)] = Field(
+        default=40, description="Longest caption in tokens."
+    )
     num_beams: Positive = Field(default=4, description="Beams; 1 is greedy.")
     do_sample: bool = Field(default=False, description="Sample instead of taking the likeliest.")
     temperature: Annotated[float, Field(gt=0)] = Field(
@@ -96,7 +111,9 @@ class GenerationConfig(Section):
     no_repeat_ngram_size: Annotated[int, Field(ge=0)] = Field(
         default=0, description="0 switches it off."
     )
-    seed: int = Field(default=42, description="Seed of the sampling.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=42, description="Seed of the sampling."
+    )
 
 
 class ObjectsConfig(Section):
@@ -111,6 +128,10 @@ class ObjectsConfig(Section):
     )
     threshold: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="Least score of a detected object."
+    )
+    heading: str = Field(
+        default="Objects in the picture:",
+        description="The line above the objects, only where there are any; empty: none.",
     )
     line: Annotated[str, AfterValidator(check_object_line)] = Field(
         default="- {label}: {position}", description="One object's line."
@@ -131,7 +152,7 @@ class PromptConfig(Section):
     template: Annotated[str, AfterValidator(check_template)] = Field(
         description="With {instruction}, {captions} and {objects}."
     )
-    instruction: str = Field(description="What the model is asked to do.")
+    instruction: Text = Field(description="What the model is asked to do.")
     caption_line: Annotated[str, AfterValidator(check_caption_line)] = Field(
         default="- {caption}", description="One retrieved caption's line."
     )
@@ -227,9 +248,9 @@ def find_model(models: ModelConfig, name: str | None) -> ModelEntry:
         return models.models[models.default]
     if name in models.models:
         return models.models[name]
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        return ModelEntry(path=str(folder.resolve()))
+    folder = _existing_folder(name)
+    if folder is not None:
+        return ModelEntry(path=str(folder))
     if re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name):
         return ModelEntry(path=name)
     close = get_close_matches(name, models.models, n=1)
@@ -238,3 +259,11 @@ def find_model(models: ModelConfig, name: str | None) -> ModelEntry:
         f"--model {name}: {hint}expected one of {', '.join(models.models)}, "
         "an existing folder, or a hub id owner/name"
     )
+
+
+def _existing_folder(name: str) -> Path | None:
+    try:
+        folder = Path(name).expanduser()
+        return folder.resolve() if name and folder.is_dir() else None
+    except (OSError, RuntimeError):  # A name too long; the home of a user who does not exist.
+        return None

@@ -323,7 +323,18 @@ def test_switched_off_weights_need_not_exist() -> None:
         ("retrieval_config.top_k=0", "found 0, expected greater than 0"),
         ("model_config.device=gpu", 'found "gpu", expected auto, cpu, cuda, cuda:N or mps'),
         ("model_config.dtype=int8", "expected 'auto', 'float32', 'bfloat16' or 'float16'"),
-        ("model_config.default=t5", r"expected default to be one of models \(flan-t5\), found t5"),
+        ("model_config.default=t5", r'^--set \S+default: found "t5", expected one of .*flan-t5'),
+        (
+            "model_config.models={a: {path: b}}",
+            r'default: found "flan-t5", expected one of .*\(a\)',
+        ),
+        ("retrieval_config.encoder=''", 'encoder: found "", expected a model\'s folder or hub id'),
+        ("model_config.models.x.path=' '", r"x\.path: found \" \", expected a model's folder"),
+        ("knowledge_base_config.path=''", 'path: found "", expected a path'),
+        ("prompt_config.instruction=' '", "expected text that is not empty"),
+        ("generation_config.max_new_tokens=1000000", "expected less than or equal to 1024"),
+        ("generation_config.seed=-1", "expected greater than or equal to 0"),
+        ("generation_config.seed=99999999999", "expected less than 4294967296"),
         ("model_config.models.x={notice: a}", r"model_config\.models\.x\.path: missing, expected"),
         ("prompt_config.objects.source=instances", "expected instances_path to be set"),
         ("prompt_config.objects.source=detector", "expected detector to be set"),
@@ -376,6 +387,12 @@ def test_objects_need_their_place() -> None:
     Config.load(overrides=overrides[:1])  # Without a source it need not be there.
 
 
+def test_a_model_may_be_called_anything() -> None:
+    """A name that no folder can have is kept for the hub, which says what is wrong with it."""
+    overrides = [f"retrieval_config.encoder={'a' * 5000}"]
+    assert Config.load(overrides=overrides).retrieval_config.encoder == "a" * 5000
+
+
 def test_model_by_name() -> None:
     """--model means an entry of the config first; without it the default entry counts."""
     models = Config.load().models
@@ -395,7 +412,10 @@ def test_model_by_folder_or_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert find_model(models, "google/flan-t5-small").notice is None
 
 
-@pytest.mark.parametrize("name", ["flan-t6", "./missing/t5", "/missing", "a/b/c", "", "a b/c"])
+@pytest.mark.parametrize(
+    "name",
+    ["flan-t6", "./missing/t5", "/missing", "a/b/c", "", "a b/c", "~nobodyhere/x", "a" * 5000],
+)
 def test_unknown_model(name: str) -> None:
     """What is no entry, folder or hub id is refused with the names that exist."""
     with pytest.raises(ConfigError, match="expected one of flan-t5, an existing folder") as caught:

@@ -132,6 +132,52 @@ def test_objects_block() -> None:
     assert built.endswith("- one one\n- dog: top left\n- {label}: center\nCaption:")
 
 
+def test_a_heading_stands_above_objects_alone() -> None:
+    """With objects the heading says what they are; without any, or with none left, it is gone."""
+    found = [DetectedObject("dog", (0.0, 0.0, 0.2, 0.2))]
+    headed = template(object_heading="To be {seen}:")
+    assert headed.build(THREE[:1], found).endswith(
+        "- one one\nTo be {seen}:\n- dog: top left\nCaption:"
+    )
+    assert headed.build(THREE) == template().build(THREE)
+    bare = template().build([])
+    assert headed.build(THREE, found, count_tokens=words, max_tokens=words(bare)) == bare
+
+
+def test_fits_what_it_built() -> None:
+    """With and without objects and a heading; not what another wording built."""
+    found = [DetectedObject("dog", (0.0, 0.0, 0.2, 0.2))]
+    for text in (TEMPLATE, "{instruction} {objects}; {captions}."):
+        plain = template(text)
+        headed = template(text, object_heading="Seen:")
+        for built in (plain, headed):
+            for objects in ((), found):
+                assert built.fits(built.build(THREE, objects))
+        assert not headed.fits(template(text, instruction="Say it.").build(THREE))
+    assert not headed.fits(plain.build(THREE, found))
+
+
+def test_halving_leaves_what_leaving_out_one_by_one_would() -> None:
+    """For every limit the same captions and objects are kept, in a few looks at the prompt."""
+    sizes = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9)
+    many = matches(*((" ".join(["word"] * size),) for size in sizes))
+    found = [DetectedObject(f"thing{n}", (0.4, 0.4, 0.2, 0.2)) for n in range(6)]
+    made = template(object_heading="Seen:")
+    states = [(many[:kept], found) for kept in range(len(many), 0, -1)]
+    states += [([], found[:shown]) for shown in range(len(found), -1, -1)]
+    looks = []
+
+    def count(text: str) -> int:
+        looks.append(text)
+        return words(text)
+
+    for limit in range(words(made.build([])), words(made.build(many, found)) + 1):
+        one_by_one = next(p for state in states if words(p := made.build(*state)) <= limit)
+        looks.clear()
+        assert made.build(many, found, count_tokens=count, max_tokens=limit) == one_by_one
+        assert len(looks) <= 9
+
+
 @pytest.mark.parametrize(
     ("x", "y", "expected"),
     [
@@ -165,6 +211,7 @@ def test_fingerprint_changes_with_the_wording() -> None:
         template(object_source={"source": "instances"}),
         template(object_source={"source": "detector", "detector": "a", "threshold": 0.5}),
         template(object_source={"source": "detector", "detector": "a", "threshold": 0.6}),
+        template(object_source={"source": "instances"}, object_heading="Seen:"),
     ]
     assert len({variant.fingerprint() for variant in variants}) == len(variants)
     assert template().fingerprint() == template().fingerprint()
@@ -172,6 +219,8 @@ def test_fingerprint_changes_with_the_wording() -> None:
 
 def test_fingerprint_without_objects_is_that_of_the_first_version() -> None:
     """Prompts trained and data built before objects counted are still those of their template."""
-    assert template().fingerprint() == (
-        "bbe64945427f703d3c309723f82b6658b6edea541ebcc5f6bd1963ba92b2789b"
+    assert (
+        template(object_heading="Seen:").fingerprint()
+        == template().fingerprint()
+        == ("bbe64945427f703d3c309723f82b6658b6edea541ebcc5f6bd1963ba92b2789b")
     )
