@@ -7,7 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igrag.cli import run, setup_logging
+from igrag.cli import quiet_start, run, setup_logging
+
+if __name__ == "__main__":
+    quiet_start()  # before the imports that take a while
+
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
 from igrag.errors import ImageError
 
@@ -24,20 +28,21 @@ def main(arguments: argparse.Namespace) -> int:
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
-    paths, failures = _find_pictures(arguments.input)
+    paths, empty = _find_pictures(arguments.input)
+    failures = _why_none_opens(paths)
+    if len(failures) == len(paths):  # before any model is loaded
+        return _tell(empty, failures, len(paths))
     if model.notice:
         print(f"note: {model.notice}", file=sys.stderr)
     captioner, methods = _load(config, model, compare=arguments.compare)
+    failures = []
     try:
         for path, result, seconds in _caption_all(captioner, paths, config, failures):
             captions = _write_with_each(methods, captioner, result, config)
             _show(path, result, seconds, config, model, captions=captions, as_json=arguments.json)
     finally:  # What failed before an interruption is told too.
-        for failure in failures:
-            print(f"error: {failure}", file=sys.stderr)
-    if failures and len(paths) > 1:
-        print(f"{len(failures)} of {len(paths)} pictures have no caption.", file=sys.stderr)
-    return _EXIT_SOME_FAILED if failures else 0
+        code = _tell(empty, failures, len(paths))
+    return code
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,8 +51,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         prog="main.py", description="Caption pictures by retrieval.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("--i", "--input", dest="input", type=Path, nargs="+", required=True, metavar="PATH",
-        help="pictures, or folders of pictures")  # fmt: skip
+    add("--i", "--input", dest="input", type=Path, nargs="+", action="extend", required=True,
+        metavar="PATH", help="pictures, or folders of pictures; may be given again")  # fmt: skip
     add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="default: configs/config.yaml")  # fmt: skip
@@ -77,21 +82,47 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def _find_pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Lists the pictures, and the errors of folders that hold none beside other inputs."""
+    """Lists the pictures, and why folders have none; what is no folder should be a picture."""
     from igrag.images import list_images
 
     paths: list[Path] = []
-    failures: list[str] = []
+    empty: list[str] = []
     for item in inputs:
         try:
-            paths += list_images(item) if item.is_dir() else [item]
+            paths += list_images(item) if _is_folder(item) else [item]
         except ImageError as error:
-            failures.append(str(error))
-    if not paths:
-        raise ImageError("; ".join(failures))
-    if not any(path.exists() for path in paths):
-        raise ImageError(f"{paths[0]}: no such file, expected a picture or a folder of pictures")
-    return paths, failures
+            empty.append(str(error))
+    return paths, empty
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # A name too long, a closed folder: told when the picture is opened.
+        return False
+
+
+def _why_none_opens(paths: Sequence[Path]) -> list[str]:
+    """Opens pictures until one can be; returns a reason for each one before it."""
+    from igrag.images import open_image
+
+    reasons = []
+    for path in paths:
+        try:
+            open_image(path)
+            break
+        except ImageError as error:
+            reasons.append(str(error))
+    return reasons
+
+
+def _tell(empty: Sequence[str], failures: Sequence[str], pictures: int) -> int:
+    """Tells which folders have no pictures, which pictures no caption; returns the exit code."""
+    for failure in (*empty, *failures):
+        print(f"error: {failure}", file=sys.stderr)
+    if failures and pictures > 1:
+        print(f"{len(failures)} of {pictures} pictures have no caption.", file=sys.stderr)
+    return _EXIT_SOME_FAILED if empty or failures else 0
 
 
 def _load(
@@ -190,7 +221,8 @@ def _show(
     if captions:
         facts["captions"] = captions
     with tqdm.external_write_mode():
-        print(output.as_json(path, result, **facts), flush=True)
+        ascii_only = not output.is_utf8(sys.stdout.encoding)
+        print(output.as_json(path, result, ascii_only=ascii_only, **facts), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What every command line shares: exit codes, one-line errors, signals and logging."""
 
+import io
 import logging
 import os
 import signal
@@ -16,6 +17,16 @@ EXIT_TERMINATED = 143
 _NOISY = ("transformers", "datasets", "huggingface_hub", "PIL", "filelock", "fsspec", "urllib3")
 
 
+def quiet_start() -> None:
+    """Lets Ctrl-C end a script without a traceback until `run` takes over.
+
+    To be called by a script, never where it is imported, before the imports that take a while. A
+    process that ignores Ctrl-C, as one in the background of a shell script does, goes on so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(main: Callable[[], int], *, debug: bool) -> int:
     """Runs `main` and turns what goes wrong into one line on stderr and an exit code.
 
@@ -28,6 +39,11 @@ def run(main: Callable[[], int], *, debug: bool) -> int:
         leaves through `SystemExit(143)`, so that cleanups run.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # `quiet_start`'s
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A caption or a file name that the terminal's encoding cannot show ends nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
         sys.stdout.flush()
@@ -64,7 +80,7 @@ def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> Non
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        handlers.append(logging.FileHandler(file, encoding="utf-8", errors="backslashreplace"))
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
     chosen = logging.getLevelName(level.upper())
     logging.basicConfig(

@@ -1,5 +1,6 @@
 """How captions are shown: for a person, or as one JSON object a line."""
 
+import codecs
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,8 +28,20 @@ def as_text(path: Path, result: CaptionResult, captions: Mapping[str, str] | Non
     return "\n".join(lines)
 
 
-def as_json(path: Path, result: CaptionResult, **facts: Any) -> str:
-    """Puts a result on one line; `facts` (model, prompt_tuning, lora, seconds) are added."""
+def is_utf8(encoding: str) -> bool:
+    """Tells whether an encoding, whichever of its names is used, is UTF-8."""
+    return codecs.lookup(encoding).name == "utf-8"
+
+
+def as_json(path: Path, result: CaptionResult, *, ascii_only: bool = False, **facts: Any) -> str:
+    """Puts a result on one line, as JSON in any case.
+
+    Args:
+        path: The picture; bytes of its name that are no text are half characters, escaped here.
+        result: What became of it.
+        ascii_only: Escape all other characters too, for a stream that is not UTF-8.
+        facts: What to add: model, prompt_tuning, lora, seconds.
+    """
     retrieved = [
         {"image_id": match.image_id, "score": match.score, "captions": list(match.captions)}
         for match in result.matches
@@ -40,4 +53,5 @@ def as_json(path: Path, result: CaptionResult, **facts: Any) -> str:
         "prompt": result.prompt,
         **facts,
     }
-    return json.dumps(content, ensure_ascii=False)
+    text = json.dumps(content, ensure_ascii=ascii_only)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from igrag.cli import run, setup_logging
+from igrag.cli import quiet_start, run, setup_logging
+
+if __name__ == "__main__":
+    quiet_start()  # before the imports that take a while
+
 from igrag.config import DEFAULT_CONFIG, Config, load_config
 
 if TYPE_CHECKING:  # needs torch, which takes seconds to load

@@ -14,7 +14,11 @@ from pathlib import Path
 # Python puts this script's folder on the path, not the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from igrag.cli import run, setup_logging
+from igrag.cli import quiet_start, run, setup_logging
+
+if __name__ == "__main__":
+    quiet_start()  # before the imports that take a while
+
 from igrag.config import DEFAULT_CONFIG, Config, find_model
 from igrag.errors import UsageError
 

@@ -1,5 +1,7 @@
 """Runs main.py as its users do, and reads what it says."""
 
+import re
+
 import pytest
 
 import main
@@ -22,9 +24,17 @@ class Command:
         return code, captured.out, captured.err
 
 
+# What may stand beside an error: notes, the log, and how many pictures failed.
+_BESIDE = re.compile(
+    r"(note|warning|skipped|WARNING|INFO): .+|\d+ of \d+ pictures have no caption\."
+)
+
+
 def one_error(stderr: str) -> str:
-    """Returns the one error of a command, which must be one line and no traceback."""
-    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    """Returns the one error of a command; no traceback and no library's chatter is beside it."""
+    lines = stderr.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
     assert len(errors) == 1, stderr
-    assert "Traceback" not in stderr
+    unexpected = [line for line in lines if line not in errors and not _BESIDE.fullmatch(line)]
+    assert unexpected == [], stderr
     return errors[0]

@@ -1,7 +1,9 @@
 """main.py as its users meet it: captions, JSON, and one line for each thing that can go wrong."""
 
 import json
+import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -58,6 +60,75 @@ def test_one_failure_does_not_stop_the_rest(
         coco.picture(1).name, coco.picture(2).name,
     ]  # fmt: skip
     assert str(bad) in one_error(err) and "1 of 3 pictures have no caption." in err
+
+
+def test_every_input_counts(command: Command, coco: CocoFolder) -> None:
+    """--i given again adds pictures, in the order of the command line."""
+    words = ["--i", coco.picture(3), "--i", coco.picture(1), coco.picture(2)]
+    code, out, _ = command("--json", *words)
+    assert code == 0
+    assert [Path(json.loads(line)["image"]) for line in out.splitlines()] == [
+        coco.picture(3), coco.picture(1), coco.picture(2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_every_input_that_is_wrong_is_listed(
+    command: Command, coco: CocoFolder, tmp_path: Path, beside: bool
+) -> None:
+    """Missing files, names too long and empty folders are all told; folders are no pictures."""
+    names = ("nope1.jpg", "n" * 300 + ".jpg", "e")
+    wrong = [tmp_path / name for name in names]
+    (tmp_path / "e").mkdir()
+    more = [coco.picture(1)] if beside else []
+    code, out, err = command("--json", "--i", *wrong, *more)
+    assert code == 1 and len(out.splitlines()) == len(more)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3 and all(any(str(path) in line for line in errors) for path in wrong)
+    assert f"2 of {2 + len(more)} pictures have no caption." in err
+
+
+def test_what_cannot_be_opened_is_told_before_the_models_are_loaded(
+    command: Command, tmp_path: Path
+) -> None:
+    """A picture that is damaged, alone, does not wait for a model that is not even there."""
+    (tmp_path / "bad.jpg").write_text("no picture")
+    missing = "model_config.models.flan-t5.path=no/such/model"
+    code, out, err = command("--i", tmp_path / "bad.jpg", settings=(missing,))
+    assert (code, out) == (1, "") and "bad.jpg: not a picture" in one_error(err)
+    settings = (missing, "prompt_config.objects.source=instances",
+                f"prompt_config.objects.instances_path={tmp_path / 'none.json'}",
+                "retrieval_config.encoder=no/such/encoder")  # fmt: skip
+    code, _, err = command("--i", REPO_ROOT / "input" / "802.jpg", settings=settings)
+    assert code == 1 and "none.json: no such file" in one_error(err)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+def test_output_survives_any_name_and_any_encoding(
+    knowledge_base: Path, coco: CocoFolder, tiny_clip: Path, tiny_t5: Path, encoding: str
+) -> None:
+    """What stdout cannot show is escaped, and JSON stays JSON in UTF-8."""
+    names = [b"\xff.jpg", "\u00e4\U0001f600.jpg".encode()]
+    folder = coco.images.parent / "odd"
+    folder.mkdir()
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(coco.picture(1).read_bytes())
+    settings = (f"retrieval_config.encoder={tiny_clip}",
+                f"model_config.models.flan-t5.path={tiny_t5}",
+                f"knowledge_base_config.path={knowledge_base}",
+                "generation_config.max_new_tokens=2")  # fmt: skip
+    words = [word for item in settings for word in ("--set", item)]
+    shown = {}
+    for option in ((), ("--json",)):
+        done = subprocess.run(
+            [sys.executable, "main.py", "--i", folder, *option, *words], cwd=REPO_ROOT,
+            capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        shown[option] = done.stdout
+    assert rb"odd/\udcff.jpg" in shown[()]
+    images = [json.loads(line.decode("utf-8"))["image"] for line in shown["--json",].splitlines()]
+    assert {os.fsencode(Path(image).name) for image in images} == set(names)
 
 
 def test_verbose_tells_what_is_loaded(command: Command, coco: CocoFolder) -> None:
@@ -167,6 +238,7 @@ def test_another_encoder_is_refused(command: Command, coco: CocoFolder, other_cl
     ("words", "code", "message"),
     [
         (["--model", "flan-t6"], 2, "did you mean flan-t5?"),
+        (["--model", "~nobodyhere/x"], 2, "expected one of flan-t5"),
         (["--model", "nobody/no-such-model"], 1, "nobody/no-such-model"),
         (["--top_k", "0"], 2, "retrieval_config.top_k"),
         (["--device", "gpu"], 2, "model_config.device"),
@@ -217,7 +289,22 @@ def test_objects_from_a_coco_file_reach_the_prompt(
     switch = ("prompt_config.objects.source=instances",)
     switch += (f"prompt_config.objects.instances_path={path}",)
     row = json.loads(command("--json", "--i", coco.picture(1), settings=switch)[1])
-    assert "- horse: top left" in row["prompt"]
+    assert "\nObjects in the picture:\n- horse: top left\n" in row["prompt"]
+
+
+def test_interrupted_while_it_starts_it_says_nothing(tmp_path: Path) -> None:
+    """Ctrl-C in the first moments, while the imports run, ends it without a traceback."""
+    (tmp_path / "pydantic.py").write_text(
+        "print('importing', flush=True)\nimport time; time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "main.py", "--i", "x"], cwd=REPO_ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == -signal.SIGINT
 
 
 def test_help_answers_without_torch() -> None:

@@ -94,6 +94,32 @@ def test_interruption(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
+def test_ctrl_c_is_runs_again_after_a_quiet_start() -> None:
+    """A quiet start ends with `run`, which tells the interruption as it always does."""
+    code = (
+        "import signal, sys, time\n"
+        "from igrag.cli import quiet_start, run\n"
+        "quiet_start()\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL\n"
+        "sys.exit(run(lambda: signal.raise_signal(signal.SIGINT) or time.sleep(9), debug=False))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on_so() -> None:
+    """In the background of a shell script Ctrl-C is not meant for it."""
+    code = (
+        "import signal, sys\n"
+        "from igrag.cli import quiet_start, run\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "quiet_start()\n"
+        "sys.exit(run(lambda: signal.raise_signal(signal.SIGINT) or 7, debug=False))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
 def start(body: str) -> subprocess.Popen[str]:
     """Start Python with a command whose body is given."""
     code = f"import sys\nfrom igrag.cli import run\n{body}\nsys.exit(run(main, debug=False))"
@@ -171,3 +197,10 @@ def test_log_file(tmp_path: Path) -> None:
     first, second = file.read_text(encoding="utf-8").splitlines()
     assert first.endswith("INFO: eins") and second.endswith("INFO: zwei")
     assert first.startswith(time.strftime("%Y"))
+
+
+def test_log_file_holds_any_name(tmp_path: Path) -> None:
+    """A file name that is not UTF-8 is logged with an escape."""
+    setup_logging("info", verbose=False, file=tmp_path / "run.log")
+    logging.getLogger("igrag.test").info("b\udcff.jpg")
+    assert (tmp_path / "run.log").read_text(encoding="utf-8").endswith("INFO: b\\udcff.jpg\n")
