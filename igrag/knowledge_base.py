@@ -23,6 +23,8 @@ from igrag.coco import CaptionedImage, ImageId
 from igrag.encoder_identity import EncoderIdentity
 from igrag.errors import KnowledgeBaseError
 from igrag.knowledge_base_files import (
+    REBUILD,
+    VECTORS,
     SkippedPicture,
     check_output_folder,
     open_captions,
@@ -31,7 +33,7 @@ from igrag.knowledge_base_files import (
     read_manifest,
     write_files,
 )
-from igrag.vector_search import nearest
+from igrag.vector_search import NotFiniteError, nearest
 
 if TYPE_CHECKING:  # datasets takes a second to load
     from datasets import Dataset
@@ -40,11 +42,12 @@ __all__ = ["DUPLICATE_SCORE", "ImageId", "KnowledgeBase", "Match", "SkippedPictu
 
 # An exact copy of a picture scores 1 up to float32 rounding; a re-compressed one already less.
 DUPLICATE_SCORE = 1 - 1e-5
+SCORE_DIGITS = 6  # After the point; float32 vectors say no more, and 1 is a picture's own score.
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A picture found by a search; ``score`` is the cosine of the two vectors."""
+    """A picture found by a search; ``score`` is the cosine, to ``SCORE_DIGITS``, at most 1."""
 
     image_id: ImageId
     score: float
@@ -195,6 +198,7 @@ class KnowledgeBase:
 
         Raises:
             ValueError: ``k`` is below 1 or the shapes do not fit.
+            KnowledgeBaseError: A vector is damaged.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         if k < 1:
@@ -210,13 +214,20 @@ class KnowledgeBase:
                 raise ValueError(f"{len(skip_ids)} skip_ids for {len(queries)} queries")
             skip_rows = np.array([self._row_or_none(own) for own in skip_ids], np.int64)
         below = DUPLICATE_SCORE if skip_duplicates else None
-        hits = nearest(self._vectors, queries, k, skip_rows=skip_rows, below=below)
+        try:
+            hits = nearest(self._vectors, queries, k, skip_rows=skip_rows, below=below)
+        except NotFiniteError as error:
+            raise KnowledgeBaseError(
+                f"{self.path / VECTORS}: damaged: {error} (image {self._image_ids[error.row]}); "
+                f"{REBUILD}"
+            ) from error
         rows, inverse = np.unique(hits.row, return_inverse=True)
         captions = [tuple(texts) for texts in self._captions[rows]["captions"]] if len(rows) else []
         matches: list[list[Match]] = [[] for _ in queries]
         for query, place, score in zip(hits.query, inverse, hits.score, strict=True):
             image_id = self._image_ids[rows[place]]
-            matches[query].append(Match(image_id, float(score), captions[place]))
+            cosine = min(1.0, round(float(score), SCORE_DIGITS))
+            matches[query].append(Match(image_id, cosine, captions[place]))
         return matches
 
     def _row_or_none(self, image_id: ImageId | None) -> int:

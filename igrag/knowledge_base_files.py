@@ -31,7 +31,7 @@ COLUMNS = ("image_id", "file_name", "captions")
 CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would touch the whole file
 UNIT_TOLERANCE = 1e-3
 COPIED_ROWS = 16_384
-_REBUILD = "rebuild it with scripts/build_knowledge_base.py --force"
+REBUILD = "rebuild it with scripts/build_knowledge_base.py --force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +127,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise KnowledgeBaseError(f"{path}: not a knowledge base ({MANIFEST} is missing)") from None
     except (OSError, ValueError) as error:
-        raise KnowledgeBaseError(f"{file}: cannot be read ({error}); {_REBUILD}") from error
+        raise KnowledgeBaseError(f"{file}: cannot be read ({error}); {REBUILD}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise KnowledgeBaseError(f"{file}: not the manifest of an {FORMAT}")
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
         raise KnowledgeBaseError(
-            f"{file}: format version {version!r}, expected {FORMAT_VERSION}; {_REBUILD}"
+            f"{file}: format version {version!r}, expected {FORMAT_VERSION}; {REBUILD}"
         )
     for key in ("count", "dimension"):
         value = manifest.get(key)
@@ -147,11 +147,11 @@ def read_encoder(path: Path, manifest: dict[str, Any]) -> EncoderIdentity:
     try:
         encoder = EncoderIdentity.from_json(manifest.get("encoder"))
     except ValueError as error:
-        raise KnowledgeBaseError(f"{path / MANIFEST}: {error}; {_REBUILD}") from error
+        raise KnowledgeBaseError(f"{path / MANIFEST}: {error}; {REBUILD}") from error
     if encoder.dimension != manifest["dimension"]:
         raise KnowledgeBaseError(
             f"{path / MANIFEST}: dimension is {manifest['dimension']}, but the encoder's is "
-            f"{encoder.dimension}; {_REBUILD}"
+            f"{encoder.dimension}; {REBUILD}"
         )
     return encoder
 
@@ -162,16 +162,16 @@ def open_vectors(path: Path, manifest: dict[str, Any]) -> NDArray[np.float32]:
     try:
         vectors = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise KnowledgeBaseError(f"{file}: is missing; {_REBUILD}") from None
+        raise KnowledgeBaseError(f"{file}: is missing; {REBUILD}") from None
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise KnowledgeBaseError(f"{file}: is damaged or cut off ({error}); {_REBUILD}") from error
+        raise KnowledgeBaseError(f"{file}: is damaged or cut off ({error}); {REBUILD}") from error
     expected = (manifest["count"], manifest["dimension"])
     if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
-        raise KnowledgeBaseError(f"{file}: expected an array of float32; {_REBUILD}")
+        raise KnowledgeBaseError(f"{file}: expected an array of float32; {REBUILD}")
     if vectors.shape != expected:
         raise KnowledgeBaseError(
             f"{file}: holds {list(vectors.shape)} values, {MANIFEST} says {list(expected)}; "
-            f"{_REBUILD}"
+            f"{REBUILD}"
         )
     sample = np.linspace(0, len(vectors) - 1, min(CHECKED_ROWS, len(vectors))).astype(np.int64)
     _check_unit(file, vectors[sample])
@@ -189,12 +189,12 @@ def open_captions(path: Path, manifest: dict[str, Any]) -> Dataset:
     except Exception as error:
         # datasets and pyarrow raise many kinds on missing, cut off or foreign files.
         reason = " ".join(str(error).split())[:160]
-        raise KnowledgeBaseError(f"{folder}: missing or damaged ({reason}); {_REBUILD}") from error
+        raise KnowledgeBaseError(f"{folder}: missing or damaged ({reason}); {REBUILD}") from error
     if not isinstance(columns, set) or not columns.issuperset(COLUMNS):
-        raise KnowledgeBaseError(f"{folder}: expected the columns {', '.join(COLUMNS)}; {_REBUILD}")
+        raise KnowledgeBaseError(f"{folder}: expected the columns {', '.join(COLUMNS)}; {REBUILD}")
     if len(table) != manifest["count"]:
         raise KnowledgeBaseError(
-            f"{folder}: holds {len(table)} rows for {manifest['count']} vectors; {_REBUILD}"
+            f"{folder}: holds {len(table)} rows for {manifest['count']} vectors; {REBUILD}"
         )
     return table
 
@@ -230,7 +230,7 @@ def _check_unit(where: Path, vectors: NDArray[np.float32]) -> None:
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.abs(np.linalg.norm(vectors, axis=1) - 1)
     if not (off <= UNIT_TOLERANCE).all():  # also where off is not a number
-        raise KnowledgeBaseError(f"{where}: holds vectors that are not unit vectors; {_REBUILD}")
+        raise KnowledgeBaseError(f"{where}: holds vectors that are not unit vectors; {REBUILD}")
 
 
 def _save_captions(folder: Path, entries: Sequence[CaptionedImage]) -> None:

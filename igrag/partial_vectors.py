@@ -1,10 +1,10 @@
 """Vectors on their way into a knowledge base, kept on disk so that a build can be continued.
 
-Beside the output, ``NAME.partial/`` holds ``vectors.f32`` (raw rows, appended) and
-``progress.json`` (what is being built, how far it is, and what was skipped). The rows are handed to
-the system before the progress is replaced, and rows beyond the recorded progress are cut off on
-resuming: a build may be killed at any moment. ``.lock`` keeps a second build out while the first
-one lives; the system frees it with the process, however that ends.
+Beside the output, ``NAME.partial/`` holds ``vectors.f32`` (raw rows), ``skipped.jsonl`` (a line
+for each picture without one) and ``progress.json`` (what is being built, and how far it is). Both
+files are appended to and handed to the system before the progress is replaced, and what is beyond
+the recorded progress is cut off on resuming: a build may be killed at any moment. ``.lock`` keeps a
+second build out while the first one lives; the system frees it with the process, however that ends.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from igrag.errors import KnowledgeBaseError
 from igrag.files import write_json
 
-FORMAT = "igrag unfinished knowledge base 1"
-PROGRESS, VECTORS, LOCK = "progress.json", "vectors.f32", ".lock"
+FORMAT = "igrag unfinished knowledge base 2"
+PROGRESS, VECTORS, SKIPPED, LOCK = "progress.json", "vectors.f32", "skipped.jsonl", ".lock"
 
 
 class PartialVectors:
@@ -54,9 +54,9 @@ class PartialVectors:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder)
         try:
-            self._resume()
-            self._file: BinaryIO = (folder / VECTORS).open("ab")
-            self._file.truncate(self._rows * self._row_bytes)
+            kept = self._resume()
+            self._file = _open(folder / VECTORS, self._rows * self._row_bytes)
+            self._skipped_file = _open(folder / SKIPPED, kept)
             self._save()
         except BaseException:
             self._lock.release()
@@ -66,7 +66,7 @@ class PartialVectors:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        self._close()
         self._lock.release()
 
     @property
@@ -90,6 +90,8 @@ class PartialVectors:
             self.processed += len(vectors)
         self.processed += len(skipped)
         self.skipped.update(skipped)
+        self._skipped_file.write(_to_lines(skipped))
+        self._skipped_file.flush()
         self._save()
 
     def vectors(self) -> NDArray[np.float32]:
@@ -114,30 +116,63 @@ class PartialVectors:
 
     def remove(self) -> None:
         """Close and delete the folder, while no other build can come in."""
-        self._file.close()
+        self._close()
         shutil.rmtree(self.folder)
 
-    def _resume(self) -> None:
+    def _close(self) -> None:
+        self._file.close()
+        self._skipped_file.close()
+
+    def _resume(self) -> int:
+        """Take over what is recorded; returns how many bytes of ``SKIPPED`` belong to it."""
         state = _read_progress(self.folder)
         if state is None:
-            return
-        skipped = {int(place): reason for place, reason in state["skipped"]}
+            return 0
+        size = state["skipped_bytes"]
+        listed = _read(self.folder / SKIPPED)[:size]
+        skipped = _from_lines(listed)
         rows = state["processed"] - len(skipped)
         file = self.folder / VECTORS
         held = file.stat().st_size if file.exists() else 0
-        if state["inputs"] != self._inputs or held < rows * self._row_bytes:
+        lost = held < rows * self._row_bytes or len(listed) != size
+        if state["inputs"] != self._inputs or lost or listed != _to_lines(skipped):
             self.started_anew = True
-            return
+            return 0
         self.processed, self.skipped = state["processed"], skipped
+        return int(size)
 
     def _save(self) -> None:
         state = {
             "format": FORMAT,
             "inputs": self._inputs,
             "processed": self.processed,
-            "skipped": sorted(self.skipped.items()),
+            "skipped_bytes": self._skipped_file.tell(),
         }
         write_json(self.folder / PROGRESS, state)
+
+
+def _open(path: Path, size: int) -> BinaryIO:
+    """Open a file to append to, cut off at `size` bytes."""
+    file = path.open("ab")
+    file.truncate(size)
+    file.seek(size)
+    return file
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _to_lines(skipped: Mapping[int, str]) -> bytes:
+    return "".join(f"{json.dumps([place, reason])}\n" for place, reason in skipped.items()).encode()
+
+
+def _from_lines(content: bytes) -> dict[int, str]:
+    """Read what `_to_lines` wrote; none of it if it is damaged."""
+    try:
+        return dict(map(json.loads, content.splitlines()))
+    except (ValueError, TypeError):
+        return {}
 
 
 def _check_folder(folder: Path) -> None:

@@ -21,6 +21,14 @@ TOLERANCE = 2e-6
 RESCORE_BLOCK = 8_192
 
 
+class NotFiniteError(ValueError):
+    """A searched row holds values that are not finite; ``row`` says which."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row} holds values that are not finite")
+        self.row = row
+
+
 @dataclass(frozen=True, slots=True)
 class Hits:
     """The found rows of all queries, flat: sorted by query, then best first, then by row.
@@ -48,13 +56,16 @@ def nearest(
 
     Args:
         vectors: The rows searched, [N, D]; a memory map is read block by block.
-        queries: Any number of queries, [Q, D].
+        queries: Any number of queries, [Q, D], finite.
         k: How many rows for each query, at least 1; fewer come back where fewer qualify.
         skip_rows: For each query a row that it must not find, or -1, [Q].
         below: If given, only scores below it qualify.
 
     Returns:
         At most k hits for each query; equal scores are ordered by row.
+
+    Raises:
+        NotFiniteError: A row is not finite: it would be found nowhere, or everywhere.
     """
     parts = []
     for start in range(0, len(queries), QUERY_BLOCK):
@@ -79,15 +90,19 @@ def _nearest_in_block(
     scores = np.empty((len(queries), width), np.float32)  # [Q, B], reused for every block of rows
     slack = TOLERANCE * np.maximum(1.0, np.linalg.norm(queries, axis=1)).astype(np.float32)
     bound = np.full(len(queries), -np.inf, np.float32)  # k rows of each query reach at least this
-    found = []
+    found, undecided = [], [(np.empty(0, np.int64), np.empty(0, np.int64))]
     for start in range(0, len(vectors), width):
         block = np.asarray(vectors[start : start + width])
         np.matmul(queries, block.T, out=scores[:, : len(block)])
+        _check_finite(scores[0, : len(block)], start)
         scores[:, len(block) :] = -np.inf
         mine = np.flatnonzero((skip >= start) & (skip < start + len(block)))
         scores[mine, skip[mine] - start] = -np.inf
         if below is not None:
-            scores[scores >= below] = -np.inf
+            near, place = np.nonzero(scores >= below - slack[:, None])
+            doubtful = scores[near, place] <= below + slack[near]
+            undecided.append((near[doubtful], place[doubtful] + start))
+            scores[near, place] = -np.inf
         query, column, score = _promising(scores, bound, slack, k)
         found.append((query, column + start, score))
     query, row, score = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -95,8 +110,19 @@ def _nearest_in_block(
     kth = order[_rank(query[order]) == k - 1]
     bound[query[kth]] = score[kth]
     keep = score >= (bound - slack)[query]
-    query, row = query[keep], row[keep]
+    # What is about as good as `below` is decided by its exact score, and bounds nothing before.
+    query, row = (
+        np.concatenate([chosen[keep], *more])
+        for chosen, more in zip((query, row), zip(*undecided, strict=True), strict=True)
+    )
     return _best(query, row, _rescore(vectors, queries, query, row), k, below)
+
+
+def _check_finite(scores: Floats, start: int) -> None:
+    """Look at one query's scores [B]: a value that is not finite makes every product so."""
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise NotFiniteError(start + int(wrong[0]))
 
 
 def _promising(

@@ -157,7 +157,7 @@ def build_split(
         builder: Makes the examples.
         split: Its name, noted in each line.
         objects: Where the objects of the prompts come from; None shows none.
-        progress: Show a progress bar on stderr.
+        progress: Show a progress bar on stderr, where that is a terminal.
 
     Raises:
         DataError: No picture was readable.
@@ -165,7 +165,8 @@ def build_split(
     objects = objects or PictureObjects(None, Path())
     before, written = vectors.reused, 0
     skips = [(reasons, len(reasons)) for reasons in (vectors.skipped, objects.skipped)]
-    bar = tqdm(total=len(images), desc=split, unit="picture", file=sys.stderr, disable=not progress)
+    hidden = None if progress else True  # None: disabled where stderr is no terminal
+    bar = tqdm(total=len(images), desc=split, unit="picture", file=sys.stderr, disable=hidden)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream, bar:
         for chunk in _chunks(images):
             for example in _build_chunk(chunk, vectors, objects, builder, split):

@@ -116,7 +116,7 @@ def test_matches_carry_cosine_and_captions_best_first(tmp_path: Path) -> None:
     matches = make(tmp_path / "kb", vectors).search(vectors[[20, 3]], 4)
     for row, found in zip((20, 3), matches, strict=True):
         assert found[0].image_id == 100 + row
-        assert found[0].score == pytest.approx(1, abs=1e-6)
+        assert found[0].score == 1
         scores = [match.score for match in found]
         assert scores == sorted(scores, reverse=True)
         for match in found:
@@ -171,6 +171,47 @@ def test_exact_duplicates_are_passed_over(tmp_path: Path) -> None:
     others = [row for row in range(400) if not 50 <= row < 350]
     scores = vectors[others] @ vectors[50]
     assert matches[0].image_id == 100 + others[int(scores.argmax())]
+
+
+def test_scores_at_the_bound_are_decided_exactly() -> None:
+    """What is a duplicate or not by less than float32 can tell is decided in float64."""
+    noise = np.random.default_rng(3)
+    query = units(1, dimension=64)
+    below = 1 - 1e-5
+    steps = noise.standard_normal((3000, 64))
+    steps -= (steps @ query[0])[:, None] * query[0]
+    steps /= np.linalg.norm(steps, axis=1, keepdims=True)
+    cosine = below + noise.uniform(-3e-7, 3e-7, (3000, 1))
+    vectors = (cosine * query[0] + np.sqrt(1 - cosine**2) * steps).astype(np.float32)
+    vectors[::5] = units(600, seed=4, dimension=64)
+    exact = vectors.astype(np.float64) @ query[0].astype(np.float64)
+    rounded = vectors @ query[0]
+    assert ((exact < below) != (rounded < np.float32(below))).any()
+    allowed = np.flatnonzero(exact < below)
+    expected = allowed[np.argsort(-exact[allowed], kind="stable")]
+    for k in (1, 5, 700, 3000):
+        hits = vector_search.nearest(vectors, query, k, below=below)
+        np.testing.assert_array_equal(hits.row, expected[:k])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_damaged_vector_is_not_passed_over(tmp_path: Path, value: float) -> None:
+    """A value that is not finite, in a row that opening does not look at, ends the search."""
+    make(tmp_path / "kb", units(5000))
+    vectors = np.load(tmp_path / "kb" / "vectors.npy", mmap_mode="r+")
+    vectors[4321, 7] = value
+    vectors.flush()
+    opened = KnowledgeBase.open(tmp_path / "kb")  # No sampled row is damaged.
+    with pytest.raises(KnowledgeBaseError, match=r"vectors\.npy: damaged: row 4321 .*image 4421"):
+        opened.search(units(3, seed=1), 2)
+
+
+@pytest.mark.parametrize("scale", [0.9999999, 1.0000002, 1.0000004])
+def test_a_pictures_own_score_is_1(tmp_path: Path, scale: float) -> None:
+    """Rounding of float32 shows in no score: neither 0.9999998 nor 1.0000002."""
+    vectors = units(20)
+    opened = make(tmp_path / "kb", vectors * np.float32(scale))
+    assert opened.search(vectors[[4]], 1)[0][0].score == 1.0
 
 
 def test_only_duplicates_give_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from igrag.config import REPO_ROOT
 from igrag.errors import KnowledgeBaseError
-from igrag.partial_vectors import FORMAT, LOCK, PROGRESS, VECTORS, PartialVectors
+from igrag.partial_vectors import FORMAT, LOCK, PROGRESS, SKIPPED, VECTORS, PartialVectors
 
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
 
@@ -65,11 +65,52 @@ def test_a_refused_folder_is_not_left_locked(tmp_path: Path) -> None:
     """If the folder cannot be continued the next try says so again, and not that it is in use."""
     (tmp_path / VECTORS).mkdir()
     (tmp_path / LOCK).touch()
-    state = {"format": FORMAT, "inputs": {}, "processed": 0, "skipped": []}
+    state = {"format": FORMAT, "inputs": {}, "processed": 0, "skipped_bytes": 0}
     (tmp_path / PROGRESS).write_text(json.dumps(state))
     for _ in range(2):
         with pytest.raises(IsADirectoryError):
             start(tmp_path)
+
+
+def test_what_was_skipped_is_written_once(tmp_path: Path) -> None:
+    """However many pictures are left out, a batch writes its own, and all are there again."""
+    with start(tmp_path) as partial:
+        partial.append(ROWS, {1: "torn \N{BROKEN HEART}", 3: "half \udcff"})
+        first = (tmp_path / SKIPPED).read_bytes()
+        recorded = (tmp_path / PROGRESS).stat().st_size
+        for place in range(5, 105):
+            partial.append(None, {place: "missing"})
+        assert (tmp_path / SKIPPED).read_bytes().startswith(first)
+        assert (tmp_path / PROGRESS).stat().st_size < recorded + 10
+        expected = dict(partial.skipped)
+    with start(tmp_path) as again:
+        assert (again.processed, again.skipped, again.started_anew) == (105, expected, False)
+        assert list(again.kept()) == [0, 2, 4]
+        np.testing.assert_array_equal(again.vectors(), ROWS)
+
+
+def test_what_was_skipped_beyond_the_record_is_cut_off(tmp_path: Path) -> None:
+    """Killed between writing what is left out and recording it, a build continues aligned."""
+    with start(tmp_path) as partial:
+        partial.append(ROWS[:1], {1: "torn"})
+    with (tmp_path / SKIPPED).open("ab") as file:
+        file.write(b'[2, "half a li')
+    with start(tmp_path) as again:
+        again.append(ROWS[1:2], {2: "missing"})
+    with start(tmp_path) as again:
+        assert (again.processed, again.skipped) == (4, {1: "torn", 2: "missing"})
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'[1, "torx"]', b"1234567890123", b'["1", "torn"', b"\xff"]
+)
+def test_lost_records_of_what_was_skipped_start_anew(tmp_path: Path, content: bytes) -> None:
+    """Without them rows would go to the wrong pictures."""
+    with start(tmp_path) as partial:
+        partial.append(ROWS[:1], {1: "torn"})
+    (tmp_path / SKIPPED).write_bytes(content)
+    with start(tmp_path) as again:
+        assert (again.processed, again.skipped, again.started_anew) == (0, {}, True)
 
 
 @pytest.mark.parametrize("change", [4, 8, -4, -8])
