@@ -261,6 +261,16 @@ def test_unreadable_pictures_are_skipped_and_listed(tmp_path: Path) -> None:
     assert not (tmp_path / "val.jsonl").exists()
 
 
+def test_no_bar_is_drawn_into_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where stderr is no terminal the progress bar stays away by itself."""
+    images = pictures("a", "b", "c", "d")
+    opened = save(tmp_path, images, fan(4))
+    vectors = PictureVectors(opened, tmp_path, get_encoder=no_encoder, batch_size=2)
+    builder = example_builder(opened)
+    build_split(tmp_path / "x.jsonl", images, vectors=vectors, builder=builder, split="train")
+    assert capsys.readouterr().err == ""
+
+
 def test_chunks_change_nothing_and_memory_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
