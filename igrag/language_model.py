@@ -1,5 +1,7 @@
 """Loads the frozen seq2seq model that writes captions, with its tokenizer and a LoRA adapter."""
 
+import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,15 @@ from transformers import (
 )
 
 from igrag.devices import resolve_device
-from igrag.errors import CheckpointError, ModelError
+from igrag.errors import CheckpointError, DataError, ModelError
+from igrag.files import read_json
 from igrag.hub import is_fetch_failure, prepare_for, reason_of
 from igrag.model_identity import weights_hash
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_KIND = "LORA"  # as PEFT names it
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,15 @@ def load_language_model(
         dtype: auto (bfloat16 on a GPU that has it, else float32) or a torch dtype's name.
         attn_implementation: eager or sdpa.
         lora_path: A PEFT adapter folder to load on top.
-        merge_lora: Merge the adapter into the weights: the same numbers without overhead.
+        merge_lora: Merge the adapter into the weights: the same numbers without overhead. One on
+            weights that several layers share stays beside them, see `layers_on_shared`.
 
     Raises:
         ModelError: Not found, offline, damaged, not a seq2seq model, or tokenizer and model differ.
-        CheckpointError: The adapter is missing, damaged, or made for another model.
+        CheckpointError: The adapter is missing, damaged, of another kind, or for another model.
     """
+    if lora_path is not None:  # quicker to look at than the model is to load
+        _check_adapter(lora_path)
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     tokenizer = load_tokenizer(path)
@@ -134,16 +142,36 @@ def _load(path: str, factory: Any, **options: Any) -> Any:
         raise ModelError(f"{path}: the language model cannot be loaded ({reason})") from error
 
 
-def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
-    from peft import PeftModel, get_peft_model_state_dict
+def shared_weights(model: PreTrainedModel) -> frozenset[int]:
+    """Finds the tensors that several layers share, by identity: T5's tied embeddings."""
+    uses = Counter(id(tensor) for _, tensor in model.named_parameters(remove_duplicate=False))
+    return frozenset(tensor for tensor, count in uses.items() if count > 1)
 
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (path / name).is_file():
-            raise CheckpointError(
-                f"{path}: no LoRA adapter there ({name} is missing); train one with python "
-                "lora_training/train_lora.py --all, name another folder, or switch LoRA off"
-            )
-    base = model.config.name_or_path
+
+def layers_on_shared(adapted: Any, shared: frozenset[int]) -> list[str]:
+    """Names the adapted layers whose weights other layers have too.
+
+    The adapter is for that one layer; merged into the weights it would change the others as well,
+    and with them what the model writes.
+
+    Args:
+        adapted: A PeftModel.
+        shared: `shared_weights` of the model before the adapter was put on.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    return [
+        name.removeprefix("base_model.model.")
+        for name, layer in adapted.named_modules()
+        if isinstance(layer, LoraLayer)
+        and any(id(tensor) in shared for tensor in layer.get_base_layer().parameters())
+    ]
+
+
+def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
+    from peft import PeftModel
+
+    base, shared = model.config.name_or_path, shared_weights(model)
     try:
         with safe_open(path / ADAPTER_WEIGHTS, "pt") as weights:
             saved = {name for name in weights.keys() if "lora_" in name}  # noqa: SIM118
@@ -151,11 +179,51 @@ def _with_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
     except _LOADING_ERRORS as error:
         reason = reason_of(error)
         raise CheckpointError(f"{path}: this adapter does not fit {base} ({reason})") from error
-    # PEFT leaves out what has no place, and starts anew what is not in the file.
+    _check_complete(adapted, saved, path, base)
+    if merge and (layers := layers_on_shared(adapted, shared)):
+        logger.warning(
+            "%s: adapts %s, whose weights other layers of %s share; merged it would change those "
+            "too, so it runs beside the weights",
+            path, ", ".join(layers), base,
+        )  # fmt: skip
+        return adapted
+    return adapted.merge_and_unload() if merge else adapted
+
+
+def _check_adapter(path: Path) -> None:
+    """Makes sure that a LoRA adapter is there: PEFT would load other kinds just as well."""
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (path / name).is_file():
+            raise CheckpointError(
+                f"{path}: no LoRA adapter there ({name} is missing); train one with python "
+                "lora_training/train_lora.py --all, name another folder, or switch LoRA off"
+            )
+    try:
+        config = read_json(path / ADAPTER_CONFIG)
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != _KIND:
+        raise CheckpointError(
+            f"{path / ADAPTER_CONFIG}: found an adapter of the type {kind}, expected {_KIND}; name "
+            "the folder of a LoRA adapter, or switch LoRA off"
+        )
+
+
+def _check_complete(adapted: Any, saved: set[str], path: Path, base: str) -> None:
+    """Compares names: PEFT leaves out what has no place, and starts anew what is not in the file.
+
+    Args:
+        adapted: The model with its adapter.
+        saved: The tensors of the adapter's file.
+        path: The adapter's folder.
+        base: The model's name.
+    """
+    from peft import get_peft_model_state_dict
+
     expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     odd = sorted(saved ^ {name for name in expected if "lora_" in name})
     if odd:
         raise CheckpointError(
             f"{path}: this adapter does not fit {base} (one of them lacks {odd[0]})"
         )
-    return adapted.merge_and_unload() if merge else adapted

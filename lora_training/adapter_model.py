@@ -1,5 +1,6 @@
 """The LoRA adapter on a frozen model (Hu et al. 2021), and what must hold before it is trained."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
 from igrag.errors import ConfigError, TrainingError
+from igrag.language_model import layers_on_shared, shared_weights
 
 _SHORTEST = 2  # A token and the end token.
+logger = logging.getLogger(__name__)
 
 
 def add_adapter(
@@ -45,19 +48,19 @@ def add_adapter(
         target_modules=list(target_modules),
     )
     set_seed(seed)
+    shared = shared_weights(model)
     try:
         adapted = get_peft_model(model, lora)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"lora.target_modules: {reason}") from None
-    # PEFT is content if one of several names is found.
-    found = {part for path in adapted.targeted_module_names for part in _endings(path)}
-    missing = [target for target in target_modules if target not in found]
-    if missing:
-        raise ConfigError(
-            f"lora.target_modules: {name} has no layer {', '.join(missing)}, expected names "
-            "such as T5's q, k, v and o"
-        )
+    _check_targets(adapted, target_modules, name)
+    if layers := layers_on_shared(adapted, shared):
+        logger.warning(
+            "lora.target_modules: other layers of %s share the weights of %s; captioning will run "
+            "the adapter beside the weights, for merged it would change those layers too",
+            name, ", ".join(layers),
+        )  # fmt: skip
     adapted.peft_config["default"].base_model_name_or_path = name
     return adapted
 
@@ -84,6 +87,17 @@ def check_before_training(
     problems += [] if problems else _check_gradient(model, batch)
     if problems:
         raise TrainingError(f"self-check before training: {'; '.join(problems)}")
+
+
+def _check_targets(adapted: PeftModel, targets: Sequence[str], name: str) -> None:
+    """PEFT is content if one of several names is found."""
+    found = {part for path in adapted.targeted_module_names for part in _endings(path)}
+    missing = [target for target in targets if target not in found]
+    if missing:
+        raise ConfigError(
+            f"lora.target_modules: {name} has no layer {', '.join(missing)}, expected names "
+            "such as T5's q, k, v and o"
+        )
 
 
 def _endings(path: str) -> list[str]:

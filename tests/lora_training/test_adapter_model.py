@@ -73,6 +73,14 @@ def test_layers_can_be_named_by_their_ends(tiny_t5: Path) -> None:
     }
 
 
+def test_shared_weights_are_told(tiny_t5: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An adapter that cannot be merged is said to be one before it is trained; others are not."""
+    adapt(tiny_t5, targets=["q", "wo"])
+    assert caplog.text == ""
+    adapt(tiny_t5, targets=["q", "lm_head"])
+    assert "share the weights of lm_head; captioning will run the adapter beside" in caplog.text
+
+
 def test_the_check_passes_what_is_right(tiny_t5: Path) -> None:
     """It leaves no gradient behind and changes no weight."""
     model = adapt(tiny_t5)
