@@ -150,10 +150,9 @@ def _hash_adapter(tensors: dict[str, Tensor], config: dict[str, Any]) -> str:
     if config.get("alpha_pattern"):  # Other scales for some layers; most adapters have none.
         scales["alpha_pattern"] = config["alpha_pattern"]
     digest = hashlib.sha256(json.dumps(scales, sort_keys=True).encode())
-    for name in sorted(tensors):
-        if "lora_" in name:
-            digest.update(name.encode())
-            digest.update(_bytes(tensors[name].float()))
+    for name in sorted(tensors):  # layers that were trained as a whole (modules_to_save) too
+        digest.update(name.encode())
+        digest.update(_bytes(tensors[name].float()))
     return digest.hexdigest()
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM
 
 from igrag.errors import CheckpointError
 from igrag.language_model import LanguageModel, load_language_model
@@ -124,6 +126,31 @@ def test_whatever_changes_an_adapter_changes_its_hash(
     else:
         save_file({name.replace(".q.", ".k."): v for name, v in tensors.items()}, weights)
     assert adapter_hash(folder) != first
+
+
+def test_layers_trained_as_a_whole_count(tiny_t5: Path, tmp_path: Path) -> None:
+    """PEFT's modules_to_save are part of an adapter: another one of them is another adapter."""
+    hashes = []
+    for shift in (0.0, 0.5):
+        config = LoraConfig(r=4, target_modules=["q"], modules_to_save=["final_layer_norm"])
+        torch.manual_seed(3)
+        model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(tiny_t5), config)
+        for name, tensor in model.named_parameters():
+            if "modules_to_save" in name:
+                tensor.data += shift
+        model.save_pretrained(tmp_path / str(shift))
+        hashes.append(adapter_hash(tmp_path / str(shift)))
+        loaded = load_adapted(tiny_t5, tmp_path / str(shift))
+        assert fingerprint_of(loaded.model, loaded.tokenizer).lora == hashes[-1]
+    assert hashes[0] != hashes[1]
+
+
+def test_a_plain_adapter_keeps_its_hash(tmp_path: Path) -> None:
+    """Prompts that were trained on one before other tensors counted still belong to it."""
+    tensors = {"a.lora_A.weight": torch.ones(2, 3), "a.lora_B.weight": torch.zeros(3, 2)}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 4}')
+    assert adapter_hash(tmp_path).startswith("a29eced6448262e1")
 
 
 def test_differences_show_both_sides() -> None:
