@@ -108,11 +108,12 @@ def find_checkpoints(folder: Path, paths: Paths) -> list[Candidate]:
     Raises:
         CheckpointError: There is none, a file is damaged, or their adapter is not there.
     """
-    _refuse_adapters(folder)
     files = [path / PROMPT_NAME for path in CheckpointFolder(folder).checkpoints()]
     best = folder / BEST_NAME / PROMPT_NAME
     if best.is_file():
         files.append(best)
+    if not any(path.is_file() for path in files):
+        _refuse_adapters(folder)
     if not files:
         raise CheckpointError(
             f"{folder}: holds no checkpoint-N/{PROMPT_NAME}, expected the output folder of a "
@@ -129,14 +130,18 @@ def find_checkpoints(folder: Path, paths: Paths) -> list[Candidate]:
     below, method = (BASE, PROMPT) if trained.prompt else (LORA, BOTH)
     candidates = [_candidate(below, trained, paths)]
     for name, path in _named_once(files).items():
-        candidates.append(Candidate(name, method, path, prompt_facts(path)))
+        candidates.append(Candidate(name, method, path, _facts(method, path, paths)))
     return candidates
 
 
 def _refuse_adapters(folder: Path) -> None:
+    """Tells the output folder of an adapter's training; soft prompts in PEFT's format are none."""
     from igrag.language_model import ADAPTER_WEIGHTS
 
-    if found := next(folder.glob(f"*/{ADAPTER_WEIGHTS}"), None):
+    own = ("checkpoint-*", "best")
+    if found := next(
+        (path for name in own for path in folder.glob(f"{name}/{ADAPTER_WEIGHTS}")), None
+    ):
         raise CheckpointError(
             f"{folder}: holds a LoRA adapter ({found.relative_to(folder)}), expected the output "
             "folder of a prompt training: only its checkpoints can be compared so; --methods "
@@ -180,11 +185,16 @@ def open_writers(
 
 def _candidate(method: str, trained: Trained, paths: Paths) -> Candidate:
     prompt = {PROMPT: trained.prompt, BOTH: trained.prompt_on_lora}.get(method)
+    return Candidate(method, method, prompt, _facts(method, prompt, paths))
+
+
+def _facts(method: str, prompt: Path | None, paths: Paths) -> TrainingFacts:
+    """Finds out what the prompt, the adapter below it, or both together cost."""
     facts = NOTHING_TRAINED if prompt is None else prompt_facts(prompt)
-    if method in (LORA, BOTH):
-        adapter = adapter_facts(paths.lora)
-        facts = adapter if prompt is None else both_facts(adapter, facts)
-    return Candidate(method, method, prompt, facts)
+    if method not in (LORA, BOTH):
+        return facts
+    adapter = adapter_facts(paths.lora)
+    return adapter if prompt is None else both_facts(adapter, facts)
 
 
 def _explain(name: str, paths: Paths, trained: Trained) -> str:

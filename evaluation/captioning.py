@@ -16,8 +16,8 @@ from igrag.images import open_image
 from igrag.knowledge_base import KnowledgeBase
 from igrag.prompt_template import PromptTemplate
 
-# So many prompts are grouped by length together; the progress bar moves when they are done.
-_CHUNK = 256
+# So many prompts are grouped by length together, then it is the next writer's turn.
+_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,8 @@ def write_captions(
 ) -> dict[str, Written]:
     """Has each writer caption all prompts.
 
+    They take turns, so that a moment in which the machine is busy counts for all of them.
+
     Args:
         generator: Around the model that is loaded once.
         writers: By name.
@@ -95,19 +97,20 @@ def write_captions(
     Returns:
         What each wrote, by name.
     """
-    written = {}
-    for name, writer in writers.items():
+    for writer in writers.values():  # The first call of each sets things up; it is not timed.
         generator.switch_to(writer)
-        generator.generate(prompts[:1])  # The first call of a writer sets things up; not timed.
-        captions: list[str] = []
-        with tqdm(
-            total=len(prompts), desc=name, unit="caption", file=sys.stderr, disable=None
-        ) as bar:
-            started = time.perf_counter()
-            for start in range(0, len(prompts), _CHUNK):
-                captions += generator.generate(prompts[start : start + _CHUNK])
-                bar.update(len(captions) - bar.n)
-            seconds = time.perf_counter() - started
-        written[name] = Written(tuple(captions), seconds)
+        generator.generate(prompts[:1])
+    captions: dict[str, list[str]] = {name: [] for name in writers}
+    seconds = dict.fromkeys(writers, 0.0)
+    total = len(prompts) * len(writers)
+    with tqdm(total=total, desc="captions", unit="caption", file=sys.stderr, disable=None) as bar:
+        for start in range(0, len(prompts), _CHUNK):
+            chunk = prompts[start : start + _CHUNK]
+            for name, writer in writers.items():
+                generator.switch_to(writer)
+                started = time.perf_counter()
+                captions[name] += generator.generate(chunk)
+                seconds[name] += time.perf_counter() - started
+                bar.update(len(chunk))
     generator.switch_to(None)
-    return written
+    return {name: Written(tuple(captions[name]), seconds[name]) for name in writers}

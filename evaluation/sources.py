@@ -84,7 +84,7 @@ def read_jsonl(path: Path, *, images: Path | None = None, limit: int | None = No
     """Reads a JSONL file of prompts that are built already.
 
     A picture with several lines is captioned once, from its first prompt, and scored against the
-    references of all. Where no line has an image id, its place stands for it.
+    references of all. Where no line has an image id, its place stands for it; it finds no file.
 
     Args:
         path: The file; see `iter_examples`.
@@ -111,7 +111,9 @@ def read_jsonl(path: Path, *, images: Path | None = None, limit: int | None = No
             path, lines, len(pictures),
         )  # fmt: skip
     chosen = list(pictures.values())[:limit]
-    if images is not None:
+    if images is not None and unnamed:
+        logger.warning('%s: no line has an "image_id", so no picture of %s is shown', path, images)
+    elif images is not None:
         files = find_files(images, [picture.image_id for picture in chosen])
         chosen = [replace(picture, file=files.get(picture.image_id)) for picture in chosen]
     return Split(path, tuple(chosen), frozenset(pictures))

@@ -9,6 +9,7 @@ import pytest
 from evaluation.candidates import Paths, chosen_by_training, find_checkpoints, find_methods
 from igrag.errors import CheckpointError, UsageError
 from tests.evaluation.conftest import SavePrompt
+from tests.trainings import training
 
 NOTHING = Paths(Path("/none/prompt.pt"), Path("/none/both.pt"), Path("/none/lora"))
 
@@ -93,12 +94,44 @@ def test_checkpoints_on_an_adapter(tmp_path: Path, adapter: Path, save_prompt: S
         find_checkpoints(folder, NOTHING)
 
 
+def test_checkpoints_on_an_adapter_cost_both(
+    tmp_path: Path, adapter: Path, save_prompt: SavePrompt
+) -> None:
+    """As the method lora+prompt does: the adapter is loaded with every one of them."""
+    folder = tmp_path / "on_lora"
+    prompt = save_prompt(folder / "checkpoint-20" / "prompt_embeddings.pt", adapter=adapter)
+    training({0: 0.1, 20: 0.4}, steps=20).write(folder / "all_results.json")
+    record = replace(training({20: 0.4}, steps=40), method="lora", best_folder="best")
+    record.write(adapter.parent / "all_results.json")
+    paths = replace(NOTHING, prompt_on_lora=prompt, lora=adapter)
+    _, checkpoint = find_checkpoints(folder, paths)
+    assert checkpoint.facts.trainable_parameters == 200
+    assert checkpoint.facts.training_seconds == 15.0
+    assert checkpoint.facts == find_methods(paths, None)[-1].facts
+
+
+@pytest.mark.parametrize("name", ["peft", "best"])
+def test_prompts_in_pefts_format_beside_checkpoints(checkpoints: Path, name: str) -> None:
+    """They look like an adapter, and are none: the checkpoints are compared all the same."""
+    (checkpoints / name).mkdir()
+    (checkpoints / name / "adapter_model.safetensors").touch()
+    assert len(find_checkpoints(checkpoints, NOTHING)) == 4
+
+
 def test_checkpoints_of_an_adapter(tmp_path: Path) -> None:
     """They are not taken for those of a prompt training that are not whole."""
     (tmp_path / "checkpoint-7").mkdir()
     (tmp_path / "checkpoint-7" / "adapter_model.safetensors").touch()
     message = r"holds a LoRA adapter \(checkpoint-7/adapter_model.*only its .*--methods base,lora"
     with pytest.raises(CheckpointError, match=message):
+        find_checkpoints(tmp_path, NOTHING)
+
+
+def test_prompts_in_pefts_format_alone(tmp_path: Path) -> None:
+    """A folder of them holds no checkpoints, and no adapter's training either."""
+    (tmp_path / "peft").mkdir()
+    (tmp_path / "peft" / "adapter_model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="holds no checkpoint-N"):
         find_checkpoints(tmp_path, NOTHING)
 
 

@@ -77,6 +77,16 @@ def test_jsonl_without_ids(tmp_path: Path) -> None:
     assert [picture.image_id for picture in split.pictures] == [0, 1]
 
 
+def test_jsonl_without_ids_has_no_pictures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line's place is no picture's number: a wrong picture is worse than none, which is said."""
+    folder = save_names(tmp_path / "pictures", "0.jpg", "000000000001.jpg")
+    split = read_jsonl(save_lines(tmp_path / "a.jsonl", {}, {}), images=folder)
+    assert [picture.file for picture in split.pictures] == [None, None]
+    assert 'no line has an "image_id"' in caplog.text
+
+
 def test_jsonl_with_some_ids(tmp_path: Path) -> None:
     """A place could be another line's id: the file must make up its mind."""
     with pytest.raises(DataError, match='1 of 2 lines have no "image_id"'):
