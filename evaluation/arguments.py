@@ -38,6 +38,7 @@ class Request:
         output_dir: Where everything goes.
         report_pictures: Most pictures in the report.
         seed: Of the bootstrap.
+        meteor: Whether to compute METEOR, where it can be had.
     """
 
     captions: Path | None
@@ -50,6 +51,7 @@ class Request:
     output_dir: Path
     report_pictures: int
     seed: int
+    meteor: bool
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -83,6 +85,9 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="most pictures in report.html, of the greatest gains and losses; default: "
         "%(default)s")  # fmt: skip
     add("--seed", type=_natural, default=0, help="of the bootstrap; default: %(default)s")
+    add("--meteor", choices=("auto", "off"), default="auto",
+        help="auto: where pycocoevalcap and Java are installed, which takes some ten seconds; "
+        "default: %(default)s")  # fmt: skip
     _add_model(parser)
     return parser.parse_args(words)
 
@@ -125,6 +130,7 @@ def check(arguments: argparse.Namespace) -> Request:
         output_dir=arguments.output_dir or folder,
         report_pictures=arguments.report_pictures,
         seed=arguments.seed,
+        meteor=arguments.meteor == "auto",
     )
 
 

@@ -1,10 +1,10 @@
 """Everything that an evaluation found out, and the words for it that all its files share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from evaluation.scoring import Score, score_methods
+from evaluation.scoring import Score, score_meteor, score_methods
 from evaluation.sources import Split
 from evaluation.table import table_rows
 from evaluation.training_facts import TrainingFacts
@@ -44,6 +44,8 @@ class Outcome:
         seed: Of the bootstrap.
         origin: How the captions were written, None where they came from files.
         verdict: On checkpoints.
+        meteor: METEOR by method; none where it is left out.
+        left_out: What is not measured, and why.
     """
 
     split: Split
@@ -52,6 +54,8 @@ class Outcome:
     seed: int
     origin: Origin | None = None
     verdict: Verdict | None = None
+    meteor: Mapping[str, float] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> Score | None:
@@ -70,13 +74,12 @@ class Outcome:
 
     def rows(self) -> list[list[str]]:
         """Lays out the table, titles first."""
-        if self.origin is None:
-            return table_rows(self.scores, reference=self.reference)
         return table_rows(
             self.scores,
             reference=self.reference,
-            facts=self.origin.facts,
-            seconds=self.origin.seconds,
+            meteor=self.meteor or None,
+            facts=self.origin.facts if self.origin else None,
+            seconds=self.origin.seconds if self.origin else None,
         )
 
     def notes(self) -> list[str]:
@@ -92,7 +95,9 @@ class Outcome:
                     "lora runs beside the model's weights here, so that it can be switched; merged "
                     "into them it costs no time."
                 )
-        notes += [f"{name} is left out: it {reason}." for name, reason in LEFT_OUT.items()]
+        if self.meteor:
+            notes.append("METEOR: its program's figure for all pictures together; no interval.")
+        notes += [f"{name} is left out: it {reason}." for name, reason in self.left_out.items()]
         if self.verdict:
             notes += [f"{line[0].upper()}{line[1:]}." for line in self.verdict.lines()]
         return notes
@@ -108,13 +113,14 @@ class Outcome:
             "reference": self.reference,
             "methods": {score.name: self._method(score) for score in self.scores},
             "verdict": self.verdict and asdict(self.verdict),
-            "left_out": LEFT_OUT,
+            "left_out": dict(self.left_out),
             "versions": library_versions(),
         }
 
     def _method(self, score: Score) -> dict[str, Any]:
         found: dict[str, Any] = {
             **asdict(score.corpus),
+            "meteor": self.meteor.get(score.name),
             "intervals": {key: [each.low, each.high] for key, each in score.intervals.items()},
             "over_reference": {key: asdict(gain) for key, gain in score.gains.items()},
         }
@@ -132,6 +138,7 @@ def score_outcome(
     reference: str,
     seed: int,
     origin: Origin | None = None,
+    meteor: bool = False,
 ) -> Outcome:
     """Scores the captions of every method.
 
@@ -141,6 +148,9 @@ def score_outcome(
         reference: The method that the others are compared with.
         seed: Of the bootstrap.
         origin: How they were written, None where they came from files.
+        meteor: Whether to compute METEOR, where it can be had.
     """
     scores = score_methods(captions, split.references, reference=reference, seed=seed)
-    return Outcome(split, scores, reference, seed, origin)
+    found, reason = score_meteor(captions, split.references, wanted=meteor)
+    left_out = LEFT_OUT if reason is None else {"METEOR": reason, **LEFT_OUT}
+    return Outcome(split, scores, reference, seed, origin, meteor=found, left_out=left_out)

@@ -55,7 +55,9 @@ def score_files(request: Request, split: "Split") -> "Outcome":
     results = choose_results(request.results, request.methods)
     captions = {name: match_results(name, found, split) for name, found in results.items()}
     reference = "base" if "base" in captions else next(iter(captions))
-    return score_outcome(split, captions, reference=reference, seed=request.seed)
+    return score_outcome(
+        split, captions, reference=reference, seed=request.seed, meteor=request.meteor
+    )
 
 
 def score_methods(request: Request, split: "Split", config: Config, model: ModelEntry) -> "Outcome":
@@ -77,6 +79,7 @@ def score_methods(request: Request, split: "Split", config: Config, model: Model
         {name: found.captions for name, found in written.items()},
         reference=candidates[0].name,
         seed=request.seed,
+        meteor=request.meteor,
         origin=Origin(
             model=model.path,
             decoding=config.generation_config.model_dump(mode="json"),

@@ -11,9 +11,11 @@ from igrag.metrics import (
     CaptionScores,
     Comparison,
     Interval,
+    MeteorError,
     PictureScores,
     bootstrap_interval,
     corpus_bleu4,
+    corpus_meteor,
     paired_bootstrap,
     score_pictures,
 )
@@ -98,6 +100,27 @@ def score_methods(
         )
         for name, found in pictures.items()
     ]
+
+
+def score_meteor(
+    captions: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]], *, wanted: bool
+) -> tuple[dict[str, float], str | None]:
+    """Computes METEOR of every method, where it can be had.
+
+    Args:
+        captions: By method, in the order of the pictures.
+        references: For each picture what people wrote.
+        wanted: Whether to try.
+
+    Returns:
+        The scores by method, none where it is left out, and then why, in words that follow "it".
+    """
+    if not wanted:
+        return {}, "was switched off (--meteor off)"
+    try:
+        return corpus_meteor(captions, references), None
+    except MeteorError as error:
+        return {}, str(error)
 
 
 def compare(first: PictureScores, second: PictureScores, *, seed: int) -> dict[str, Comparison]:

@@ -13,6 +13,7 @@ def table_rows(
     scores: Sequence[Score],
     *,
     reference: str,
+    meteor: Mapping[str, float] | None = None,
     facts: Mapping[str, TrainingFacts] | None = None,
     seconds: Mapping[str, float] | None = None,
 ) -> list[list[str]]:
@@ -21,6 +22,7 @@ def table_rows(
     Args:
         scores: Of the methods.
         reference: The method that the others are compared with.
+        meteor: METEOR of each; None leaves the column out.
         facts: What each cost; None leaves the columns out.
         seconds: How long each wrote; None leaves the column out.
     """
@@ -28,6 +30,10 @@ def table_rows(
         "method", "BLEU-4", "95% interval", "CIDEr-D", "ROUGE-L", f"BLEU-4 over {reference}", "p",
     ]  # fmt: skip
     rows = [titles, *(_score_cells(score, reference) for score in scores)]
+    if meteor is not None:
+        titles.append("METEOR")
+        for row, score in zip(rows[1:], scores, strict=True):
+            row.append(format_score(meteor[score.name]))
     if facts is not None:
         titles += ["trainable parameters", "share of the model", "training time", "size on disk"]
         for row, score in zip(rows[1:], scores, strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from evaluation import scoring
 from evaluation.arguments import check, parse_arguments
 from evaluation.candidates import Paths
 from evaluation.run_evaluation import main
@@ -34,8 +35,8 @@ class Evaluator:
     def __call__(self, *words: object) -> tuple[int, str, str]:
         """Return the exit code and what was printed on stdout and stderr."""
         overrides = [word for setting in self.settings for word in ("--set", setting)]
-        output = ["--output_dir", str(self.output), "--device", "cpu"]
-        arguments = parse_arguments([*map(str, words), *output, *overrides])
+        output = ["--output_dir", str(self.output), "--device", "cpu", "--meteor", "off"]
+        arguments = parse_arguments([*output, *map(str, words), *overrides])
         code = run(lambda: main(arguments), debug=arguments.debug)
         captured = self.capfd.readouterr()
         return code, captured.out, captured.err
@@ -129,7 +130,35 @@ def test_figures_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> 
     gain = metrics["methods"]["prompt"]["over_reference"]["cider_d"]["difference"]
     base, prompt = (metrics["methods"][name]["cider_d"] for name in ("base", "prompt"))
     assert gain == pytest.approx(prompt - base)
-    assert "METEOR" in metrics["left_out"] and metrics["decoding"]["max_new_tokens"] == 6
+    assert set(metrics["left_out"]) == {"METEOR", "SPICE"} and found["meteor"] is None
+    assert metrics["decoding"]["max_new_tokens"] == 6
+
+
+def test_meteor_where_it_can_be_had(
+    untrained: Evaluator, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default it stands in the table and in metrics.json, and is no longer left out."""
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        scoring, "corpus_meteor", lambda captions, _: seen.append(captions) or {"base": 0.25}
+    )
+    code, out, _ = untrained("--data", data, "--meteor", "auto")
+    metrics = untrained.read("metrics.json")
+    assert code == 0 and metrics["methods"]["base"]["meteor"] == 0.25
+    assert set(metrics["left_out"]) == {"SPICE"} and "METEOR is left out" not in out
+    titles, _, row = [line for line in out.splitlines() if line.startswith("|")]
+    assert row.split("|")[titles.split("|").index(" METEOR ")] == "  0.250 "
+    assert list(seen[0]["base"]) == texts(untrained.read("results_base.json"))
+
+
+def test_meteor_where_it_cannot_be_had(
+    untrained: Evaluator, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left out by name with the reason, and everything else is there."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, out, _ = untrained("--data", data, "--meteor", "auto")
+    assert code == 0 and "METEOR is left out: it needs Java, which is not installed." in out
+    assert "| METEOR" not in out and untrained.read("metrics.json")["methods"]["base"]["bleu4"] >= 0
 
 
 def test_what_is_not_trained(untrained: Evaluator, data: Path) -> None:

@@ -94,6 +94,7 @@ def test_notes_say_how_to_read_it() -> None:
     """How the intervals were made, and what is not measured and why."""
     outcome = replace(outcome_of(split=split_of()), seed=7)
     notes = "\n".join(outcome.notes())
-    assert "seed 7" in notes and "METEOR is left out: it needs Java" in notes
+    assert "seed 7" in notes and "SPICE is left out: it needs Java and a download" in notes
+    assert "METEOR is left out: it was switched off (--meteor off)." in notes
     assert "captions/s" not in notes
     assert "captions/s" in "\n".join(outcome_of(written=True).notes())
