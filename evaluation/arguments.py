@@ -12,7 +12,7 @@ from igrag.errors import DataError, UsageError
 OUTPUT_DIR = REPO_ROOT / "evaluation" / "results"
 # The miniature's, scored when nothing else is named.
 _DATA, _PICTURES = REPO_ROOT / "demo" / "data", REPO_ROOT / "demo" / "coco"
-_REPORT_PICTURES = 500
+_SPLIT, _REPORT_PICTURES = "test", 500
 _EXAMPLES = """\
 examples:
   python evaluation/run_evaluation.py                            the miniature's test split
@@ -39,6 +39,7 @@ class Request:
         report_pictures: Most pictures in the report.
         seed: Of the bootstrap.
         meteor: Whether to compute METEOR, where it can be had.
+        force: Replace whatever evaluation the folder holds.
     """
 
     captions: Path | None
@@ -52,6 +53,7 @@ class Request:
     report_pictures: int
     seed: int
     meteor: bool
+    force: bool
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -77,17 +79,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--methods", metavar="A,B", help="of base,prompt,lora,lora+prompt; default: all trained")
     add("--checkpoints", type=Path, metavar="FOLDER",
         help="every checkpoint of a prompt training instead, and which is best")  # fmt: skip
-    add = parser.add_argument_group("what comes out").add_argument
-    add("--output_dir", type=Path, metavar="FOLDER",
-        help="default: evaluation/results, with --checkpoints its checkpoints/, with --results "
-        "its files/")  # fmt: skip
-    add("--report_pictures", type=_positive, default=_REPORT_PICTURES, metavar="N",
-        help="most pictures in report.html, of the greatest gains and losses; default: "
-        "%(default)s")  # fmt: skip
-    add("--seed", type=_natural, default=0, help="of the bootstrap; default: %(default)s")
-    add("--meteor", choices=("auto", "off"), default="auto",
-        help="auto: where pycocoevalcap and Java are installed, which takes some ten seconds; "
-        "default: %(default)s")  # fmt: skip
+    _add_output(parser)
     _add_model(parser)
     return parser.parse_args(words)
 
@@ -109,16 +101,13 @@ def check(arguments: argparse.Namespace) -> Request:
     _check_options(arguments)
     data, images = arguments.data, arguments.images
     if arguments.captions is None:
-        split = arguments.split or "test"
+        split = arguments.split or _SPLIT
         if data is None:
             data, images = _DATA, images or _PICTURES / split
         if data.is_dir():
             data /= f"{split}.jsonl"
         elif arguments.split:
             _explain_no_folder(data, split)
-    folder = OUTPUT_DIR / "checkpoints" if arguments.checkpoints else OUTPUT_DIR
-    if arguments.results:
-        folder = OUTPUT_DIR / "files"
     return Request(
         captions=arguments.captions,
         data=data,
@@ -127,11 +116,28 @@ def check(arguments: argparse.Namespace) -> Request:
         methods=_split_names(arguments.methods),
         checkpoints=arguments.checkpoints,
         limit=arguments.limit,
-        output_dir=arguments.output_dir or folder,
+        output_dir=arguments.output_dir or _default_folder(arguments),
         report_pictures=arguments.report_pictures,
         seed=arguments.seed,
         meteor=arguments.meteor == "auto",
+        force=arguments.force,
     )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what comes out").add_argument
+    add("--output_dir", type=Path, metavar="FOLDER",
+        help="default: evaluation/results; its val/ or train/ with --split, its checkpoints/ with "
+        "--checkpoints, its files/ with --results")  # fmt: skip
+    add("--force", action="store_true",
+        help="replace an evaluation of something else in the folder")  # fmt: skip
+    add("--report_pictures", type=_positive, default=_REPORT_PICTURES, metavar="N",
+        help="most pictures in report.html, of the greatest gains and losses; default: "
+        "%(default)s")  # fmt: skip
+    add("--seed", type=_natural, default=0, help="of the bootstrap; default: %(default)s")
+    add("--meteor", choices=("auto", "off"), default="auto",
+        help="auto: where pycocoevalcap and Java are installed, which takes some ten seconds; "
+        "default: %(default)s")  # fmt: skip
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +151,16 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add("--dtype", help="auto, float32, bfloat16 or float16")
     add("--verbose", action="store_true", help="tell more on stderr")
     add("--debug", action="store_true", help="show tracebacks")
+
+
+def _default_folder(arguments: argparse.Namespace) -> Path:
+    """Gives each kind of comparison a folder of its own."""
+    if arguments.results:
+        return OUTPUT_DIR / "files"
+    if arguments.checkpoints:
+        return OUTPUT_DIR / "checkpoints"
+    other = arguments.split not in (None, _SPLIT)
+    return OUTPUT_DIR / arguments.split if other else OUTPUT_DIR
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

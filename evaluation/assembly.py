@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
-from evaluation.candidates import Candidate, Paths, open_writers
+from evaluation.candidates import Candidate, Paths, files_of, open_writers
 from evaluation.captioning import Retriever, Written, write_captions
+from evaluation.earlier import identify
 from evaluation.sources import Split
 from igrag import assembly
-from igrag.config import Config
+from igrag.config import Config, portable
 from igrag.generator import CaptionGenerator
 from igrag.prompt_template import PromptTemplate
 from igrag.runtime import tune_allocator
@@ -22,6 +24,30 @@ def paths_of(config: Config) -> Paths:
         prompt=prompts.file_for(lora=False),
         prompt_on_lora=prompts.file_for(lora=True),
         lora=config.lora_config.weights_path,
+    )
+
+
+def identity_of(
+    config: Config, model_path: str, candidates: Sequence[Candidate], split: Split
+) -> dict[str, Any]:
+    """Says what an evaluation is of, see `evaluation.earlier.identify`."""
+    settings: dict[str, Any] = {
+        "dtype": config.models.dtype,
+        "max_source_length": config.models.max_source_length,
+    }
+    if not split.prompts:
+        settings |= {
+            "top_k": config.retrieval_config.top_k,
+            "encoder": portable(config.retrieval_config.encoder),
+            "knowledge_base": portable(config.knowledge_base_config.path),
+            "prompts": config.prompt_config.to_plain(),
+        }
+    return identify(
+        split,
+        model=model_path,
+        decoding=config.generation_config.model_dump(mode="json"),
+        settings=settings,
+        files=files_of(candidates, paths_of(config)),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.earlier import EQUAL
 from evaluation.training_facts import (
     NOTHING_TRAINED,
     TrainingFacts,
@@ -31,7 +32,6 @@ from prompt_tuning.switching import (
 
 _TRAIN_PROMPT = "python prompt_tuning/prompt_training.py --train"
 _TRAIN_ADAPTER = "python lora_training/train_lora.py --all"
-_EQUAL = " = "  # Between the names of one prompt.
 logger = logging.getLogger(__name__)
 
 
@@ -152,7 +152,15 @@ def _refuse_adapters(folder: Path) -> None:
 def chosen_by_training(candidates: Sequence[Candidate]) -> str | None:
     """Returns the name of the checkpoint that is best_model, None without one."""
     names = (candidate.name for candidate in candidates)
-    return next((name for name in names if BEST_NAME in name.split(_EQUAL)), None)
+    return next((name for name in names if BEST_NAME in name.split(EQUAL)), None)
+
+
+def files_of(candidates: Sequence[Candidate], paths: Paths) -> dict[str, list[Path]]:
+    """Lists what each candidate loads beside the model."""
+    return {
+        each.name: [*([each.prompt] if each.prompt else []), *([paths.lora] * each.needs_adapter)]
+        for each in candidates
+    }
 
 
 def open_writers(
@@ -220,4 +228,4 @@ def _named_once(files: Sequence[Path]) -> dict[str, Path]:
     names: dict[str, list[Path]] = {}
     for path in files:
         names.setdefault(sha256_file(path), []).append(path)
-    return {_EQUAL.join(path.parent.name for path in same): same[0] for same in names.values()}
+    return {EQUAL.join(path.parent.name for path in same): same[0] for same in names.values()}

@@ -22,13 +22,11 @@ class Origin:
 
     Attributes:
         model: Folder or hub id of the model.
-        decoding: Its settings, as plain JSON data.
         facts: What each method cost.
         seconds: How long each wrote.
     """
 
     model: str
-    decoding: Mapping[str, Any]
     facts: Mapping[str, TrainingFacts]
     seconds: Mapping[str, float]
 
@@ -42,6 +40,7 @@ class Outcome:
         scores: Of every method.
         reference: The method that the others are compared with.
         seed: Of the bootstrap.
+        identity: What it is of, see `evaluation.earlier.identify`.
         origin: How the captions were written, None where they came from files.
         verdict: On checkpoints.
         meteor: METEOR by method; none where it is left out.
@@ -52,6 +51,7 @@ class Outcome:
     scores: Sequence[Score]
     reference: str
     seed: int
+    identity: Mapping[str, Any]
     origin: Origin | None = None
     verdict: Verdict | None = None
     meteor: Mapping[str, float] = field(default_factory=dict)
@@ -105,10 +105,7 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Returns all figures as plain JSON data."""
         return {
-            "data": portable(self.split.path),
-            "pictures": len(self.split.pictures),
-            "model": portable(self.origin.model) if self.origin else None,
-            "decoding": dict(self.origin.decoding) if self.origin else None,
+            **self.identity,
             "bootstrap": {"resamples": RESAMPLES, "seed": self.seed},
             "reference": self.reference,
             "methods": {score.name: self._method(score) for score in self.scores},
@@ -137,6 +134,7 @@ def score_outcome(
     *,
     reference: str,
     seed: int,
+    identity: Mapping[str, Any],
     origin: Origin | None = None,
     meteor: bool = False,
 ) -> Outcome:
@@ -147,10 +145,13 @@ def score_outcome(
         captions: By method, in the order of the pictures.
         reference: The method that the others are compared with.
         seed: Of the bootstrap.
+        identity: What it is of, see `evaluation.earlier.identify`.
         origin: How they were written, None where they came from files.
         meteor: Whether to compute METEOR, where it can be had.
     """
     scores = score_methods(captions, split.references, reference=reference, seed=seed)
     found, reason = score_meteor(captions, split.references, wanted=meteor)
     left_out = LEFT_OUT if reason is None else {"METEOR": reason, **LEFT_OUT}
-    return Outcome(split, scores, reference, seed, origin, meteor=found, left_out=left_out)
+    return Outcome(
+        split, scores, reference, seed, identity, origin, meteor=found, left_out=left_out
+    )

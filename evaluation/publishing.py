@@ -1,16 +1,27 @@
 """The files of an evaluation, each written whole or not at all."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from evaluation.chart import draw_comparison
+from evaluation.earlier import METRICS_NAME
 from evaluation.outcome import Outcome
 from evaluation.report import write_report
-from evaluation.results_files import write_results
+from evaluation.results_files import RESULTS_NAME, files_of_methods, write_results
 from evaluation.table import as_markdown
 from igrag.files import atomic_path, write_json
 
-METRICS_NAME, TABLE_NAME = "metrics.json", "table.md"
-CHART_NAME, REPORT_NAME = "comparison.png", "report.html"
+TABLE_NAME, CHART_NAME, REPORT_NAME = "table.md", "comparison.png", "report.html"
+
+
+def names_of_files(methods: Iterable[str]) -> list[str]:
+    """Names what `publish` writes beside metrics.json.
+
+    Args:
+        methods: Those whose captions it writes; none where these came from files.
+    """
+    files = [path.name for path in files_of_methods(Path(), methods)]
+    return [*([RESULTS_NAME] if files else []), *files, TABLE_NAME, CHART_NAME, REPORT_NAME]
 
 
 def publish(outcome: Outcome, folder: Path, *, report_pictures: int) -> list[Path]:

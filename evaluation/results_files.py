@@ -1,7 +1,7 @@
 """Captions in COCO's results format: [{"image_id": 42, "caption": "A dog."}, ...]."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,16 @@ def read_results(paths: Sequence[Path]) -> dict[str, dict[ImageId, str]]:
         UsageError: Two files go by the same name.
     """
     found: dict[str, dict[ImageId, str]] = {}
-    for path in paths:
-        content = read_json(path)
-        lists = content if isinstance(content, dict) else {_name_of(path, paths): content}
-        if not lists:
-            raise DataError(f"{path}: is empty, expected {_EXAMPLE}")
-        for name, entries in lists.items():
-            if name in found:
-                raise UsageError(f"--results {path}: {name} is there twice; rename a file")
-            found[name] = _read_list(entries, path if entries is content else f"{path}: {name}")
+    for path, name, entries, where in _lists(paths):
+        if name in found:
+            raise UsageError(f"--results {path}: {name} is there twice; rename a file")
+        found[name] = _read_list(entries, where)
     return found
+
+
+def methods_of(paths: Sequence[Path]) -> dict[str, Path]:
+    """Tells which file each method stands in; see `read_results`."""
+    return {name: path for path, name, _, _ in _lists(paths)}
 
 
 def choose_results(
@@ -91,7 +91,7 @@ def write_results(folder: Path, captions: dict[str, Sequence[str]], split: Split
     Returns:
         The files.
     """
-    earlier = _files_of_methods(folder, _methods_in(folder / RESULTS_NAME))
+    earlier = files_of_methods(folder, _methods_in(folder / RESULTS_NAME))
     lists: dict[str, list[dict[str, Any]]] = {
         name: [
             {"image_id": picture.image_id, "caption": caption}
@@ -99,7 +99,7 @@ def write_results(folder: Path, captions: dict[str, Sequence[str]], split: Split
         ]
         for name, texts in captions.items()
     }
-    paths = [folder / RESULTS_NAME, *_files_of_methods(folder, lists)]
+    paths = [folder / RESULTS_NAME, *files_of_methods(folder, lists)]
     for path, content in zip(paths, (lists, *lists.values()), strict=True):
         write_json(path, content)
     for path in set(earlier) - set(paths):
@@ -107,17 +107,30 @@ def write_results(folder: Path, captions: dict[str, Sequence[str]], split: Split
     return paths
 
 
+def files_of_methods(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Names a file for each method, without what a shell would stumble over."""
+    plain = (re.sub(r"[^\w.+-]+", "_", name) for name in names)
+    return [folder / f"results_{name}.json" for name in plain]
+
+
+def _lists(paths: Sequence[Path]) -> Iterator[tuple[Path, str, object, str]]:
+    """Yields every file's lists: the file, the name, the list, and how an error calls it."""
+    for path in paths:
+        content = read_json(path)
+        if not isinstance(content, dict):
+            yield path, _name_of(path, paths), content, str(path)
+            continue
+        if not content:
+            raise DataError(f"{path}: is empty, expected {_EXAMPLE}")
+        for name, entries in content.items():
+            yield path, name, entries, f"{path}: {name}"
+
+
 def _name_of(path: Path, paths: Sequence[Path]) -> str:
     name = path.stem.removeprefix("results_")
     return (
         f"{path.parent.name}/{name}" if sum(path.stem == each.stem for each in paths) > 1 else name
     )
-
-
-def _files_of_methods(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Names a file for each method, without what a shell would stumble over."""
-    plain = (re.sub(r"[^\w.+-]+", "_", name) for name in names)
-    return [folder / f"results_{name}.json" for name in plain]
 
 
 def _methods_in(path: Path) -> list[str]:

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from evaluation.arguments import Request, check, overrides, parse_arguments
 from igrag.cli import run, setup_logging
 from igrag.config import Config, ModelEntry, find_model
+from igrag.files import check_output_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from evaluation.outcome import Outcome
@@ -24,6 +25,7 @@ def main(arguments: argparse.Namespace) -> int:
     config = Config.load(arguments.config, overrides(arguments))
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
+    check_output_folder(request.output_dir, option="--output_dir")
     model = find_model(config.models, arguments.model)
     split = read_split(request)
     if request.results:
@@ -49,22 +51,35 @@ def read_split(request: Request) -> "Split":
 
 def score_files(request: Request, split: "Split") -> "Outcome":
     """Scores captions that are there already."""
+    from evaluation.earlier import identify, refuse_to_replace
     from evaluation.outcome import score_outcome
-    from evaluation.results_files import choose_results, match_results
+    from evaluation.publishing import names_of_files
+    from evaluation.results_files import choose_results, match_results, methods_of
 
     results = choose_results(request.results, request.methods)
     captions = {name: match_results(name, found, split) for name, found in results.items()}
+    files = methods_of(request.results)
+    identity = identify(split, files={name: [files[name]] for name in captions})
+    if not request.force:
+        refuse_to_replace(request.output_dir, identity, names=names_of_files(()))
     reference = "base" if "base" in captions else next(iter(captions))
     return score_outcome(
-        split, captions, reference=reference, seed=request.seed, meteor=request.meteor
+        split,
+        captions,
+        reference=reference,
+        seed=request.seed,
+        identity=identity,
+        meteor=request.meteor,
     )
 
 
 def score_methods(request: Request, split: "Split", config: Config, model: ModelEntry) -> "Outcome":
     """Captions the pictures with every method or checkpoint, and scores what they wrote."""
-    from evaluation.assembly import caption_split, paths_of
+    from evaluation.assembly import caption_split, identity_of, paths_of
     from evaluation.candidates import chosen_by_training, find_checkpoints, find_methods
+    from evaluation.earlier import refuse_to_replace
     from evaluation.outcome import Origin, score_outcome
+    from evaluation.publishing import names_of_files
     from evaluation.verdict import judge
 
     if model.notice:
@@ -73,16 +88,20 @@ def score_methods(request: Request, split: "Split", config: Config, model: Model
         candidates = find_checkpoints(request.checkpoints, paths_of(config))
     else:
         candidates = find_methods(paths_of(config), request.methods)
+    names = [candidate.name for candidate in candidates]
+    identity = identity_of(config, model.path, candidates, split)
+    if not request.force:
+        refuse_to_replace(request.output_dir, identity, names=names_of_files(names))
     written = caption_split(config, model.path, candidates, split)
     outcome = score_outcome(
         split,
         {name: found.captions for name, found in written.items()},
-        reference=candidates[0].name,
+        reference=names[0],
         seed=request.seed,
+        identity=identity,
         meteor=request.meteor,
         origin=Origin(
             model=model.path,
-            decoding=config.generation_config.model_dump(mode="json"),
             facts={candidate.name: candidate.facts for candidate in candidates},
             seconds={name: found.seconds for name, found in written.items()},
         ),

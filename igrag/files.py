@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from igrag.errors import DataError
+from igrag.errors import DataError, UsageError
 
 _BLOCK = 1 << 20  # Bytes hashed at a time.
 
@@ -53,6 +53,28 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_output_folder(path: Path, *, option: str) -> None:
+    """Makes sure that files can be written into a folder, which need not be there yet.
+
+    Args:
+        path: The folder.
+        option: What it was given as, to be named in the advice.
+
+    Raises:
+        UsageError: A file is in its place, or it cannot be written to.
+    """
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise UsageError(f"{there}: is a file, expected a folder; give another {option}")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written to ({error.strerror}); give another {option}"
+        ) from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evaluation.earlier import identify
 from evaluation.outcome import Origin, Outcome, score_outcome
 from evaluation.sources import Picture, Split
 from evaluation.training_facts import NOTHING_TRAINED, TrainingFacts
@@ -45,11 +46,13 @@ def outcome_of(
     names = list(captions)
     tuned = TrainingFacts(3200, 3_395_616, 102.4, 15_320)
     facts = {name: tuned if place else NOTHING_TRAINED for place, name in enumerate(names)}
-    origin = Origin("models/t5", {"num_beams": 4}, facts, dict.fromkeys(names, 0.5))
+    origin = Origin("models/t5", facts, dict.fromkeys(names, 0.5))
+    split = split or split_of()
     return score_outcome(
-        split or split_of(),
+        split,
         captions,
         reference=names[0],
         seed=0,
+        identity=identify(split, files={name: [] for name in names}),
         origin=origin if written else None,
     )

@@ -1,6 +1,8 @@
 """The command, from the arguments to the files."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -34,9 +36,9 @@ class Evaluator:
 
     def __call__(self, *words: object) -> tuple[int, str, str]:
         """Return the exit code and what was printed on stdout and stderr."""
-        overrides = [word for setting in self.settings for word in ("--set", setting)]
         output = ["--output_dir", str(self.output), "--device", "cpu", "--meteor", "off"]
-        arguments = parse_arguments([*output, *map(str, words), *overrides])
+        settings = [word for setting in self.settings for word in ("--set", setting)]
+        arguments = parse_arguments([*output, *settings, *map(str, words)])
         code = run(lambda: main(arguments), debug=arguments.debug)
         captured = self.capfd.readouterr()
         return code, captured.out, captured.err
@@ -104,7 +106,7 @@ def test_every_method_after_one_load(
     merged = "merged into them it costs no time"
     assert merged in out
     for name in ALL:
-        code, alone, _ = evaluator("--data", data, "--methods", name)
+        code, alone, _ = evaluator("--data", data, "--methods", name, "--force")
         assert code == 0 and (merged in alone) == ("lora" in name)
         assert evaluator.read("results.json") == {name: together[name]}
         assert evaluator.read(f"results_{name}.json") == together[name]
@@ -274,7 +276,7 @@ def test_prompts_of_another_template_are_told(untrained: Evaluator, data: Path) 
     err = untrained("--data", data)[2]
     assert "6 of 6 prompts were not made with the template" in err and "cut to" not in err
     untrained.settings.append("model_config.max_source_length=5")
-    assert "6 of 6 prompts are cut to 5 tokens" in untrained("--data", data)[2]
+    assert "6 of 6 prompts are cut to 5 tokens" in untrained("--data", data, "--force")[2]
 
 
 def test_a_failure_leaves_the_last_evaluation(
@@ -288,6 +290,46 @@ def test_a_failure_leaves_the_last_evaluation(
     code, _, err = untrained("--data", damaged)
     assert code == 1 and "damaged.jsonl:7" in one_error(err)
     assert {path: path.read_bytes() for path in untrained.output.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--limit 4", "pictures was 6, is 4"),
+        ("--set generation_config.num_beams=1", "num_beams was 4, is 1"),
+        ("--methods base,lora", "it has lora.prompt, prompt too"),
+        ("--set prompt_tuning.weights_path={prompt}", "prompt was .*, is .*other.pt"),
+        ("--results {results}", "model was .*, is None"),
+    ],
+)
+def test_another_evaluation_is_not_lost(
+    evaluator: Evaluator, data: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch,
+    words: str, message: str,
+) -> None:  # fmt: skip
+    """It is refused before anything is captioned; the same again and --force replace it."""
+    from evaluation import assembly
+
+    assert evaluator("--data", data)[0] == 0 and evaluator("--data", data)[0] == 0
+    before = {path: path.read_bytes() for path in evaluator.output.iterdir()}
+    prompt = shutil.copyfile(paths.prompt, paths.prompt.with_name("other.pt"))
+    results = shutil.copyfile(evaluator.output / "results.json", data.with_name("all.json"))
+    typed = ["--data", data, *words.format(prompt=prompt, results=results).split()]
+    with monkeypatch.context() as patch:
+        patch.setattr(assembly, "caption_split", None)
+        code, out, err = evaluator(*typed)
+    assert (code, out) == (2, "") and re.search(f"{message}.*--force", one_error(err))
+    assert {path: path.read_bytes() for path in evaluator.output.iterdir()} == before
+    assert evaluator(*typed, "--force")[0] == 0
+
+
+@pytest.mark.parametrize("words", ["", "--results none.json --split test"])
+def test_where_nothing_can_be_written(untrained: Evaluator, words: str) -> None:
+    """A file in the folder's place is told before anything is read."""
+    untrained.output.write_text("mine")
+    untrained.settings.append("model_config.models.flan-t5.path=/none")
+    code, out, err = untrained(*words.split())
+    assert (code, out) == (2, "")
+    assert f"{untrained.output}: is a file, expected a folder; give another" in one_error(err)
 
 
 @pytest.mark.parametrize(
@@ -345,6 +387,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert check(parse_arguments(["--checkpoints", "a"])).output_dir == results / "checkpoints"
     files = check(parse_arguments(["--results", "a", "--captions", "b"]))
     assert files.output_dir == results / "files"
+    assert check(parse_arguments(["--split", "val"])).output_dir == results / "val"
+    assert check(parse_arguments(["--split", "test"])).output_dir == results
     (tmp_path / "val.jsonl").touch()
     folder = check(parse_arguments(["--data", str(tmp_path), "--split", "val"]))
     assert folder.data == tmp_path / "val.jsonl" and folder.images is None

@@ -59,5 +59,5 @@ def test_the_seed_decides_the_draws() -> None:
         for seed in (0, 0, 1)
     )
     assert first == again and first != other
-    outcome = score_outcome(split_of(), CAPTIONS, reference="base", seed=1)
+    outcome = score_outcome(split_of(), CAPTIONS, reference="base", seed=1, identity={})
     assert outcome.scores[1].gains["cider_d"] == other and outcome.seed == 1

@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igrag.errors import DataError
-from igrag.files import atomic_directory, atomic_path, read_json, sha256_file, write_json
+from igrag.errors import DataError, UsageError
+from igrag.files import (
+    atomic_directory,
+    atomic_path,
+    check_output_folder,
+    read_json,
+    sha256_file,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -145,6 +152,34 @@ def test_unreadable_json(tmp_path: Path, content: bytes | None, message: str) ->
         file.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_json(file)
+
+
+def test_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is there or can be made is left as it is; a file in its place is told."""
+    for folder in (tmp_path, tmp_path / "a" / "b"):
+        check_output_folder(folder, option="--output_dir")
+    assert names(tmp_path) == []
+    monkeypatch.chdir(tmp_path)
+    check_output_folder(Path("c"), option="--output_dir")
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "b", Path("file")):
+        with pytest.raises(UsageError, match=r"file: is a file, .*give another --output_dir"):
+            check_output_folder(path, option="--output_dir")
+
+
+def test_output_folder_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried, since rights, disks and kinds of folders have many ways to say no."""
+
+    def fail(dir: Path) -> None:
+        assert dir == tmp_path
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("igrag.files.tempfile.TemporaryFile", fail)
+    message = r"new: cannot be written to \(Read-only file system\); give another --output"
+    with pytest.raises(UsageError, match=message):
+        check_output_folder(tmp_path / "new", option="--output")
 
 
 def test_sha256(tmp_path: Path) -> None:

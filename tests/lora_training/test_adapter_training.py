@@ -140,6 +140,17 @@ def test_one_seed_gives_one_training(trainer: Trainer) -> None:
     assert first["best"] != other["best"]
 
 
+@pytest.mark.parametrize("action", ["--train", "--all"])
+def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
+    """It is told before any data are built or the model is loaded."""
+    file = trainer.output / "run"
+    file.write_text("mine")
+    words = trainer.words(file / "new", action, model__name="some-org/some-model")
+    with pytest.raises(UsageError, match=r"run: is a file, expected a folder; .*--output_dir"):
+        main(*parse_arguments(words))
+    assert file.read_text() == "mine"
+
+
 def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
     """A second training into the same folder is refused before any data are built."""
     output = trainer.train()
