@@ -1,0 +1,67 @@
+"""How far an adapter merged into the weights is from the same adapter beside them.
+
+On the first prompts and captions of the miniature's test split, in float64 and in float32; and for
+comparison how far float32 is from float64 where nothing is merged.
+"""
+
+import argparse
+import sys
+from itertools import islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
+
+from igrag.caption_data import CaptionExample, iter_examples
+from igrag.config import REPO_ROOT
+from igrag.language_model import load_language_model
+
+MODEL = REPO_ROOT / "demo" / "models" / "t5-mini"
+DATA = REPO_ROOT / "demo" / "data" / "test.jsonl"
+ADAPTER = REPO_ROOT / "lora_training" / "checkpoints" / "best"
+_COUNT = 64
+
+
+def logits(
+    adapter: Path, examples: list[CaptionExample], *, merge: bool, dtype: str = "float32"
+) -> Tensor:
+    """Returns the model's outputs [B, L, V] for captions that follow their prompts."""
+    language = load_language_model(
+        str(MODEL), device="cpu", dtype=dtype, lora_path=adapter, merge_lora=merge
+    )
+    source, target = (
+        language.tokenizer(texts, padding=True, return_tensors="pt")
+        for texts in ([one.prompt for one in examples], [one.caption for one in examples])
+    )
+    with torch.inference_mode():
+        found: Tensor = language.model(**source, labels=target["input_ids"]).logits
+    return found.double()
+
+
+def tell(title: str, first: Tensor, second: Tensor) -> None:
+    """Prints how far apart two outputs are."""
+    apart, largest = float((first - second).abs().max()), float(second.abs().max())
+    print(f"{title}: {apart:.1e} at logits up to {largest:.1f}, {apart / largest:.1e} of them")
+
+
+def main(adapter: Path) -> None:
+    """Compares the ways."""
+    examples = list(islice(iter_examples(DATA), _COUNT))
+    exact = logits(adapter, examples, merge=False, dtype="float64")
+    beside = logits(adapter, examples, merge=False)
+    merged = logits(adapter, examples, merge=True, dtype="float64")
+    tell("merged or beside, float64", merged, exact)
+    tell("merged or beside, float32", logits(adapter, examples, merge=True), beside)
+    tell("beside, float32 or float64", beside, exact)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--adapter", type=Path, default=ADAPTER, metavar="FOLDER", help="default: the trained one"
+    )
+    disable_progress_bar()
+    main(parser.parse_args().adapter)
