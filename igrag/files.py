@@ -65,9 +65,10 @@ def check_output_folder(path: Path, *, option: str) -> None:
     Raises:
         UsageError: A file is in its place, or it cannot be written to.
     """
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    ways = (path, *path.absolute().parents)
+    there = next(folder for folder in ways if folder.exists() or folder.is_symlink())
     if not there.is_dir():
-        raise UsageError(f"{there}: is a file, expected a folder; give another {option}")
+        raise UsageError(f"{there}: is no folder, expected one; give another {option}")
     try:
         with tempfile.TemporaryFile(dir=there):
             pass

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from igrag.adapter_base import BaseModel
 from igrag.devices import resolve_device
 from igrag.errors import CheckpointError, DataError, ModelError
 from igrag.files import read_json
@@ -85,6 +86,7 @@ def load_language_model(
         )
     weights = weights_hash(model)  # Before an adapter is merged, which changes them.
     if lora_path is not None:
+        BaseModel(path, weights).check(lora_path)
         model = _with_adapter(model, lora_path, merge=merge_lora)
     model.requires_grad_(False)
     return LanguageModel(model.to(place).eval(), tokenizer, path, lora_path, weights)

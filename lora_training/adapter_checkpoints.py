@@ -1,9 +1,9 @@
 """The folder that a training of the adapter writes to.
 
 output_dir/
-  checkpoint-N/     after N updates: the adapter in PEFT's format, what the Trainer needs to go on,
-                    and training_record.json, which comes last: without it a checkpoint is not
-                    whole (superseded_record.json: training went back behind it)
+  checkpoint-N/     after N updates: the adapter in PEFT's format, base_model.json, what the Trainer
+                    needs to go on, and training_record.json, which comes last: without it a
+                    checkpoint is not whole (superseded_record.json: training went back behind it)
   best/             the adapter of the checkpoint with the highest BLEU-4
   all_results.json  training_curves.png
 """
@@ -15,6 +15,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from igrag.adapter_base import BASE_NAME
 from igrag.errors import CheckpointError, DataError, UsageError
 from igrag.files import atomic_directory, read_json
 from igrag.training_record import Evaluation, TrainingRecord
@@ -161,13 +162,13 @@ class AdapterFolder:
 
     def _copy_best(self, checkpoint: Path) -> None:
         best = self.path / BEST_NAME
-        if all(
-            _same_bytes(checkpoint / name, best / name)
-            for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
-        ):
+        names = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+        if (checkpoint / BASE_NAME).is_file():  # Checkpoints from before it was written are whole.
+            names.append(BASE_NAME)
+        if all(_same_bytes(checkpoint / name, best / name) for name in names):
             return
         with atomic_directory(best) as folder:
-            for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            for name in names:
                 shutil.copyfile(checkpoint / name, folder / name)
 
     def _published_best(self) -> Evaluation | None:

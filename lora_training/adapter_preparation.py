@@ -12,6 +12,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
+from igrag.adapter_base import BaseModel
 from igrag.config import Config, portable
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError, UsageError
@@ -36,6 +37,7 @@ class Training:
     Attributes:
         model: The frozen model with its adapter.
         tokenizer: Its tokenizer.
+        base: What is below the adapter.
         arguments: How the Trainer trains.
         train: The examples that train.
         val: Those that validate, the longest prompt first.
@@ -44,6 +46,7 @@ class Training:
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
+    base: BaseModel
     arguments: Seq2SeqTrainingArguments
     train: Dataset
     val: Dataset
@@ -99,7 +102,15 @@ def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training
         data=_describe_data(files, (train, val)),
         best_folder=BEST_NAME,
     )
-    return Training(model, language.tokenizer, arguments, train, longest_first(val), record)
+    return Training(
+        model=model,
+        tokenizer=language.tokenizer,
+        base=BaseModel(portable(model_path), language.weights),
+        arguments=arguments,
+        train=train,
+        val=longest_first(val),
+        record=record,
+    )
 
 
 def _find_device(name: str) -> torch.device:

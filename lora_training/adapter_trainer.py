@@ -20,6 +20,7 @@ from transformers import (
     TrainerCallback,
 )
 
+from igrag.adapter_base import BaseModel
 from igrag.generator import clean_texts
 from igrag.metrics import bleu
 from igrag.tokenised_data import LABEL_IGNORED, Collator, LengthGroupedBatches
@@ -46,6 +47,7 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         train: What `tokenised_dataset` returned.
         val: The same, put in order by `longest_first`.
         tokenizer: The model's.
+        base: What is below the adapter.
         callback: Is told what happens.
     """
 
@@ -57,6 +59,7 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         train: Dataset,
         val: Dataset,
         tokenizer: PreTrainedTokenizerBase,
+        base: BaseModel,
         callback: TrainerCallback,
     ) -> None:
         super().__init__(
@@ -68,6 +71,7 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             compute_metrics=Scorer(val, tokenizer),
             callbacks=[callback],
         )
+        self._base = base
         self.remove_callback(PrinterCallback)  # Prints every update's figures as a dict.
         self._order = _Order(
             train["source_length"][:], batch_size=args.per_device_train_batch_size, seed=args.seed
@@ -123,11 +127,12 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Writes the adapter in PEFT's format."""
+        """Writes the adapter in PEFT's format, and beside it which model it is for."""
         folder = Path(output_dir or self.args.output_dir)
         # "auto" would look for the model's config on the hub.
         self.model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # An empty form for a model card.
+        self._base.write(folder)
 
 
 class Scorer:

@@ -48,6 +48,7 @@ def train(settings: LoraSettings, config: Config, model_path: str, *, resume: st
     training = prepare(settings, config, model_path)
     announce(training, config)
     if checkpoint is not None:
+        training.base.check(checkpoint)
         restore(training, folder, checkpoint)
     if not has_stopped_improving(training.record, options.early_stopping_patience):
         optimise(training, folder, checkpoint, patience=options.early_stopping_patience)
@@ -111,6 +112,7 @@ def optimise(
             train=training.train,
             val=training.val,
             tokenizer=training.tokenizer,
+            base=training.base,
             callback=reporter,
         )
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

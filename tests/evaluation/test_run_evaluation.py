@@ -329,7 +329,7 @@ def test_where_nothing_can_be_written(untrained: Evaluator, words: str) -> None:
     untrained.settings.append("model_config.models.flan-t5.path=/none")
     code, out, err = untrained(*words.split())
     assert (code, out) == (2, "")
-    assert f"{untrained.output}: is a file, expected a folder; give another" in one_error(err)
+    assert f"{untrained.output}: is no folder, expected one; give another" in one_error(err)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_output_folder(Path("c"), option="--output_dir")
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "b", Path("file")):
-        with pytest.raises(UsageError, match=r"file: is a file, .*give another --output_dir"):
+        with pytest.raises(UsageError, match=r"file: is no folder, .*give another --output_dir"):
             check_output_folder(path, option="--output_dir")
 
 

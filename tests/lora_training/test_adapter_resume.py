@@ -15,6 +15,7 @@ from lora_training.adapter_checkpoints import AdapterFolder
 from lora_training.adapter_trainer import AdapterTrainer
 from lora_training.train_lora import main, parse_arguments
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
+from tests.tiny import WORDS, save_t5
 
 LATEST = ("--resume_from_checkpoint", "latest")
 
@@ -47,6 +48,16 @@ def test_resumed_equals_uninterrupted(
     assert losses(parts) == losses(whole)
     scores = [[(e.step, e.loss, e.bleu4) for e in record_of(o).evaluations] for o in (whole, parts)]
     assert scores[0] == scores[1]
+
+
+def test_only_on_the_same_model(trainer: Trainer, tiny_t5: Path) -> None:
+    """Other weights in the folder of the same name are another base model, and nothing is lost."""
+    trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
+    before = adapters(output := trainer.train(model__name=trainer.model))
+    save_t5(trainer.model, words=WORDS.split(), seed=1)
+    with pytest.raises(CheckpointError, match=r"checkpoint-10: was trained on .*weights"):
+        trainer.train("run", *LATEST, model__name=trainer.model)
+    assert adapters(output) == before
 
 
 def test_half_a_checkpoint_is_passed_over(trainer: Trainer) -> None:

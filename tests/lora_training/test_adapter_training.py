@@ -88,7 +88,8 @@ def test_training_lifts_the_captions(trainer: Trainer) -> None:
 def test_the_adapter_loads_everywhere(trainer: Trainer, tiny_t5: Path) -> None:
     """PEFT alone, and captioning with it merged or beside, compute the same; the base does not."""
     best = trainer.train() / "best"
-    assert sorted(path.name for path in best.iterdir()) == ["adapter_config.json", WEIGHTS]
+    names = ["adapter_config.json", WEIGHTS, "base_model.json"]
+    assert sorted(path.name for path in best.iterdir()) == names
     base = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5)
     before = logits(base)
     plain = logits(PeftModel.from_pretrained(base, best))
@@ -106,7 +107,7 @@ def test_the_best_adapter_is_the_best_checkpoint(trainer: Trainer) -> None:
     output = trainer.train(training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None and record.best.checkpoint is not None
-    for name in (WEIGHTS, "adapter_config.json"):
+    for name in (WEIGHTS, "adapter_config.json", "base_model.json"):
         best = (output / "best" / name).read_bytes()
         assert best == (output / record.best.checkpoint / name).read_bytes()
     assert record.best.bleu4 == max(found.bleu4 for found in record.evaluations[1:])
@@ -146,7 +147,7 @@ def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
     file = trainer.output / "run"
     file.write_text("mine")
     words = trainer.words(file / "new", action, model__name="some-org/some-model")
-    with pytest.raises(UsageError, match=r"run: is a file, expected a folder; .*--output_dir"):
+    with pytest.raises(UsageError, match=r"run: is no folder, expected one; .*--output_dir"):
         main(*parse_arguments(words))
     assert file.read_text() == "mine"
 
