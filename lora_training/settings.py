@@ -1,5 +1,6 @@
 """What lora_training/config/lora_config.yaml may say."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -107,8 +108,10 @@ class LoraSettings(Section):
     training: TrainingSettings = Field(description="The training.")
 
     @classmethod
-    def load(cls, path: Path, overrides: list[str]) -> "LoraSettings":
+    def load(
+        cls, path: Path, overrides: list[str], *, options: Mapping[str, str] | None = None
+    ) -> "LoraSettings":
         """Reads and checks `path`; see `load_config`."""
         from igrag.config import load_config
 
-        return load_config(cls, path, overrides)
+        return load_config(cls, path, overrides, options=options)

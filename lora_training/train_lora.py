@@ -26,6 +26,15 @@ _HEEDED_BY = {
     **dict.fromkeys(("--lora-config", "--main-config", "--seed", "--output-data"), _EITHER),
     **dict.fromkeys(("--set", "--device", "--dtype"), _EITHER),
 }
+_OPTIONS = {
+    "data.sample_count": "--sample-count",
+    "data.train_ratio": "--train-ratio",
+    "data.seed": "--seed",
+    "data.output_data": "--output-data",
+    "training.seed": "--seed",
+    "training.output_dir": "--output_dir",
+    "training.report_to": "--report_to",
+}
 _EXIT_USAGE = 2
 _EXIT_LEAKS = 1
 
@@ -39,9 +48,11 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not (builds or trains):
         parser.print_help(sys.stderr)
         return _EXIT_USAGE
-    settings = LoraSettings.load(arguments.lora_config, _overrides(arguments))
+    settings = LoraSettings.load(
+        arguments.lora_config, _overrides(arguments), options=_typed(arguments)
+    )
     config = Config.load(arguments.main_config, _main_overrides(arguments))
-    model_path = find_model(config.models, settings.model.name).path
+    model_path = find_model(config.models, settings.model.name, option="model.name").path
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
     if trains:  # before the data take their time
         check_output(settings, arguments.resume_from_checkpoint)
@@ -126,9 +137,8 @@ def _check_options(arguments: argparse.Namespace, parser: argparse.ArgumentParse
     """
 
     def is_given(option: str) -> bool:
-        name = option.removeprefix("--").replace("-", "_")
-        given: bool = getattr(arguments, name) != parser.get_default(name)
-        return given
+        default = parser.get_default(option.removeprefix("--").replace("-", "_"))
+        return bool(_value(arguments, option) != default)
 
     chosen = [action for action in _EITHER if is_given(action)]
     if arguments.audit and chosen:
@@ -148,20 +158,20 @@ def _check_options(arguments: argparse.Namespace, parser: argparse.ArgumentParse
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
-    overrides = list(arguments.set)
-    options = {
-        "data.sample_count": arguments.sample_count,
-        "data.train_ratio": arguments.train_ratio,
-        "data.seed": arguments.seed,
-        "data.output_data": arguments.output_data,
-        "training.seed": arguments.seed,
-        "training.output_dir": arguments.output_dir,
-        "training.report_to": arguments.report_to,
-    }
-    overrides += [f"{key}={_yaml(value)}" for key, value in options.items() if value is not None]
+    given = {key: _value(arguments, option) for key, option in _typed(arguments).items()}
+    overrides = [*arguments.set, *(f"{key}={_yaml(value)}" for key, value in given.items())]
     if arguments.train_ratio is not None:
         overrides += [f"{key}=null" for key in _VAL_KEYS]
     return overrides
+
+
+def _typed(arguments: argparse.Namespace) -> dict[str, str]:
+    """Names the keys that options of their own set, and those options."""
+    return {key: word for key, word in _OPTIONS.items() if _value(arguments, word) is not None}
+
+
+def _value(arguments: argparse.Namespace, option: str) -> object:
+    return getattr(arguments, option.removeprefix("--").replace("-", "_"))
 
 
 def _yaml(value: object) -> str:

@@ -1,7 +1,7 @@
 """Reads a YAML file into a pydantic model: strictly, with every problem named in one error."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -45,7 +45,13 @@ class Section(BaseModel):
         return content
 
 
-def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
+def load_config(
+    model: type[M],
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    options: Mapping[str, str] | None = None,
+) -> M:
     """Reads `path`, applies the overrides and checks the result.
 
     Args:
@@ -53,6 +59,7 @@ def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
         path: The YAML file.
         overrides: Each "section.key=value", the value in YAML; later ones win. Relative paths
             in them count from the cwd, those in the file from the repo root.
+        options: Which of their keys the user typed as an option: "data.seed" -> "--seed".
 
     Raises:
         ConfigError: The file cannot be read, or does not fit; all problems in one line.
@@ -69,7 +76,7 @@ def load_config(model: type[M], path: Path, overrides: Sequence[str] = ()) -> M:
     try:
         checked = model.model_validate(document.content)
     except ValidationError as error:
-        problems += _explain(error, model, path, document, overridden)
+        problems += _explain(error, model, path, document, overridden, options or {})
     if checked is None or problems:
         raise ConfigError("; ".join(problems))
     return checked
@@ -106,13 +113,14 @@ def _explain(
     path: Path,
     document: Document,
     overridden: Sequence[KeyPath],
+    options: Mapping[str, str],
 ) -> list[str]:
     """One text for each key that is wrong; the branches of a union are joined with "or"."""
     grouped: dict[KeyPath, list[ErrorDetails]] = {}
     for problem in error.errors(include_url=False):
         grouped.setdefault(_key_path(problem, document.content), []).append(problem)
     return [
-        f"{_origin(keys, path, document, overridden)}: {_describe(keys, problems, model)}"
+        f"{_origin(keys, path, document, overridden, options)}: {_describe(keys, problems, model)}"
         for keys, problems in grouped.items()
     ]
 
@@ -134,14 +142,20 @@ def _key_path(problem: ErrorDetails, content: Any) -> KeyPath:
     return tuple(keys)
 
 
-def _origin(keys: KeyPath, path: Path, document: Document, overridden: Sequence[KeyPath]) -> str:
-    """Where a key comes from: "FILE:LINE: key", or "--set key"."""
+def _origin(
+    keys: KeyPath,
+    path: Path,
+    document: Document,
+    overridden: Sequence[KeyPath],
+    options: Mapping[str, str],
+) -> str:
+    """Where a key comes from: "FILE:LINE: key", "--set key", or the option that sets it."""
     name = ".".join(keys)
     for override in overridden:
         inside = keys[: len(override)] == override
         made_by_it = override[: len(keys)] == keys and keys and keys not in document.lines
         if inside or made_by_it:
-            return f"--set {name}"
+            return options.get(name, f"--set {name}")
     ancestors = (keys[:length] for length in range(len(keys), 0, -1))
     line = next((document.lines[keys] for keys in ancestors if keys in document.lines), None)
     where = f"{path}:{line}" if line else str(path)

@@ -233,13 +233,14 @@ class Config(Section):
         return load_config(cls, path, overrides)
 
 
-def find_model(models: ModelConfig, name: str | None) -> ModelEntry:
+def find_model(models: ModelConfig, name: str | None, *, option: str = "--model") -> ModelEntry:
     """Finds the language model that --model means.
 
     Args:
         models: The section that names the known ones.
         name: An entry's name, an existing folder (from the cwd), or a hub id "owner/name"; None
             for the default entry.
+        option: Where the name was given, for the error.
 
     Raises:
         ConfigError: It is none of these.
@@ -256,7 +257,7 @@ def find_model(models: ModelConfig, name: str | None) -> ModelEntry:
     close = get_close_matches(name, models.models, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise ConfigError(
-        f"--model {name}: {hint}expected one of {', '.join(models.models)}, "
+        f"{option} {name}: {hint}expected one of {', '.join(models.models)}, "
         "an existing folder, or a hub id owner/name"
     )
 

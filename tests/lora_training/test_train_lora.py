@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -427,8 +428,8 @@ def test_folders_are_taken_as_they_are_called(
     seen: list[LoraSettings] = []
     load = LoraSettings.load
 
-    def keep(path: Path, overrides: list[str]) -> LoraSettings:
-        seen.append(load(path, overrides))
+    def keep(path: Path, overrides: list[str], **options: Any) -> LoraSettings:
+        seen.append(load(path, overrides, **options))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LoraSettings, "load", keep)
@@ -455,10 +456,12 @@ def test_no_action_prints_help(tmp_path: Path) -> None:
     )
     for options, words in (
         ([], "--build-data"),
-        (["--build-data", "--sample-count", "0"], "data.sample_count"),
+        (["--build-data", "--sample-count", "0"], "error: --sample-count: found 0"),
+        (["--build-data", "--set", "data.sample_count=0"], "error: --set data.sample_count: found"),
+        (["--train", "--set", "model.name=t6"], "error: model.name t6: expected one of flan-t5"),
         (["--build-data", "--set", "data.sede=1"], "seed"),
         (["--train", "--set", "lora.rank=8"], "lora.rank"),
-        (["--train", "--report_to", "wandb"], "tensorboard"),
+        (["--train", "--report_to", "wandb"], "error: --report_to: found"),
         (["--bild-data"], "unrecognized arguments"),
     ):
         done = subprocess.run(
