@@ -18,6 +18,8 @@ _PLAIN_FORMS = str.maketrans(
 # runs"); the Java program takes it off, but for single letters and abbreviations such as these.
 _ABBREVIATIONS = "ave|blvd|dr|etc|ft|jr|mr|mrs|ms|mt|rd|sr|st|vs"
 _INNER_STOP = re.compile(rf"(?<!\S)(?!(?:[a-z]|{_ABBREVIATIONS})\.)([^\s.]+)\.+(?!\S)")
+# At the end the Java program keeps it at such a word too; NLTK takes off one stop, so it gets two.
+_LAST_ABBREVIATION = re.compile(rf"(?<!\S)(?:[a-z]\.[a-z]|{_ABBREVIATIONS})\.$")
 # Most captions are words and a full stop: the tokenizer's thirty substitutions only take off the
 # stop, unless a word is one of those it splits ("can not"). str.split takes a tenth of the time.
 _PLAIN = re.compile(r"(?!.*(?:cannot|gimme|gonna|gotta|lemme|wanna))[a-z0-9 ]*\.?")
@@ -37,6 +39,7 @@ def tokenise(caption: str) -> Tokens:
     """
     text = " ".join(caption.split()).lower().translate(_PLAIN_FORMS)
     text = _INNER_STOP.sub(r"\1", text)
+    text = _LAST_ABBREVIATION.sub(r"\g<0> .", text)
     if _PLAIN.fullmatch(text):
         return text.removesuffix(".").split()
     return [word for word in _tokenizer().tokenize(text) if word not in _DROPPED]

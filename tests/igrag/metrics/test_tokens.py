@@ -31,6 +31,16 @@ def test_agrees_with_the_java_program(caption: str) -> None:
     assert tokenise(caption) == expected
 
 
+@pytest.mark.parametrize(
+    ("caption", "last"),
+    [("A sign at 12th Ave.", "ave."), ("the corner of East St. ", "st."), ("a flat T.V.", "t.v."),
+     ("apples, etc.", "etc."), ("a fast car.", "car"), ("a sign at 12th ave", "ave")],
+)  # fmt: skip
+def test_an_abbreviation_keeps_its_stop_at_the_end(caption: str, last: str) -> None:
+    """As the Java program has it; any other last word loses it."""
+    assert tokenise(caption)[-1] == last
+
+
 def test_the_short_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Captions that need no tokenizer come out as if they had gone through it."""
     file = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
