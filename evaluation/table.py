@@ -31,9 +31,10 @@ def table_rows(
     ]  # fmt: skip
     rows = [titles, *(_score_cells(score, reference) for score in scores)]
     if meteor is not None:
-        titles.append("METEOR")
+        place = titles.index(ROUGE_L.label) + 1  # beside the other scores
+        titles.insert(place, "METEOR")
         for row, score in zip(rows[1:], scores, strict=True):
-            row.append(format_score(meteor[score.name]))
+            row.insert(place, format_score(meteor[score.name]))
     if facts is not None:
         titles += ["trainable parameters", "share of the model", "training time", "size on disk"]
         for row, score in zip(rows[1:], scores, strict=True):
