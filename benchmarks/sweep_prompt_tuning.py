@@ -2,22 +2,32 @@
 
 python benchmarks/sweep_prompt_tuning.py [--seeds 0 1 2] [--rows 0 1 ...] [--jobs 2] [--output DIR]
 
-A run that is already in the output folder is not repeated, so an interrupted sweep goes on. The
-rows on LoRA need the adapter: python lora_training/train_lora.py --all
+A run that is already in the output folder is not repeated, so an interrupted sweep goes on; with
+other settings, data or models it is another run. The rows on LoRA need the adapter:
+python lora_training/train_lora.py --all
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean
 
 _ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(_ROOT))
+
+from igrag.config import Config, find_model
+from igrag.files import sha256_file
+from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
+
 _SCRIPT = _ROOT / "prompt_tuning" / "prompt_training.py"
 Settings = Mapping[str, object]
 
@@ -58,7 +68,38 @@ ROWS: dict[str, Settings] = {
 }
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        number: Its row's place.
+        seed: Its seed.
+        more: What --set says for every run.
+    """
+
+    number: int
+    seed: int
+    more: tuple[str, ...]
+
+    def overrides(self) -> list[str]:
+        """Lists its settings as --set takes them, those of the command line last."""
+        settings = {**COMMON, **list(ROWS.values())[self.number], "training.seed": self.seed}
+        # One validation, at the end: what a run brings is not chosen among many.
+        settings["evaluation.eval_steps"] = 1_000_000
+        return [*(f"{key}={value}" for key, value in settings.items()), *self.more]
+
+    def folder(self, output: Path) -> Path:
+        """Names its folder by everything that decides its result."""
+        settings = PromptTrainingSettings.load(DEFAULT_SETTINGS, self.overrides())
+        content = settings.to_plain(include={"model", "data", "prompt", "training", "evaluation"})
+        files = {str(path): _content_hash(path) for path in _files_of(settings)}
+        text = json.dumps([content, files], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return output / f"{self.number:02}-{self.seed}-{digest[:12]}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
     """Runs what is missing and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
@@ -67,40 +108,38 @@ def main() -> int:
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for every run")
     add("--jobs", type=int, default=2, help="trainings at once, one thread each")
     add("--output", type=Path, default=Path(tempfile.gettempdir()) / "igrag_sweep")
-    arguments = parser.parse_args()
-    runs = [(number, seed) for number in arguments.rows for seed in arguments.seeds]
+    arguments = parser.parse_args(words)
+    more = tuple(arguments.set)
+    runs = [Run(number, seed, more) for number in arguments.rows for seed in arguments.seeds]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for number, seed in runs:
-            pool.submit(_train, number, seed, arguments.output, arguments.set)
+        records = pool.map(lambda run: _train(run, arguments.output), runs)
+        found = dict(zip(runs, records, strict=True))
     print("| setting | updates | val BLEU-4: mean (lowest to highest) | gain |")
     print("|---|---|---|---|")
-    failed = False
     for number in arguments.rows:
-        records = [_record(_folder(arguments.output, number, seed)) for seed in arguments.seeds]
-        failed |= None in records
-        print(_row(list(ROWS)[number], [record for record in records if record]))
-    return int(failed)
+        those = (found[Run(number, seed, more)] for seed in arguments.seeds)
+        print(_row(list(ROWS)[number], [record for record in those if record]))
+    return int(not all(found.values()))
 
 
-def _folder(output: Path, number: int, seed: int) -> Path:
-    return output / f"{number:02}-{seed}"
+def _train(run: Run, output: Path) -> dict | None:
+    """Makes a run, unless it is there, and returns its record; None after telling why not."""
+    try:
+        folder = run.folder(output)
+        if _record(folder) is None:
+            _train_in(folder, run.overrides())
+        record = _record(folder)
+        if record is None:
+            raise RuntimeError(f"{folder}: no result there, though training ended well")
+    except Exception as error:  # In a thread of its own it would be lost.
+        name = f"row {run.number}, seed {run.seed}"
+        print(f"{name}: {error or type(error).__name__}", file=sys.stderr)
+        return None
+    return record
 
 
-def _record(folder: Path) -> dict | None:
-    path = folder / "all_results.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return record if record and record["best"] else None
-
-
-def _train(number: int, seed: int, output: Path, more: list[str]) -> None:
-    folder = _folder(output, number, seed)
-    if _record(folder):
-        return
-    settings = {**COMMON, **list(ROWS.values())[number], "training.seed": seed}
-    # One validation, at the end: what a run brings is not chosen among many.
-    settings["evaluation.eval_steps"] = 1_000_000
-    pairs = [*(f"{key}={value}" for key, value in settings.items()), *more]
-    words = [word for pair in pairs for word in ("--set", pair)]
+def _train_in(folder: Path, overrides: Sequence[str]) -> None:
+    words = [word for pair in overrides for word in ("--set", pair)]
     done = subprocess.run(
         [sys.executable, str(_SCRIPT), "--train", "--output_dir", str(folder), *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -109,7 +148,32 @@ def _train(number: int, seed: int, output: Path, more: list[str]) -> None:
         check=False,
     )
     if done.returncode:
-        print(f"{folder}: {done.stderr.splitlines()[-1]}", file=sys.stderr)
+        *_, last = ["nothing on stderr", *done.stderr.splitlines()]
+        raise RuntimeError(f"{folder}: exit code {done.returncode}: {last}")
+
+
+def _record(folder: Path) -> dict | None:
+    path = folder / "all_results.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return record if record and record["best"] else None
+
+
+def _files_of(settings: PromptTrainingSettings) -> Iterator[Path]:
+    """Yields the files that a training reads: data, configuration, model, adapter, first prompt."""
+    model, data = settings.model, settings.data
+    yield from (data.train_file, data.val_file, model.main_config)
+    if settings.prompt.init_file is not None:
+        yield settings.prompt.init_file
+    # A hub id is no folder; it stands for itself.
+    base = Path(find_model(Config.load(model.main_config).models, model.name).path)
+    for folder in (base, model.lora_weights_path):
+        if folder is not None and folder.is_dir():
+            yield from sorted(path for path in folder.iterdir() if path.is_file())
+
+
+@cache
+def _content_hash(path: Path) -> str | None:
+    return sha256_file(path) if path.is_file() else None
 
 
 def _row(name: str, records: list[dict]) -> str:

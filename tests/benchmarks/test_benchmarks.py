@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks import sweep_prompt_tuning
 from igrag.config import REPO_ROOT
 
 
@@ -67,6 +71,52 @@ def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     written = [file.stat().st_mtime_ns for file in files]
     assert run("sweep_prompt_tuning.py", *words).stdout == first.stdout
     assert [file.stat().st_mtime_ns for file in files] == written
+
+
+def test_another_run_has_another_folder(tmp_path: Path) -> None:
+    """By settings, seed, and the content of data, model and adapter; the same one has the same."""
+    train, val = (Path(pair.partition("=")[2]) for pair in few_examples(tmp_path)[1::2])
+    model, adapter = tmp_path / "t5", tmp_path / "adapter"
+    shutil.copytree(REPO_ROOT / "demo" / "models" / "t5-mini", model)
+    adapter.mkdir()
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(b"one")
+    more = (
+        f"data.train_file={train}", f"data.val_file={val}", f"model.name={model}",
+        f"model.lora_weights_path={adapter}",
+    )  # fmt: skip
+
+    def folder(number: int = 3, seed: int = 0, *others: str) -> Path:
+        sweep_prompt_tuning._content_hash.cache_clear()
+        return sweep_prompt_tuning.Run(number, seed, (*more, *others)).folder(tmp_path)
+
+    names = [folder(), folder(4), folder(3, 1), folder(3, 0, "prompt.prompt_length=7")]
+    assert folder() == names[0] == folder(3, 0, "output.report_to=tensorboard")
+    for changed in (train, val, model / "model.safetensors", weights):
+        changed.write_bytes(changed.read_bytes() + b"\n")
+        names.append(folder())
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "told"), [("", "exit code -9: nothing on stderr"), ("a\nerror: b\n", "error: b")]
+)
+def test_every_failure_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stderr: str,
+    told: str,
+) -> None:
+    """A run that was killed without a word, or did not even start: the exit code is not 0."""
+    killed = subprocess.CompletedProcess([], -9, "", stderr)
+    monkeypatch.setattr(sweep_prompt_tuning.subprocess, "run", lambda *_, **__: killed)
+    words = ["--rows", "3", "--seeds", "0", "1", "--output", str(tmp_path)]
+    assert sweep_prompt_tuning.main(words) == 1
+    out, err = capsys.readouterr()
+    assert "failed" in out and err.count(told) == 2 and "row 3, seed 1" in err
+    assert sweep_prompt_tuning.main([*words, "--set", "prompt.prompt_length=0"]) == 1
+    assert capsys.readouterr().err.count("prompt.prompt_length") == 2
 
 
 def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
