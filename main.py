@@ -37,8 +37,9 @@ def main(arguments: argparse.Namespace) -> int:
     captioner, methods = _load(config, model, compare=arguments.compare)
     failures = []
     try:
-        for path, result, seconds in _caption_all(captioner, paths, config, failures):
-            captions = _write_with_each(methods, captioner, result, config)
+        for path, result, seconds, captions in _caption_all(
+            captioner, methods, paths, config, failures
+        ):
             _show(path, result, seconds, config, model, captions=captions, as_json=arguments.json)
     finally:  # What failed before an interruption is told too.
         code = _tell(empty, failures, len(paths))
@@ -142,32 +143,44 @@ def _load(
 
 
 def _write_with_each(
-    methods: "dict[str, Writer]", captioner: "Captioner", result: "CaptionResult", config: Config
-) -> dict[str, str]:
-    """Writes the caption of one picture with each of the methods to compare.
+    methods: "dict[str, Writer]",
+    captioner: "Captioner",
+    results: "Sequence[CaptionResult]",
+    config: Config,
+) -> list[dict[str, str]]:
+    """Writes the captions of a batch with each of the methods to compare.
 
     The configuration's own method has written already.
     """
+    captions: list[dict[str, str]] = [{} for _ in results]
     if not methods:
-        return {}
+        return captions
     from prompt_tuning.assembly import chosen_method
 
     chosen = chosen_method(config)
-    captions = {}
     for name, writer in methods.items():
-        if name == chosen:
-            captions[name] = result.caption
-            continue
-        captioner.generator.switch_to(writer)
-        captions[name] = captioner.generator.generate([result.prompt])[0]
+        texts = [result.caption for result in results]
+        if name != chosen:
+            captioner.generator.switch_to(writer)
+            texts = captioner.generator.generate([result.prompt for result in results])
+        for found, text in zip(captions, texts, strict=True):
+            found[name] = text
     captioner.generator.switch_to(methods[chosen])
     return captions
 
 
 def _caption_all(
-    captioner: "Captioner", paths: Sequence[Path], config: Config, failures: list[str]
-) -> Iterator[tuple[Path, "CaptionResult", float]]:
-    """Captions batch by batch; what cannot be opened is noted in `failures` and passed over."""
+    captioner: "Captioner",
+    methods: "dict[str, Writer]",
+    paths: Sequence[Path],
+    config: Config,
+    failures: list[str],
+) -> Iterator[tuple[Path, "CaptionResult", float, dict[str, str]]]:
+    """Captions batch by batch; what cannot be opened is noted in `failures` and passed over.
+
+    Yields each picture, what the configuration's method found, the seconds that took, and what
+    each of `methods` wrote.
+    """
     from tqdm import tqdm
 
     from igrag.images import open_image
@@ -188,8 +201,9 @@ def _caption_all(
                 opened, images = zip(*batch, strict=True)
                 results = captioner.caption(images, [path.name for path in opened])
                 seconds = (time.perf_counter() - started) / len(batch)
-                for path, result in zip(opened, results, strict=True):
-                    yield path, result, seconds
+                written = _write_with_each(methods, captioner, results, config)
+                for path, result, captions in zip(opened, results, written, strict=True):
+                    yield path, result, seconds, captions
             bar.update(min(size, len(paths) - start))
 
 

@@ -2,13 +2,20 @@
 
 from igrag.assembly import build_captioner
 from igrag.captioner import Captioner
-from igrag.config import Config
+from igrag.config import Config, PromptTuningConfig
 from igrag.errors import CheckpointError
 from igrag.generator import Writer
 from igrag.language_model import LanguageModel
 from igrag.prompt_template import PromptTemplate
 from prompt_tuning.prompt_file import load_prompt
-from prompt_tuning.switching import METHODS, find_trained, open_methods, open_prompt, position
+from prompt_tuning.switching import (
+    METHODS,
+    Described,
+    find_trained,
+    open_methods,
+    open_prompt,
+    position,
+)
 
 
 def load_captioner(config: Config, model_path: str) -> Captioner:
@@ -27,14 +34,8 @@ def load_captioner(config: Config, model_path: str) -> Captioner:
     def choose_writer(language: LanguageModel, template: PromptTemplate) -> Writer | None:
         if not prompts.enabled:
             return None
-        # The two keys describe weights_path, not the file for an adapted model.
-        described = path == prompts.weights_path
         return open_prompt(
-            language,
-            path,
-            template=template.fingerprint(),
-            prompt_length=prompts.prompt_length if described else None,
-            initialization=prompts.initialization if described else None,
+            language, path, template=template.fingerprint(), described=_described(prompts)
         )
 
     _check_enabled_prompt(config)
@@ -65,7 +66,11 @@ def load_comparison(
     methods: dict[str, Writer] = {}
 
     def choose_writer(language: LanguageModel, template: PromptTemplate) -> Writer:
-        methods.update(open_methods(language, trained, template=template.fingerprint()))
+        methods.update(
+            open_methods(
+                language, trained, template=template.fingerprint(), described=_described(prompts)
+            )
+        )
         if chosen not in methods:
             raise CheckpointError(trained.refused[chosen])
         return methods[chosen]
@@ -87,6 +92,11 @@ def load_comparison(
 def chosen_method(config: Config) -> str:
     """Names the method that the configuration switches on."""
     return position(prompt=config.prompt_tuning.enabled, lora=config.lora_config.enabled)
+
+
+def _described(prompts: PromptTuningConfig) -> Described:
+    # The two keys describe weights_path, not the file for an adapted model.
+    return Described(prompts.weights_path, prompts.prompt_length, prompts.initialization)
 
 
 def _check_enabled_prompt(config: Config) -> None:

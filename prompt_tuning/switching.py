@@ -46,14 +46,28 @@ class WithoutAdapter:
             self._model.requires_grad_(False)  # PEFT unfreezes an adapter that it switches on.
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the configuration says of a prompt's file; a warning tells where the file differs.
+
+    Attributes:
+        path: The file that it describes, and no other.
+        prompt_length: P.
+        initialization: How its training began.
+    """
+
+    path: Path
+    prompt_length: int
+    initialization: str
+
+
 def open_prompt(
     language: LanguageModel,
     path: Path,
     *,
     template: str,
     adapted: bool | None = None,
-    prompt_length: int | None = None,
-    initialization: str | None = None,
+    described: Described | None = None,
 ) -> PromptTuner:
     """Puts the soft prompt of a file before the model, if it belongs there.
 
@@ -62,8 +76,7 @@ def open_prompt(
         path: prompt_embeddings.pt.
         template: The prompt template's fingerprint.
         adapted: Whether the prompt works on the adapted model; None: if there is an adapter.
-        prompt_length: What the configuration says; a warning tells where the file differs.
-        initialization: Likewise.
+        described: What the configuration says of a file; None: nothing.
 
     Raises:
         CheckpointError: The file is missing or damaged, or belongs to something else.
@@ -77,15 +90,8 @@ def open_prompt(
         weights=language.weights,
     )
     tuner = PromptTuner.from_file(language.model, language.tokenizer, path, fingerprint=fingerprint)
-    for key, said, found in (
-        ("prompt_length", prompt_length, tuner.prompt_length),
-        ("initialization", initialization, tuner.initialization),
-    ):
-        if said not in (None, found):
-            logger.warning(
-                "prompt_tuning.%s: the configuration says %s, but %s has %s; the file is used",
-                key, said, path, found,
-            )  # fmt: skip
+    if described is not None and described.path == path:
+        _tell_contradictions(described, tuner)
     logger.info("%s: %d soft tokens before the source", path, tuner.prompt_length)
     return tuner.eval()
 
@@ -140,13 +146,20 @@ def find_trained(prompt: Path, prompt_on_lora: Path, lora: Path) -> Trained:
     return Trained(found.get(PROMPT), found.get(BOTH), has_lora=has_lora, refused=refused)
 
 
-def open_methods(language: LanguageModel, trained: Trained, *, template: str) -> dict[str, Writer]:
+def open_methods(
+    language: LanguageModel,
+    trained: Trained,
+    *,
+    template: str,
+    described: Described | None = None,
+) -> dict[str, Writer]:
     """Makes a writer for each switch position that can be had.
 
     Args:
         language: The model, its adapter loaded but not merged, or without one.
         trained: What there is.
         template: The prompt template's fingerprint.
+        described: See `open_prompt`.
 
     Returns:
         Writers by method, in the order of `METHODS`.
@@ -157,16 +170,28 @@ def open_methods(language: LanguageModel, trained: Trained, *, template: str) ->
     model: Any = language.model
     writers: dict[str, Writer] = {BASE: model}
     if trained.prompt is not None:
-        writers[PROMPT] = open_prompt(language, trained.prompt, template=template, adapted=False)
+        writers[PROMPT] = open_prompt(
+            language, trained.prompt, template=template, adapted=False, described=described
+        )
     if language.lora_path is None:
         return writers
     writers = {name: WithoutAdapter(model, writer) for name, writer in writers.items()}
     writers[LORA] = model
     if trained.prompt_on_lora is not None:
         writers[BOTH] = open_prompt(
-            language, trained.prompt_on_lora, template=template, adapted=True
+            language, trained.prompt_on_lora, template=template, adapted=True, described=described
         )
     return writers
+
+
+def _tell_contradictions(described: Described, tuner: PromptTuner) -> None:
+    for key in ("prompt_length", "initialization"):
+        said, found = getattr(described, key), getattr(tuner, key)
+        if said != found:
+            logger.warning(
+                "prompt_tuning.%s: the configuration says %s, but %s has %s; the file is used",
+                key, said, described.path, found,
+            )  # fmt: skip
 
 
 def _why_not_for(path: Path, lora: str) -> str | None:

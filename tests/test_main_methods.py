@@ -1,7 +1,9 @@
 """main.py with a soft prompt and LoRA switched on and off, from the configuration alone."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from igrag.assembly import build_captioner
 from igrag.config import Config
 from igrag.errors import ConfigError
+from igrag.generator import CaptionGenerator
 from prompt_tuning.fingerprint import adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import PromptFile, save_prompt
 from tests.command import Command, one_error
@@ -94,6 +97,36 @@ def test_contradicting_keys_are_reported(
     code, _, err = command("--i", coco.picture(1), settings=(*prompt, *ON, *more))
     assert code == 0
     assert "prompt_length" in err and "7" in err and "initialization" in err
+    compared = command("--compare", "--i", coco.picture(1), settings=(*prompt, *more))[2]
+    told = [line for line in err.splitlines() if "the configuration says" in line]
+    assert len(told) == 2 and all(line in compared for line in told)
+
+
+def test_compare_writes_batch_by_batch(
+    command: Command, coco: CocoFolder, prompt: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each method writes for all pictures of a batch at once, and what it writes for one alone."""
+    sizes, generate = [], CaptionGenerator.generate
+
+    def counted(self: CaptionGenerator, prompts: Sequence[str]) -> list[str]:
+        # The tiny model writes the same of every picture; the hash tells whose caption it is.
+        sizes.append(len(prompts))
+        texts = generate(self, prompts)
+        return [f"{text} {crc32(one.encode())}" for text, one in zip(texts, prompts, strict=True)]
+
+    monkeypatch.setattr(CaptionGenerator, "generate", counted)
+    alone = [
+        json.loads(command("--json", "--compare", "--i", coco.picture(n), settings=prompt)[1])
+        for n in (1, 2, 3)
+    ]
+    sizes.clear()
+    pictures = [coco.picture(n) for n in (1, 2, 3)]
+    settings = (*prompt, "generation_config.batch_size=2")
+    out = command("--json", "--compare", "--i", *pictures, settings=settings)[1]
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [each["captions"] for each in found] == [each["captions"] for each in alone]
+    assert len({str(each["captions"]) for each in found}) > 1
+    assert sizes == [2, 2, 1, 1]
 
 
 def test_compare_shows_every_method(

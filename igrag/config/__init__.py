@@ -8,6 +8,7 @@ from igrag.config.schema import (
     ModelEntry,
     ObjectsConfig,
     PromptConfig,
+    PromptTuningConfig,
     find_model,
 )
 from igrag.config.yaml_file import load_yaml
@@ -21,6 +22,7 @@ __all__ = [
     "ModelReference",
     "ObjectsConfig",
     "PromptConfig",
+    "PromptTuningConfig",
     "Section",
     "find_model",
     "load_config",

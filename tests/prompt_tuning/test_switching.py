@@ -15,6 +15,7 @@ from igrag.language_model import LanguageModel, load_language_model
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.switching import (
+    Described,
     Trained,
     WithoutAdapter,
     find_trained,
@@ -186,24 +187,35 @@ def test_open_prompt_uses_the_file(files: Files, language: LanguageModel) -> Non
 @pytest.mark.parametrize(
     ("says", "told"),
     [
-        ({}, []),
-        ({"prompt_length": 5, "initialization": "vocab"}, []),
-        ({"prompt_length": 7}, ["prompt_length", "7", "5"]),
-        ({"initialization": "text"}, ["initialization", "text", "vocab"]),
+        ((5, "vocab"), []),
+        ((7, "vocab"), ["prompt_length", "7", "5"]),
+        ((5, "text"), ["initialization", "text", "vocab"]),
     ],
 )
 def test_open_prompt_tells_a_contradiction(
     files: Files,
     language: LanguageModel,
     caplog: pytest.LogCaptureFixture,
-    says: dict[str, Any],
+    says: tuple[int, str],
     told: list[str],
 ) -> None:
-    """Key, configured and found value are named where the configuration differs, else nothing."""
-    tuner = open_prompt(language, files.prompt, template=TEMPLATE, **says)
+    """Key, configured and found value are named where the configuration differs, else nothing.
+
+    The same among all methods; what is said of another file contradicts nothing.
+    """
+    only = Trained(prompt=files.prompt, prompt_on_lora=None, has_lora=False)
+    described = Described(files.prompt, *says)
+    tuner = open_prompt(language, files.prompt, template=TEMPLATE, described=described)
     assert torch.equal(tuner.folded(), PLAIN)
-    assert len(caplog.records) == bool(told)
+    told_once = caplog.messages
+    assert len(told_once) == bool(told)
     assert all(word in caplog.text for word in told)
+    open_methods(language, only, template=TEMPLATE, described=described)
+    assert caplog.messages == told_once * 2
+    caplog.clear()
+    other = Described(files.prompt_on_lora, *says)
+    open_methods(language, only, template=TEMPLATE, described=other)
+    assert caplog.messages == []
 
 
 def test_open_prompt_refuses_what_it_was_not_trained_for(
