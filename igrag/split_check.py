@@ -6,6 +6,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from igrag.errors import DataError
+from igrag.files import sha256_file
 
 _ROWS_AT_ONCE = 1000
 
@@ -13,8 +14,9 @@ _ROWS_AT_ONCE = 1000
 def refuse_shared_pictures(train_file: Path, val_file: Path, train: Dataset, val: Dataset) -> None:
     """Makes sure that no picture both trains and validates.
 
-    The captions count beside the id, for two data sets may number their pictures alike. Of the
-    smaller side hashes are held; the other is read by.
+    Examples need not say which picture they are of; what they share is known then only where both
+    files are the same. The captions count beside the id, for two data sets may number their
+    pictures alike. Of the smaller side hashes are held; the other is read by.
 
     Args:
         train_file: Where `train` comes from, for the error.
@@ -23,8 +25,13 @@ def refuse_shared_pictures(train_file: Path, val_file: Path, train: Dataset, val
         val: Likewise.
 
     Raises:
-        DataError: A picture is on both sides.
+        DataError: A picture is on both sides, or both files have the same content.
     """
+    if sha256_file(train_file) == sha256_file(val_file):
+        raise DataError(
+            f"{train_file} and {val_file}: have the same content, expected other pictures to "
+            "validate on; give a file of its own as the second one"
+        )
     few, many = sorted((train, val), key=len)
     held = {hash(picture) for picture in _pictures(few)}
     for picture in _pictures(many):
