@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,10 +67,10 @@ def check_output_folder(path: Path, *, option: str) -> None:
         UsageError: A file is in its place, or it cannot be written to.
     """
     ways = (path, *path.absolute().parents)
-    there = next(folder for folder in ways if folder.exists() or folder.is_symlink())
-    if not there.is_dir():
-        raise UsageError(f"{there}: is no folder, expected one; give another {option}")
     try:
+        there = next(folder for folder in ways if folder.exists() or folder.is_symlink())
+        if not there.is_dir():
+            raise UsageError(f"{there}: is no folder, expected one; give another {option}")
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
@@ -111,6 +112,21 @@ def sha256_file(path: Path) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_zip_sums(path: Path) -> None:
+    """Compares the checksums inside a file of torch.save's, which torch.load does not look at.
+
+    A file in torch's format before 1.6 has none.
+
+    Raises:
+        ValueError: One of them is wrong.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def _swap(new: Path, path: Path) -> None:

@@ -10,7 +10,6 @@ output_dir/
 
 import logging
 import pickle
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +17,15 @@ from pathlib import Path
 from igrag.adapter_base import BASE_NAME
 from igrag.errors import CheckpointError, DataError, UsageError
 from igrag.files import atomic_directory, read_json
+from igrag.training_folder import RECORD_NAME, TrainingFolder, checkpoint_name, step_of
 from igrag.training_record import Evaluation, TrainingRecord
 
 BEST_NAME, RESULTS_NAME, CURVES_NAME = "best", "all_results.json", "training_curves.png"
 # As PEFT and the Trainer name them; igrag.language_model has the first two, and imports torch.
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _STATE_NAMES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-_TRAINER_STATE_NAME, _RECORD_NAME = "trainer_state.json", "training_record.json"
+_TRAINER_STATE_NAME = "trainer_state.json"
 _SUPERSEDED_NAME = "superseded_record.json"
-_FOLDER = re.compile(r"checkpoint-(\d+)")
 logger = logging.getLogger(__name__)
 
 
@@ -40,58 +39,26 @@ class AdapterFolder:
 
     def __init__(self, path: Path, *, save_total_limit: int | None = None) -> None:
         self.path = path
-        self._limit = save_total_limit
-
-    @staticmethod
-    def name_of(step: int) -> str:
-        """Names the checkpoint after `step` updates, as the Trainer does."""
-        return f"checkpoint-{step}"
+        self._checkpoints = TrainingFolder(
+            path, best_name=BEST_NAME, save_total_limit=save_total_limit
+        )
 
     def refuse_to_overwrite(self) -> None:
-        """Makes sure that no earlier training is in the folder.
-
-        Raises:
-            UsageError: There is one.
-        """
-        best = self.path / BEST_NAME
-        found = [path.name for path in (*self._folders(), best) if path.exists()]
-        if not found:
-            return
-        ways = "without a whole checkpoint to go on from; give another --output_dir"
-        if self.checkpoints():
-            ways = "go on with it: --resume_from_checkpoint latest, or give another --output_dir"
-        raise UsageError(f"{self.path}: holds an earlier training ({', '.join(found[:3])}); {ways}")
+        """Makes sure that a training can begin in the folder; see `TrainingFolder`."""
+        self._checkpoints.refuse_to_overwrite()
 
     def checkpoints(self) -> list[Path]:
         """Lists the whole checkpoints, the newest last."""
-        return [path for path in self._folders() if (path / _RECORD_NAME).is_file()]
+        return self._checkpoints.checkpoints()
 
     def find(self, wanted: str) -> Path | None:
-        """Finds the checkpoint to go on from: "latest" in this folder, or a path.
-
-        Returns:
-            Its folder; None where "latest" finds none, for an interruption can come before it.
+        """Finds the checkpoint to go on from; see `TrainingFolder`.
 
         Raises:
-            UsageError: "latest" finds none, but a best adapter that beginning anew would replace.
-            CheckpointError: The path is no checkpoint of this folder, or one that is damaged.
+            CheckpointError: There is none at the path, or it is damaged.
         """
-        if wanted == "latest":
-            found = next(reversed(self.checkpoints()), None)
-            if found is None and (self.path / BEST_NAME).exists():
-                self.refuse_to_overwrite()
-            return found and _checked(found)
-        path = Path(wanted)
-        if not (path / _RECORD_NAME).is_file():
-            raise CheckpointError(
-                f"{path}: no {_RECORD_NAME} there, expected a folder checkpoint-N, or latest"
-            )
-        if path.resolve().parent != self.path.resolve():
-            raise CheckpointError(
-                f"{path}: belongs to {path.resolve().parent}, expected a checkpoint of "
-                f"{self.path}; give its folder as --output_dir"
-            )
-        return _checked(path)
+        found = self._checkpoints.find(wanted)
+        return found and _checked(found)
 
     def go_back_to(self, checkpoint: Path, record: TrainingRecord) -> None:
         """Publishes a checkpoint's record, and has those beyond it count no more.
@@ -115,30 +82,30 @@ class AdapterFolder:
                 f"going back to {checkpoint.name}; move it elsewhere first"
             )
         self.publish(record)
-        beyond = [path for path in self.checkpoints() if _step_of(path) > _step_of(checkpoint)]
+        beyond = [path for path in self.checkpoints() if step_of(path) > step_of(checkpoint)]
         for path in beyond:
-            (path / _RECORD_NAME).replace(path / _SUPERSEDED_NAME)
+            (path / RECORD_NAME).replace(path / _SUPERSEDED_NAME)
         if beyond:
             logger.warning(
                 "%s: goes back to %s; %s will be written over as training gets there (until then "
                 "%s, renamed to %s, brings one back)",
                 self.path, checkpoint.name, ", ".join(path.name for path in beyond),
-                _SUPERSEDED_NAME, _RECORD_NAME,
+                _SUPERSEDED_NAME, RECORD_NAME,
             )  # fmt: skip
 
     def make_room(self, step: int) -> None:
         """Sees to it that what the Trainer is about to write is not whole before `keep`."""
-        for name in (_RECORD_NAME, _SUPERSEDED_NAME):
-            (self.path / self.name_of(step) / name).unlink(missing_ok=True)
+        for name in (RECORD_NAME, _SUPERSEDED_NAME):
+            (self.path / checkpoint_name(step) / name).unlink(missing_ok=True)
 
     def keep(self, record: TrainingRecord, step: int) -> None:
         """Makes a checkpoint whole that the Trainer just wrote, then see `publish`."""
-        checkpoint = self.path / self.name_of(step)
+        checkpoint = self.path / checkpoint_name(step)
         size = (checkpoint / ADAPTER_WEIGHTS).stat().st_size
         record.model = replace(record.model, size_bytes=size)
-        record.write(checkpoint / _RECORD_NAME)
+        record.write(checkpoint / RECORD_NAME)
         self.publish(record)
-        self._prune(record)
+        self._checkpoints.prune(record)
 
     def publish(self, record: TrainingRecord) -> None:
         """Brings best, all_results.json and the curves to where the record is.
@@ -175,31 +142,6 @@ class AdapterFolder:
         """Tells whose copy best is; None where nothing says so."""
         path = self.path / RESULTS_NAME
         return TrainingRecord.read(path).best if path.is_file() else None
-
-    def _prune(self, record: TrainingRecord) -> None:
-        if self._limit is None:
-            return
-        best = record.best.checkpoint if record.best else None
-        # Not those that training went back behind: they have higher numbers than the newest.
-        own = {evaluation.checkpoint for evaluation in record.evaluations} - {best}
-        spare = [path for path in self._folders() if path.name in own]
-        for path in spare[: max(0, len(spare) - self._limit)]:
-            shutil.rmtree(path)
-
-    def _folders(self) -> list[Path]:
-        if not self.path.is_dir():
-            return []
-        found = [path for path in self.path.iterdir() if _FOLDER.fullmatch(path.name)]
-        return sorted(found, key=_step_of)
-
-
-def record_of(checkpoint: Path) -> TrainingRecord:
-    """Reads the record as it was when a checkpoint was written."""
-    return TrainingRecord.read(checkpoint / _RECORD_NAME)
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.partition("-")[2])
 
 
 def _same_bytes(first: Path, second: Path) -> bool:

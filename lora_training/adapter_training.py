@@ -2,14 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from igrag.assembly import build_template
 from igrag.config import Config
-from igrag.errors import UsageError
 from igrag.runtime import tune_allocator
+from igrag.training_folder import has_stopped_improving, record_of, refuse_changes
 from igrag.training_record import results_table
 from lora_training.adapter_checkpoints import (
     ADAPTER_WEIGHTS,
@@ -17,12 +15,11 @@ from lora_training.adapter_checkpoints import (
     CURVES_NAME,
     RESULTS_NAME,
     AdapterFolder,
-    record_of,
 )
 from lora_training.adapter_preparation import Training, prepare
 from lora_training.adapter_trainer import AdapterTrainer
 from lora_training.settings import LoraSettings
-from lora_training.training_reporter import TrainingReporter, has_stopped_improving
+from lora_training.training_reporter import TrainingReporter
 
 # Settings that may change between two sittings: they do not change what is computed.
 _FREE = ("training.save_total_limit", "training.output_dir", "training.report_to")
@@ -84,17 +81,12 @@ def restore(training: Training, folder: AdapterFolder, checkpoint: Path) -> None
     before, now = record_of(checkpoint), training.record
     # Checkpoints from before it was recorded are taken at their word.
     settings = {"precision": now.config["precision"], **before.config}
-    for what, old, new in (
-        ("settings", settings, now.config),
-        ("data", before.data, now.data),
-        ("base model", {"name": before.model.name}, {"name": now.model.name}),
-    ):
-        changed = [text for key, text in _differences(old, new) if key not in _FREE]
-        if changed:
-            raise UsageError(
-                f"{checkpoint}: was made with other {what}: {'; '.join(changed)}; "
-                "go on with the same, or begin anew with another --output_dir"
-            )
+    refuse_changes(
+        checkpoint,
+        {"settings": settings, "data": before.data, "base model": {"name": before.model.name}},
+        {"settings": now.config, "data": now.data, "base model": {"name": now.model.name}},
+        free=_FREE,
+    )
     before.config = now.config
     training.record = before
     folder.go_back_to(checkpoint, before)
@@ -133,15 +125,3 @@ def _find_checkpoint(folder: AdapterFolder, resume: str | None) -> Path | None:
     if checkpoint is None:
         logger.warning("%s: no checkpoint there yet; training begins anew", folder.path)
     return checkpoint
-
-
-def _differences(
-    before: dict[str, Any], now: dict[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Yields the keys that differ, each with a text that names both values."""
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key}", f"{prefix}{key} was {old}, is {new}"

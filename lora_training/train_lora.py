@@ -12,7 +12,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from igrag.cli import run, setup_logging
 from igrag.config import DEFAULT_CONFIG, Config, find_model
 from igrag.errors import UsageError
-from igrag.files import check_output_folder
 from lora_training.settings import DEFAULT_SETTINGS, LoraSettings
 
 _VAL_KEYS = ("data.val_captions_path", "data.val_images_path")
@@ -108,7 +107,6 @@ def check_output(settings: LoraSettings, resume: str | None) -> None:
     """Makes sure that the output folder is free, or has what to go on from."""
     from lora_training.adapter_checkpoints import AdapterFolder
 
-    check_output_folder(settings.training.output_dir, option="--output_dir")
     folder = AdapterFolder(settings.training.output_dir)
     if resume is None:
         folder.refuse_to_overwrite()

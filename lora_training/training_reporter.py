@@ -9,6 +9,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from igrag.errors import TrainingError
+from igrag.training_folder import checkpoint_name, has_stopped_improving
 from igrag.training_record import Evaluation, TrainingRecord, TrainingStep
 from lora_training.adapter_checkpoints import AdapterFolder
 
@@ -114,7 +115,7 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
                 bleu3=metrics["eval_bleu3"],
                 bleu4=metrics["eval_bleu4"],
                 seconds=metrics["eval_runtime"],
-                checkpoint=self._folder.name_of(step) if step else None,
+                checkpoint=checkpoint_name(step) if step else None,
             )
         )
         if step == 0:
@@ -133,14 +134,6 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
     def _seconds(self) -> float:
         begun = self._started or time.perf_counter()
         return self._before + time.perf_counter() - begun
-
-
-def has_stopped_improving(record: TrainingRecord, patience: int | None) -> bool:
-    """Tells whether the last `patience` validations brought no better BLEU-4."""
-    if patience is None or record.best is None:
-        return False
-    tuned = [evaluation for evaluation in record.evaluations if evaluation.checkpoint]
-    return len(tuned) - 1 - tuned.index(record.best) >= patience
 
 
 def _check_finite(step: int, *figures: float) -> None:
