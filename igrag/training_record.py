@@ -142,6 +142,12 @@ class TrainingRecord:
         """The validation before the first update; None where there was none."""
         return next((found for found in self.evaluations if found.step == 0), None)
 
+    @property
+    def gain(self) -> float | None:
+        """What the best checkpoint has more in BLEU-4 than the untuned model; None before both."""
+        best, untuned = self.best, self.untuned
+        return best.bleu4 - untuned.bleu4 if best and untuned else None
+
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON data.
 
@@ -225,7 +231,10 @@ def library_versions() -> dict[str, str]:
 
 
 def results_table(record: TrainingRecord) -> str:
-    """Lays out all validations, one a line; the best names its gain over the untuned model."""
+    """Lays out all validations, one a line; the best names its gain over the untuned model.
+
+    Where that is a loss, a line at the end says so.
+    """
     rows = [_COLUMNS]
     for found in record.evaluations:
         figures = (f"{value:.4f}" for value in (found.loss, found.bleu1, found.bleu4))
@@ -236,16 +245,20 @@ def results_table(record: TrainingRecord) -> str:
     for row, remark in zip(rows, remarks, strict=True):
         cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         lines.append("  ".join([*cells, remark]).rstrip())
+    if record.gain is not None and record.gain < 0:
+        lines.append(
+            "note: every checkpoint is worse than the untuned model, the best one too; do not use "
+            "it: train longer, or with another learning_rate"
+        )
     return "\n".join(lines)
 
 
 def _remark(record: TrainingRecord, evaluation: Evaluation) -> str:
-    untuned = record.untuned
-    if evaluation is untuned:
+    if evaluation is record.untuned:
         return "untuned"
     if evaluation is not record.best:
         return ""
-    return f"best (BLEU-4 {evaluation.bleu4 - untuned.bleu4:+.4f})" if untuned else "best"
+    return "best" if record.gain is None else f"best (BLEU-4 {record.gain:+.4f})"
 
 
 def _check_finite(figures: Evaluation | TrainingStep) -> None:

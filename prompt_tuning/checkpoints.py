@@ -9,9 +9,6 @@ output_dir/
 
 import io
 import logging
-import pickle
-import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,18 +18,17 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from igrag.errors import CheckpointError, UsageError
-from igrag.files import atomic_directory, atomic_path, write_json
+from igrag.errors import CheckpointError
+from igrag.files import atomic_directory, atomic_path, check_zip_sums, write_json
 from igrag.training_curves import draw_curves
+from igrag.training_folder import RECORD_NAME, TrainingFolder, checkpoint_name
 from igrag.training_record import TrainingRecord
 from prompt_tuning.prompt_file import PROMPT_NAME
 from prompt_tuning.prompt_tuner import PromptTuner
 
 BEST_NAME, RESULTS_NAME, CURVES_NAME = "best_model", "all_results.json", "training_curves.png"
-_STATE_NAME, _RECORD_NAME = "training_state.pt", "training_record.json"
-_PREDICTIONS_NAME = "predictions.json"
+_STATE_NAME, _PREDICTIONS_NAME = "training_state.pt", "predictions.json"
 _FORMAT_VERSION = 1
-_FOLDER = re.compile(r"checkpoint-(\d+)")
 logger = logging.getLogger(__name__)
 
 
@@ -70,56 +66,34 @@ class CheckpointFolder:
 
     def __init__(self, path: Path, *, save_total_limit: int | None = None) -> None:
         self.path = path
-        self._limit = save_total_limit
-
-    def refuse_to_overwrite(self) -> None:
-        """Makes sure that no earlier training is in the folder.
-
-        Raises:
-            UsageError: There is one.
-        """
-        found = [
-            path.name for path in (*self.checkpoints(), self.path / BEST_NAME) if path.exists()
-        ]
-        if found:
-            raise UsageError(
-                f"{self.path}: holds an earlier training ({', '.join(found[:3])}); go on with it: "
-                "--resume_from_checkpoint latest, or give another --output_dir"
-            )
-
-    def name_of(self, step: int) -> str:
-        """Names the checkpoint after `step` updates."""
-        return f"checkpoint-{step}"
+        self._checkpoints = TrainingFolder(
+            path, best_name=BEST_NAME, save_total_limit=save_total_limit
+        )
 
     def checkpoints(self) -> list[Path]:
         """Lists the checkpoints, the newest last."""
-        if not self.path.is_dir():
-            return []
-        found = [path for path in self.path.iterdir() if _FOLDER.fullmatch(path.name)]
-        return sorted(found, key=_step_of)
+        return self._checkpoints.folders()
 
-    def find(self, wanted: str) -> Path | None:
-        """Finds the checkpoint to go on from: "latest" in this folder, or a path.
+    def checkpoint_for(self, resume: str | None) -> Path | None:
+        """Finds the checkpoint to go on from, before anything is loaded.
+
+        Args:
+            resume: "latest" or a checkpoint's folder; None begins anew.
 
         Returns:
-            Its folder; None where "latest" finds none, for an interruption can come before it.
+            Its folder; None to begin anew, also where "latest" finds none.
 
         Raises:
-            CheckpointError: The path is no checkpoint of this folder.
+            UsageError: The folder cannot be written to, or holds what beginning anew would replace.
+            CheckpointError: There is none at the path.
         """
-        if wanted == "latest":
-            return next(reversed(self.checkpoints()), None)
-        path = Path(wanted)
-        if not (path / _STATE_NAME).is_file():
-            raise CheckpointError(
-                f"{path}: no {_STATE_NAME} there, expected a folder checkpoint-N, or latest"
-            )
-        if path.resolve().parent != self.path.resolve():
-            raise CheckpointError(
-                f"{path}: belongs to {path.resolve().parent}, expected a checkpoint of "
-                f"{self.path}; give its folder as --output_dir"
-            )
-        return path
+        if resume is None:
+            self._checkpoints.refuse_to_overwrite()
+            return None
+        checkpoint = self._checkpoints.find(resume)
+        if checkpoint is None:
+            logger.warning("%s: no checkpoint there yet; training begins anew", self.path)
+        return checkpoint
 
     def save(
         self,
@@ -140,13 +114,13 @@ class CheckpointFolder:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        with atomic_directory(self.path / self.name_of(progress.step)) as folder:
+        with atomic_directory(self.path / checkpoint_name(progress.step)) as folder:
             tuner.save_prompt(folder / PROMPT_NAME)
             (folder / _STATE_NAME).write_bytes(buffer.getvalue())
-            record.write(folder / _RECORD_NAME)
+            record.write(folder / RECORD_NAME)
             write_json(folder / _PREDICTIONS_NAME, list(predictions))
         self.publish(record)
-        self._prune(record)
+        self._checkpoints.prune(record)
 
     def save_untuned(self, record: TrainingRecord, predictions: Sequence[dict[str, Any]]) -> None:
         """Writes what the model says before any training."""
@@ -181,13 +155,12 @@ class CheckpointFolder:
 
     def restore(
         self, checkpoint: Path, tuner: PromptTuner, optimizer: Optimizer, scheduler: LRScheduler
-    ) -> tuple[Progress, TrainingRecord]:
+    ) -> Progress:
         """Puts everything back to where it was when the checkpoint was written.
 
         Raises:
             CheckpointError: It is damaged, or of another shape.
         """
-        record = TrainingRecord.read(checkpoint / _RECORD_NAME)
         state = _read_state(checkpoint / _STATE_NAME)
         try:
             if set(state["prompt"]) != set(trainable_state(tuner)):
@@ -195,22 +168,10 @@ class CheckpointFolder:
             tuner.load_state_dict(state["prompt"], strict=False)  # The model's own are not in it.
             optimizer.load_state_dict(state["optimizer"])
             scheduler.load_state_dict(state["scheduler"])
-            progress = Progress(**state["progress"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            return Progress(**state["progress"])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{checkpoint}: does not fit this training ({reason})") from error
-        return progress, record
-
-    def _prune(self, record: TrainingRecord) -> None:
-        if self._limit is None:
-            return
-        # After going back to an earlier checkpoint, later ones may lie there: they are not this
-        # record's, and the user's to remove.
-        mine = {evaluation.checkpoint for evaluation in record.evaluations}
-        mine -= {record.best.checkpoint if record.best else None}
-        spare = [path for path in self.checkpoints() if path.name in mine]
-        for path in spare[: max(0, len(spare) - self._limit)]:
-            shutil.rmtree(path)
 
 
 def trainable_state(tuner: PromptTuner) -> dict[str, torch.Tensor]:
@@ -222,16 +183,15 @@ def trainable_state(tuner: PromptTuner) -> dict[str, torch.Tensor]:
     }
 
 
-def _step_of(path: Path) -> int:
-    return int(path.name.partition("-")[2])
-
-
 def _read_state(path: Path) -> dict[str, Any]:
     try:
+        check_zip_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # Damage shows itself as almost any of them.
         reason = " ".join(str(error).split())[:100]
         raise CheckpointError(f"{path}: damaged ({reason}); go on from another one") from error
-    if not isinstance(state, dict) or state.get("format_version") != _FORMAT_VERSION:
+    version = state.get("format_version") if isinstance(state, dict) else None
+    if type(version) is not int or version != _FORMAT_VERSION:
         raise CheckpointError(f"{path}: of another version, expected {_FORMAT_VERSION}")
-    return state
+    content: dict[str, Any] = state
+    return content

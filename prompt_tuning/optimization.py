@@ -14,6 +14,7 @@ from transformers import get_scheduler
 from igrag.errors import TrainingError
 from igrag.tokenised_data import LABEL_IGNORED
 from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.windows import Window
 
 _SCHEDULES = {
     "constant": "constant_with_warmup",
@@ -93,6 +94,24 @@ class WindowGradient:
         for parameter, part in zip(self._parameters, torch.split(total[:-1], sizes), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
         return float(total[-1])
+
+
+def window_gradient(
+    tuner: PromptTuner, window: Window, gradient: WindowGradient, accelerator: Accelerator
+) -> float:
+    """Sets the gradient of a window, as one big batch would give it, and returns the loss.
+
+    Each micro-batch counts by its share of the window's target tokens.
+
+    Raises:
+        TrainingError: The loss or the gradient is not finite.
+    """
+    gradient.clear()
+    for batch in window.batches:
+        with accelerator.autocast():
+            loss = summed_loss(tuner, batch) / window.target_tokens
+        gradient.add(loss)
+    return gradient.hand_over()
 
 
 def clip_gradient(tuner: PromptTuner, max_norm: float | None) -> float:

@@ -19,6 +19,7 @@ from igrag.generator import Decoding, prepare_decoding
 from igrag.language_model import LanguageModel, load_language_model
 from igrag.prompt_template import PromptTemplate
 from igrag.split_check import refuse_shared_pictures
+from igrag.template_check import count_other_prompts
 from igrag.tokenised_data import Collator, tokenised_dataset
 from igrag.training_record import TrainingRecord, library_versions
 from prompt_tuning.checkpoints import CheckpointFolder
@@ -50,8 +51,13 @@ class Training:
     notes: list[str]
 
 
-def prepare(settings: PromptTrainingSettings, config: Config) -> Training:
+def prepare(settings: PromptTrainingSettings, config: Config, folder: CheckpointFolder) -> Training:
     """Builds all parts and checks them together.
+
+    Args:
+        settings: What to train, and how.
+        config: What captioning uses: the model and the prompt template.
+        folder: Where it writes to.
 
     Raises:
         IgragError: Something is missing, damaged, or would train nothing.
@@ -72,7 +78,8 @@ def prepare(settings: PromptTrainingSettings, config: Config) -> Training:
         )
     refuse_shared_pictures(settings.data.train_file, settings.data.val_file, train, val)
     template = build_template(config.prompt_config)
-    tuner, notes = _build_tuner(settings, language, template, train)
+    notes = _other_prompts(settings, template, train, val)
+    tuner = _build_tuner(settings, language, template, is_tied=not notes)
     record = TrainingRecord(
         method="prompt_tuning",
         config=settings.to_plain() | {"resolved": describe_run(language, tuner, accelerator)},
@@ -80,7 +87,7 @@ def prepare(settings: PromptTrainingSettings, config: Config) -> Training:
         model=describe_model(tuner, language),
         data=describe_data(settings.data.train_file, settings.data.val_file, train, val),
     )
-    training = _assemble(settings, accelerator, tuner, train, val, record)
+    training = _assemble(settings, accelerator, tuner, train, val, record, folder)
     training.notes += notes
     _check(training, train)
     return training
@@ -99,15 +106,12 @@ def start_accelerator(settings: PromptTrainingSettings, device: str) -> Accelera
     if precision == "auto":
         has_bf16 = place.type == "cuda" and torch.cuda.is_bf16_supported()
         precision = "bf16" if has_bf16 else "fp32"
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=place.type == "cpu",
         mixed_precision="bf16" if precision == "bf16" else "no",
         log_with=None if settings.output.report_to == "none" else settings.output.report_to,
         project_dir=settings.output.output_dir,
     )
-    if settings.output.report_to != "none":
-        accelerator.init_trackers("runs")  # Event files in output_dir/runs.
-    return accelerator
 
 
 def _load_model(
@@ -123,19 +127,28 @@ def _load_model(
     )
 
 
+def _other_prompts(
+    settings: PromptTrainingSettings, template: PromptTemplate, train: Dataset, val: Dataset
+) -> list[str]:
+    """Tells of prompts that captioning would not show the model."""
+    files = {settings.data.train_file: train, settings.data.val_file: val}
+    counts = {path: count_other_prompts(template, rows) for path, rows in files.items()}
+    return [
+        f"{path}: {count} of {len(files[path])} prompts were not made with the template of "
+        f"{settings.model.main_config}; the soft prompt will not be tied to a template"
+        for path, count in counts.items()
+        if count
+    ]
+
+
 def _build_tuner(
     settings: PromptTrainingSettings,
     language: LanguageModel,
     template: PromptTemplate,
-    train: Dataset,
-) -> tuple[PromptTuner, list[str]]:
-    prompt, notes = settings.prompt, []
-    fits = template.fits(train["prompt"][0])
-    if not fits:
-        notes.append(
-            f"{settings.data.train_file}: its prompts were not made with the template of "
-            f"{settings.model.main_config}; the soft prompt will not be tied to a template"
-        )
+    *,
+    is_tied: bool,
+) -> PromptTuner:
+    prompt = settings.prompt
     try:
         tuner = PromptTuner(
             language.model,
@@ -143,7 +156,7 @@ def _build_tuner(
             prompt.prompt_length,
             prompt.initialization,
             init_scale=prompt.init_scale,
-            init_text=prompt.init_text or template.instruction,
+            init_text=template.instruction if prompt.init_text is None else prompt.init_text,
             init_file=prompt.init_file,
             reparameterization=prompt.reparameterization,
             bottleneck=prompt.bottleneck,
@@ -153,14 +166,14 @@ def _build_tuner(
             fingerprint=fingerprint_of(
                 language.model,
                 language.tokenizer,
-                template=template.fingerprint() if fits else None,
+                template=template.fingerprint() if is_tied else None,
                 lora=adapter_hash(language.lora_path) if language.lora_path else NO_ADAPTER,
                 weights=language.weights,
             ),
         )
     except ValueError as error:
         raise ConfigError(f"prompt: {error}") from None
-    return tuner.train(), notes
+    return tuner.train()
 
 
 def _assemble(
@@ -170,6 +183,7 @@ def _assemble(
     train: Dataset,
     val: Dataset,
     record: TrainingRecord,
+    folder: CheckpointFolder,
 ) -> Training:
     options, evaluation = settings.training, settings.evaluation
     collator = Collator(tuner.tokenizer.pad_token_id)
@@ -212,9 +226,7 @@ def _assemble(
             batch_size=evaluation.per_device_eval_batch_size,
             accelerator=accelerator,
         ),
-        folder=CheckpointFolder(
-            settings.output.output_dir, save_total_limit=evaluation.save_total_limit
-        ),
+        folder=folder,
         record=record,
         notes=[],
     )

@@ -6,7 +6,6 @@ format_version, fingerprint.
 
 import io
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from igrag.errors import CheckpointError
-from igrag.files import atomic_path
+from igrag.files import atomic_path, check_zip_sums
 from prompt_tuning.fingerprint import Fingerprint
 
 PROMPT_NAME = "prompt_embeddings.pt"
@@ -122,7 +121,7 @@ def _warn_of_what_is_not_known(
 
 def _read(path: Path) -> Any:
     try:
-        _check_sums(path)
+        check_zip_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(
@@ -140,15 +139,6 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _check_sums(path: Path) -> None:
-    """Compares the checksums that torch.save writes, and torch.load does not look at."""
-    if zipfile.is_zipfile(path):  # Else it was saved in torch's format before 1.6, without any.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"the checksum of {damaged} is wrong")
-
-
 def _parse(path: Path, content: Any) -> PromptFile:
     if isinstance(content, Tensor):
         return PromptFile(check_embeddings(path, content), "unknown", None)
@@ -158,22 +148,29 @@ def _parse(path: Path, content: Any) -> PromptFile:
         )
         raise CheckpointError(f'{path}: found {found or "nothing"}, expected "{_KEY}" [P, H]')
     version = content.get("format_version", FORMAT_VERSION)
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
+        fix = "use a newer IGRAG" if isinstance(version, int) else "damaged"
         raise CheckpointError(
-            f"{path}: format version {version}, expected {FORMAT_VERSION}; use a newer IGRAG"
+            f"{path}: found format_version {_brief(version)}, expected {FORMAT_VERSION}; {fix}"
         )
     embeddings = check_embeddings(path, content[_KEY])
     for key, size in zip(("prompt_length", "embedding_dim"), embeddings.shape, strict=True):
-        if content.get(key, size) != size:
+        said = content.get(key, size)
+        if type(said) is not int or said != size:
             raise CheckpointError(
-                f"{path}: {key} says {content[key]}, but the embeddings have {size}; damaged"
+                f"{path}: {key} says {_brief(said)}, but the embeddings have {size}; damaged"
             )
+    initialization = content.get("initialization", "unknown")
+    if not isinstance(initialization, str):
+        raise CheckpointError(
+            f"{path}: found initialization {_brief(initialization)}, expected text; damaged"
+        )
     marks = content.get("fingerprint")
     try:
         fingerprint = Fingerprint.from_dict(marks) if isinstance(marks, dict) else None
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return PromptFile(embeddings, str(content.get("initialization", "unknown")), fingerprint)
+    return PromptFile(embeddings, initialization, fingerprint)
 
 
 def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:
@@ -182,8 +179,14 @@ def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:
     Raises:
         CheckpointError: It has another shape, or values that are no finite numbers.
     """
+    if embeddings.layout != torch.strided or embeddings.is_meta or embeddings.is_nested:
+        raise CheckpointError(f"{path}: found a tensor without plain values; damaged")
     if embeddings.dim() != 2 or not embeddings.numel():
         raise CheckpointError(f"{path}: found shape {list(embeddings.shape)}, expected [P, H]")
     if not embeddings.is_floating_point() or not embeddings.isfinite().all():
         raise CheckpointError(f"{path}: found values that are no finite numbers; damaged")
     return embeddings.float()
+
+
+def _brief(value: object) -> str:
+    return repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"

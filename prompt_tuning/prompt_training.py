@@ -12,11 +12,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from igrag.cli import run, setup_logging
 from igrag.config import Config, find_model
-from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
+from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings, TrainingSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from prompt_tuning.checkpoints import Progress
     from prompt_tuning.preparation import Training
+    from prompt_tuning.reporting import StepReporter
+    from prompt_tuning.windows import Window
 
 _EXIT_USAGE = 2
 
@@ -46,54 +48,67 @@ def train(settings: PromptTrainingSettings, config: Config, resume: str | None) 
         resume: "latest" or a checkpoint's folder; None begins anew.
     """
     from igrag.runtime import tune_allocator
+    from igrag.training_folder import has_stopped_improving
     from prompt_tuning import reporting
+    from prompt_tuning.checkpoints import CheckpointFolder
     from prompt_tuning.preparation import prepare
     from prompt_tuning.sitting import begin, restore
 
     tune_allocator()
-    training = prepare(settings, config)
+    output, evaluation = settings.output, settings.evaluation
+    folder = CheckpointFolder(output.output_dir, save_total_limit=evaluation.save_total_limit)
+    checkpoint = folder.checkpoint_for(resume)
+    training = prepare(settings, config, folder)
     reporting.announce(training)
-    progress = restore(training, resume) if resume else begin(training)
-    optimise(training, progress, settings)
+    progress = begin(training) if checkpoint is None else restore(training, checkpoint)
+    if not has_stopped_improving(training.record, evaluation.early_stopping_patience):
+        epochs = settings.training.num_train_epochs
+        with reporting.StepReporter(training, progress, epochs=epochs) as reporter:
+            optimise(training, progress, settings, reporter)
     reporting.conclude(training)
 
 
-def optimise(training: "Training", progress: "Progress", settings: PromptTrainingSettings) -> None:
+def optimise(
+    training: "Training",
+    progress: "Progress",
+    settings: PromptTrainingSettings,
+    reporter: "StepReporter",
+) -> None:
     """The loop: epochs, in them windows of micro-batches, and one update for each window.
 
-    Each micro-batch counts by its share of the window's target tokens, so that an update is what
-    one big batch would give, the short last window of an epoch included.
+    An update is what one big batch would give, the short last window of an epoch included.
     """
-    from prompt_tuning.optimization import clip_gradient, seed_dropout, summed_loss
-    from prompt_tuning.reporting import StepReporter
-    from prompt_tuning.sitting import has_stopped_improving, validate_and_save
+    from igrag.training_folder import has_stopped_improving
+    from prompt_tuning.sitting import validate_and_save
 
-    accelerator, tuner = training.accelerator, training.tuner
     options, evaluation = settings.training, settings.evaluation
     per_epoch = len(training.windows)
     total = per_epoch * options.num_train_epochs
-    if has_stopped_improving(training.record, evaluation.early_stopping_patience):
-        return  # An earlier sitting came to its end here.
-    with StepReporter(training, progress, total=total) as reporter:
-        for epoch in range(progress.epoch, options.num_train_epochs):
-            for window in training.windows.of_epoch(epoch, skip=progress.window):
-                seed_dropout(tuner, options.seed, progress.step, accelerator.process_index)
-                training.gradient.clear()
-                for batch in window.batches:
-                    with accelerator.autocast():
-                        loss = summed_loss(tuner, batch) / window.target_tokens
-                    training.gradient.add(loss)
-                step_loss = training.gradient.hand_over()
-                norm = clip_gradient(tuner, options.max_grad_norm)
-                training.optimizer.step()
-                progress.advance(per_epoch)
-                reporter.report(step_loss, norm)
-                training.scheduler.step()
-                if progress.step % (evaluation.eval_steps or per_epoch) and progress.step < total:
-                    continue
-                validate_and_save(training, progress)
-                if has_stopped_improving(training.record, evaluation.early_stopping_patience):
-                    return
+    for epoch in range(progress.epoch, options.num_train_epochs):
+        for window in training.windows.of_epoch(epoch, skip=progress.window):
+            loss, norm = update(training, window, options, step=progress.step)
+            progress.advance(per_epoch)
+            reporter.report(loss, norm)
+            training.scheduler.step()
+            if progress.step % (evaluation.eval_steps or per_epoch) and progress.step < total:
+                continue
+            validate_and_save(training, progress)
+            if has_stopped_improving(training.record, evaluation.early_stopping_patience):
+                return
+
+
+def update(
+    training: "Training", window: "Window", options: TrainingSettings, *, step: int
+) -> tuple[float, float]:
+    """Makes the update number `step`; returns the window's loss and its gradient's norm."""
+    from prompt_tuning.optimization import clip_gradient, seed_dropout, window_gradient
+
+    accelerator, tuner = training.accelerator, training.tuner
+    seed_dropout(tuner, options.seed, step, accelerator.process_index)
+    loss = window_gradient(tuner, window, training.gradient, accelerator)
+    norm = clip_gradient(tuner, options.max_grad_norm)
+    training.optimizer.step()
+    return loss, norm
 
 
 def parse_arguments(

@@ -137,11 +137,6 @@ class PromptTuner(nn.Module):
         device: torch.device = self._embedding.weight.device
         return device
 
-    @property
-    def config(self) -> Any:
-        """The model's configuration."""
-        return self.model.config
-
     def train(self, mode: bool = True) -> "PromptTuner":
         """Switches training on or off; the frozen model stays in eval mode unless asked else."""
         super().train(mode)

@@ -32,13 +32,26 @@ def announce(training: Training) -> None:
     )
 
 
+def start_trackers(training: Training, *, step: int) -> None:
+    """Opens the event files in output_dir/runs, if any are asked for.
+
+    What an earlier sitting told of updates after `step` is hidden: they are made once more.
+    """
+    options = {"tensorboard": {"purge_step": step + 1}}
+    training.accelerator.init_trackers("runs", init_kwargs=options)
+
+
 def tell_validation(training: Training) -> None:
     """Tells the last validation at once, on stderr: a log without progress bars needs it."""
-    if not training.accelerator.is_main_process:
-        return
     record = training.record
     found = record.evaluations[-1]
-    remark = ", the best so far" if found is record.best else ""
+    training.accelerator.log({"val/loss": found.loss, "val/bleu4": found.bleu4}, step=found.step)
+    if not training.accelerator.is_main_process:
+        return
+    remark = ""
+    if found is record.best:
+        is_worse = record.gain is not None and record.gain < 0
+        remark = ", worse than the untuned model" if is_worse else ", the best so far"
     tqdm.write(
         f"step {found.step}: validation loss {found.loss:.4f}, BLEU-4 {found.bleu4:.4f}{remark}",
         file=sys.stderr,
@@ -62,16 +75,20 @@ class StepReporter:
     Args:
         training: What is trained.
         progress: How far it has come; its seconds are counted here.
-        total: Updates in all.
+        epochs: How many there are in all.
     """
 
-    def __init__(self, training: Training, progress: Progress, *, total: int) -> None:
+    def __init__(self, training: Training, progress: Progress, *, epochs: int) -> None:
         self._training = training
         self._progress = progress
         self._before = progress.seconds
         hidden = not training.accelerator.is_main_process
         self._bar = tqdm(
-            total=total, initial=progress.step, desc="training", unit="step", disable=hidden or None
+            total=epochs * len(training.windows),
+            initial=progress.step,
+            desc="training",
+            unit="step",
+            disable=hidden or None,
         )
 
     def __enter__(self) -> "StepReporter":

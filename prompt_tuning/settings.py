@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section
 
@@ -11,6 +11,7 @@ DEFAULT_SETTINGS = REPO_ROOT / "prompt_tuning" / "config" / "prompt_tuning.yaml"
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # What every library takes.
 
 
 class ModelSettings(Section):
@@ -60,6 +61,13 @@ class PromptSettings(Section):
     bottleneck: Positive = Field(64, description="For residual: width of its MLP.")
     sampled_embeddings: Positive = Field(128, description="For superpos: embeddings to mix.")
 
+    @field_validator("init_text")
+    @classmethod
+    def _check_text(cls, text: str | None) -> str | None:
+        if text is not None and not text.strip():
+            raise ValueError("a text, or null for the instruction of the prompt template")
+        return text
+
     @model_validator(mode="after")
     def _check_file(self) -> "PromptSettings":
         if self.initialization == "file" and self.init_file is None:
@@ -87,7 +95,7 @@ class TrainingSettings(Section):
     mixed_precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="auto: bf16 on a GPU that has it, else fp32."
     )
-    seed: int = Field(42, description="Decides the first prompt and the order of the examples.")
+    seed: Seed = Field(42, description="Decides the first prompt and the order of the examples.")
 
 
 class EvaluationSettings(Section):

@@ -1,14 +1,13 @@
-"""Begins a training or goes on with one, validates it, and says when it has had enough."""
+"""Begins a training or goes on with one, and validates it."""
 
-import logging
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from igrag.errors import UsageError
-from igrag.training_record import Evaluation, TrainingRecord
+from igrag.training_folder import checkpoint_name, record_of, refuse_changes
+from igrag.training_record import Evaluation
 from prompt_tuning.checkpoints import Progress
 from prompt_tuning.preparation import Training
-from prompt_tuning.reporting import tell_validation
+from prompt_tuning.reporting import start_trackers, tell_validation
 from prompt_tuning.validation import ValidationResult
 
 # Settings that may change between two sittings: they do not change what is computed.
@@ -18,16 +17,11 @@ _FREE = (
     "output.output_dir",
     "output.report_to",
 )
-logger = logging.getLogger(__name__)
 
 
 def begin(training: Training) -> Progress:
-    """Scores the model without any prompt, and begins at step 0.
-
-    Raises:
-        UsageError: The output folder holds an earlier training.
-    """
-    training.folder.refuse_to_overwrite()
+    """Scores the model without any prompt, and begins at step 0."""
+    start_trackers(training, step=-1)  # Step 0 is yet to come.
     with training.tuner.disabled():
         result = training.validation.score(training.tuner, title="untuned")
     progress = Progress()
@@ -39,34 +33,28 @@ def begin(training: Training) -> Progress:
     return progress
 
 
-def restore(training: Training, wanted: str) -> Progress:
-    """Goes back to a checkpoint; begins anew where "latest" finds none.
+def restore(training: Training, checkpoint: Path) -> Progress:
+    """Goes back to a checkpoint.
 
     Raises:
-        UsageError: The checkpoint was made with other settings or data.
-        CheckpointError: There is none at the path, or it is damaged.
+        UsageError: It was made with other settings or data, or of another model.
+        CheckpointError: It is damaged.
     """
-    checkpoint = training.folder.find(wanted)
-    if checkpoint is None:
-        logger.warning("%s: no checkpoint there yet; training begins anew", training.folder.path)
-        return begin(training)
-    progress, record = training.folder.restore(
+    record, now = record_of(checkpoint), training.record
+    refuse_changes(
+        checkpoint,
+        {"settings": _with_weights(record.config, now.config), "data": record.data},
+        {"settings": now.config, "data": now.data},
+        free=_FREE,
+    )
+    progress = training.folder.restore(
         checkpoint, training.tuner, training.optimizer, training.scheduler
     )
-    for what, before, now in (
-        ("settings", record.config, training.record.config),
-        ("data", record.data, training.record.data),
-    ):
-        changed = [text for key, text in _differences(before, now) if key not in _FREE]
-        if changed:
-            raise UsageError(
-                f"{checkpoint}: was made with other {what}: {'; '.join(changed)}; "
-                "go on with the same, or begin anew with another --output_dir"
-            )
-    record.config, record.model = training.record.config, training.record.model
+    record.config, record.model = now.config, now.model
     training.record = record
     if training.accelerator.is_main_process:
         training.folder.publish(record)
+    start_trackers(training, step=progress.step)
     return progress
 
 
@@ -76,7 +64,7 @@ def validate_and_save(training: Training, progress: Progress) -> None:
     record = training.record
     record.training_seconds = progress.seconds
     epoch = progress.epoch + progress.window / len(training.windows)
-    name = training.folder.name_of(progress.step)
+    name = checkpoint_name(progress.step)
     record.evaluations.append(_evaluation(result, progress, epoch=epoch, checkpoint=name))
     if training.accelerator.is_main_process:
         training.folder.save(
@@ -88,18 +76,7 @@ def validate_and_save(training: Training, progress: Progress) -> None:
             training.validation.coco_results(result.captions),
         )
     tell_validation(training)
-    training.accelerator.log(
-        {"val/loss": result.loss, "val/bleu4": result.bleu.bleu4}, step=progress.step
-    )
     training.accelerator.wait_for_everyone()
-
-
-def has_stopped_improving(record: TrainingRecord, patience: int | None) -> bool:
-    """Tells whether the last `patience` validations brought no better BLEU-4."""
-    if patience is None or record.best is None:
-        return False
-    tuned = [evaluation for evaluation in record.evaluations if evaluation.checkpoint]
-    return len(tuned) - 1 - tuned.index(record.best) >= patience
 
 
 def _evaluation(
@@ -118,13 +95,9 @@ def _evaluation(
     )
 
 
-def _differences(
-    before: dict[str, Any], now: dict[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, str]]:
-    """Yields the keys that differ, each with a text that names both values."""
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key}", f"{prefix}{key} was {old}, is {new}"
+def _with_weights(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Checkpoints from before the weights' hash was recorded are taken at their word."""
+    resolved = before.get("resolved", {})
+    weights = now["resolved"]["trained_for"]["weights"]
+    marks = {"weights": weights, **resolved.get("trained_for", {})}
+    return {**before, "resolved": {**resolved, "trained_for": marks}}

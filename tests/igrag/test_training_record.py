@@ -186,8 +186,11 @@ def test_table() -> None:
 
 
 def test_table_tells_a_loss() -> None:
-    """Training that made it worse shows as such."""
-    assert results_table(training({0: 0.5, 20: 0.25})).endswith("best (BLEU-4 -0.2500)")
+    """Training that made it worse shows as such, and a last line says it in words."""
+    lines = results_table(training({0: 0.5, 20: 0.25, 40: 0.2})).splitlines()
+    assert lines[2].endswith("best (BLEU-4 -0.2500)")
+    assert lines[-1].startswith("note: every checkpoint is worse than the untuned model")
+    assert "note" not in results_table(training({0: 0.25, 20: 0.25}))
 
 
 def test_table_without_the_untuned_model() -> None:

@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from igrag.language_model import LanguageModel, load_language_model
 from tests.examples import save_examples
 from tests.prompt_tuning.training import Trainer
+
+
+@pytest.fixture(autouse=True)
+def any_precision() -> None:
+    """A process has one precision, that of its first training; here a test begins without one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -39,10 +39,21 @@ def saved(content: Any) -> Callable[[Path], None]:
         (saved(torch.full((2, 3), float("nan"))), "no finite numbers"),
         (saved({"prompt_embeddings": noise(2), "prompt_length": 3}), "prompt_length says 3"),
         (saved({"prompt_embeddings": noise(2), "embedding_dim": 9}), "embedding_dim says 9"),
-        (saved({"prompt_embeddings": noise(2), "format_version": 9}), "format version 9"),
+        (saved({"prompt_embeddings": noise(2), "prompt_length": torch.tensor([2, 2])}),
+         "prompt_length says a Tensor, .*damaged"),
+        (saved({"prompt_embeddings": noise(2), "embedding_dim": "32"}), "'32', but.* 32; damaged"),
+        (saved({"prompt_embeddings": noise(2), "initialization": noise(1)}), "a Tensor.*damaged"),
+        (saved({"prompt_embeddings": noise(2), "format_version": 9}),
+         "format_version 9, expected 1; use a newer"),
+        (saved({"prompt_embeddings": noise(2), "format_version": "1"}),
+         "format_version '1', expected 1; damaged"),
+        (saved({"prompt_embeddings": noise(2), "format_version": noise(2)}), "a Tensor.*damaged"),
+        (saved({"prompt_embeddings": noise(2).to_sparse()}), "without plain values; damaged"),
+        (saved(noise(2).to_sparse()), "without plain values; damaged"),
+        (saved({"prompt_embeddings": noise(2).to("meta")}), "without plain values; damaged"),
         (saved({"prompt_embeddings": noise(2), "fingerprint": {"lora": 3}}), "not text"),
     ],
-)
+)  # fmt: skip
 def test_bad_files_are_one_error(path: Path, write: Callable[[Path], None], message: str) -> None:
     """Missing, damaged or something else: the file and what is wrong with it are named."""
     write(path)

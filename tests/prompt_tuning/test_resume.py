@@ -3,6 +3,7 @@
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from igrag.errors import CheckpointError, UsageError
+from igrag.training_record import Evaluation, TrainingRecord
+from prompt_tuning.prompt_file import load_prompt
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
 PROMPT = "prompt_embeddings.pt"
@@ -18,6 +21,11 @@ PROMPT = "prompt_embeddings.pt"
 def checkpoints(output: Path) -> dict[str, bytes]:
     """Return the prompt's bytes in each checkpoint and in best_model."""
     return {file.parent.name: file.read_bytes() for file in output.glob(f"*/{PROMPT}")}
+
+
+def scores(output: Path) -> list[Evaluation]:
+    """Return the record's validations, but for the time they took."""
+    return [replace(found, seconds=0) for found in record_of(output).evaluations]
 
 
 def interrupt(trainer: Trainer, name: str, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
@@ -48,8 +56,7 @@ def test_resumed_equals_uninterrupted(
     parts = trainer.train("parts", "--resume_from_checkpoint", "latest")
     assert checkpoints(parts) == checkpoints(whole)
     assert losses(parts) == losses(whole)
-    scores = [[(e.step, e.loss, e.bleu4) for e in record_of(o).evaluations] for o in (whole, parts)]
-    assert scores[0] == scores[1]
+    assert scores(parts) == scores(whole)
 
 
 def test_dropout_is_resumed_too(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +81,12 @@ def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
 def test_resuming_with_other_settings_is_refused(trainer: Trainer) -> None:
     """The difference is named; where nothing is computed differently it is allowed."""
     trainer.train()
-    with pytest.raises(UsageError, match=r"training\.learning_rate was 0\.3, is 0\.1"):
-        trainer.train("run", "--resume_from_checkpoint", "latest", training__learning_rate=0.1)
+    for key, message in (
+        ("training__learning_rate", r"training\.learning_rate was 0\.3, is 10"),
+        ("prompt__prompt_length", r"prompt\.prompt_length was 4, is 10"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            trainer.train("run", "--resume_from_checkpoint", "latest", **{key: 10})
     trainer.train(
         "run", "--resume_from_checkpoint", "latest", evaluation__save_total_limit=5
     )  # fmt: skip
@@ -90,11 +101,26 @@ def test_resuming_on_another_model_is_refused(trainer: Trainer, tiny_t5: Path) -
     with pytest.raises(UsageError, match=r"resolved\.dtype was float32, is bfloat16"):
         trainer.train("run", *resume, "--dtype", "bfloat16", model__name=copy)
     model = AutoModelForSeq2SeqLM.from_pretrained(copy)
-    with torch.no_grad():
-        model.get_input_embeddings().weight += 1
-    model.save_pretrained(copy)
-    with pytest.raises(UsageError, match=r"resolved\.trained_for\.embeddings was"):
-        trainer.train("run", *resume, model__name=copy)
+    for name, part in (
+        ("decoder.block.1.layer.1.EncDecAttention.v.weight", "weights"),
+        ("shared.weight", "embeddings"),
+    ):
+        with torch.no_grad():
+            model.get_parameter(name).mul_(1.1)
+        model.save_pretrained(copy)
+        with pytest.raises(UsageError, match=rf"resolved\.trained_for\.{part} was"):
+            trainer.train("run", *resume, model__name=copy)
+
+
+def test_a_checkpoint_without_the_weights_hash_is_taken_at_its_word(trainer: Trainer) -> None:
+    """As records were written before there was one; what goes on from it has one."""
+    output = trainer.train()
+    path = output / "checkpoint-10" / "training_record.json"
+    record = TrainingRecord.read(path)
+    weights = record.config["resolved"]["trained_for"].pop("weights")
+    record.write(path)
+    trainer.train("run", "--resume_from_checkpoint", "latest")
+    assert record_of(output).config["resolved"]["trained_for"]["weights"] == weights
 
 
 def test_a_training_that_stopped_early_has_stopped(trainer: Trainer) -> None:
@@ -150,30 +176,41 @@ def test_resuming_from_a_path(trainer: Trainer) -> None:
 
 
 def test_a_damaged_state_is_refused(trainer: Trainer) -> None:
-    """A truncated training_state.pt is one error that names it."""
+    """Truncated, with a single wrong bit, or not torch's at all: one error that names the file."""
     output = trainer.train()
     state = output / "checkpoint-10" / "training_state.pt"
-    state.write_bytes(state.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match=r"training_state\.pt"):
+    whole = state.read_bytes()
+    prompt = load_prompt(output / "checkpoint-10" / PROMPT).embeddings.numpy().tobytes()
+    place = whole.index(prompt)
+    flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    # The last one is a pickle that asks for something it never stored.
+    for content in (whole[:100], flipped, b"", b"\x80\x02h\x05."):
+        state.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"training_state\.pt: damaged"):
+            trainer.train("run", "--resume_from_checkpoint", "latest")
+    state.unlink()
+    with pytest.raises(CheckpointError, match=r"training_state\.pt: damaged"):
         trainer.train("run", "--resume_from_checkpoint", "latest")
 
 
 def test_a_killed_training_is_resumed(trainer: Trainer) -> None:
-    """After kill -9 every file that was written is whole, and resuming ends where it would have."""
+    """After kill -9 every file that was written is whole, and resuming ends in the same bytes.
+
+    Killed before the first checkpoint, after some, and in the second epoch while one is written.
+    """
     whole = trainer.train("whole", evaluation__eval_steps=1)
-    process = trainer.start("killed", evaluation__eval_steps=1)
-    killed = trainer.output / "killed"
-    while process.poll() is None and len(list(killed.glob("checkpoint-*"))) < 3:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    written = checkpoints(killed)
-    for folder in killed.glob("checkpoint-*"):
-        torch.load(folder / "training_state.pt", weights_only=True)
-        assert (folder / "training_record.json").is_file()
-    trainer.train("killed", "--resume_from_checkpoint", "latest", evaluation__eval_steps=1)
-    after = checkpoints(killed)
-    assert {name: after[name] for name in written if name != "best_model"} == {
-        name: value for name, value in written.items() if name != "best_model"
-    }
-    assert set(after) == set(checkpoints(whole))
+    for moment in ("predictions_untuned.json", "checkpoint-3", ".checkpoint-7.*"):
+        process = trainer.start(moment.strip(".*"), evaluation__eval_steps=1)
+        killed = trainer.output / moment.strip(".*")
+        while process.poll() is None and not list(killed.glob(moment)):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        written = checkpoints(killed)
+        assert len(written) < len(checkpoints(whole)), moment
+        for folder in killed.glob("checkpoint-*"):
+            torch.load(folder / "training_state.pt", weights_only=True)
+            assert (folder / "training_record.json").is_file()
+        trainer.train(killed.name, "--resume_from_checkpoint", "latest", evaluation__eval_steps=1)
+        assert checkpoints(killed) == checkpoints(whole)
+        assert scores(killed) == scores(whole) and losses(killed) == losses(whole)

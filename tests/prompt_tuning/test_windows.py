@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from igrag.language_model import LanguageModel, load_language_model
 from igrag.tokenised_data import LABEL_IGNORED, Collator, tokenised_dataset
-from prompt_tuning.optimization import WindowGradient, summed_loss
+from prompt_tuning.optimization import WindowGradient, summed_loss, window_gradient
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.windows import AccumulationWindows, Window
 from tests.examples import save_examples
@@ -104,14 +104,13 @@ def test_accumulation_equals_one_big_batch(dataset: Dataset, language: LanguageM
     whole = AccumulationWindows(
         dataset, Collator(0), micro_batch_size=SIZE * 8, micro_batches=1, seed=5
     )
+    accelerator = Accelerator(cpu=True)
+    gradient = WindowGradient([parameter], accelerator)
     gradients = []
     for windows in (windows_of(dataset), whole):
         found = []
         for window in windows.of_epoch(0):
-            gradient = WindowGradient([parameter], Accelerator(cpu=True))
-            for batch in window.batches:
-                gradient.add(summed_loss(tuner, batch) / window.target_tokens)
-            loss = gradient.hand_over()
+            loss = window_gradient(tuner, window, gradient, accelerator)
             assert parameter.grad is not None
             found.append((loss, parameter.grad.clone()))
         gradients.append(found)

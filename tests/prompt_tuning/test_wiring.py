@@ -1,0 +1,174 @@
+"""Each setting arrives where it should: what is prepared is what the parts make of it by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from igrag.assembly import build_template
+from igrag.config import Config
+from igrag.errors import ConfigError, DataError
+from igrag.knowledge_base import Match
+from igrag.language_model import LanguageModel
+from prompt_tuning.checkpoints import CheckpointFolder
+from prompt_tuning.preparation import Training, prepare
+from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
+from prompt_tuning.prompt_training import _overrides as overrides_of
+from prompt_tuning.prompt_training import parse_arguments
+from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.settings import PromptTrainingSettings
+from tests.prompt_tuning.models import MARKS, noise
+from tests.prompt_tuning.training import Trainer, losses, record_of
+
+CONFIG = Config.load(overrides=["model_config.device=cpu"])
+TEMPLATE = build_template(CONFIG.prompt_config)
+
+
+def prepared(trainer: Trainer, **settings: object) -> Training:
+    """Prepare a training and do not begin it."""
+    arguments, _ = parse_arguments(trainer.words(trainer.output / "run", **settings))
+    loaded = PromptTrainingSettings.load(arguments.config, overrides_of(arguments))
+    return prepare(loaded, CONFIG, CheckpointFolder(loaded.output.output_dir))
+
+
+def first_prompt(trainer: Trainer, **settings: object) -> torch.Tensor:
+    """Return the prompt that training would begin with."""
+    return prepared(trainer, **settings).tuner.folded()
+
+
+def by_hand(language: LanguageModel, initialization: str, **options: Any) -> torch.Tensor:
+    """Return the same, made without any settings."""
+    tuner = PromptTuner(language.model, language.tokenizer, 4, initialization, **options)  # type: ignore[arg-type]
+    return tuner.folded()
+
+
+def rewrite(path: Path, *, but: int = 0) -> None:
+    """Build a file's prompts with the template, all but the last few."""
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for line in lines[: len(lines) - but]:
+        line["prompt"] = TEMPLATE.build([Match(1, 0.9, (line["caption"],))])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def data_of(trainer: Trainer) -> tuple[Path, Path]:
+    """Return the files that train and validate."""
+    train, val = (trainer._settings[f"data.{side}_file"] for side in ("train", "val"))
+    return Path(str(train)), Path(str(val))
+
+
+def test_the_template_is_in_the_file(trainer: Trainer) -> None:
+    """What was trained on its prompts is tied to it, and captioning with another one refused."""
+    for path in data_of(trainer):
+        rewrite(path)
+    output = trainer.train(training__num_train_epochs=1, evaluation__eval_steps="null")
+    marks = load_prompt(output / "best_model" / "prompt_embeddings.pt").fingerprint
+    assert marks is not None and marks.template == TEMPLATE.fingerprint()
+    assert None not in marks.to_dict().values()
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+def test_a_single_other_prompt_is_told(trainer: Trainer, side: str) -> None:
+    """Wherever it stands, in the data that train or validate: then the template is not known."""
+    other = data_of(trainer)[side == "val"]
+    for path in data_of(trainer):
+        rewrite(path, but=2 * (path == other))
+    training = prepared(trainer)
+    assert training.tuner.fingerprint.template is None
+    (note,) = training.notes
+    count = {"train": 37, "val": 10}[side]
+    assert note.startswith(f"{other}: 2 of {count} prompts were not made with the template")
+
+
+def test_text_is_that_of_the_template_or_of_the_setting(
+    trainer: Trainer, language: LanguageModel
+) -> None:
+    """init_text null means the template's instruction."""
+    found = first_prompt(trainer, prompt__initialization="text")
+    assert torch.equal(found, by_hand(language, "text", init_text=TEMPLATE.instruction))
+    found = first_prompt(trainer, prompt__initialization="text", prompt__init_text="red ball")
+    assert torch.equal(found, by_hand(language, "text", init_text="red ball"))
+
+
+def test_the_scale_of_random(trainer: Trainer, language: LanguageModel) -> None:
+    """init_scale, and the seed beside it."""
+    found = first_prompt(trainer, prompt__init_scale=0.5, training__seed=7)
+    assert torch.equal(found, by_hand(language, "random", init_scale=0.5, seed=7))
+
+
+def test_the_file_to_begin_with(trainer: Trainer) -> None:
+    """init_file."""
+    path = trainer.output / "other.pt"
+    save_prompt(path, PromptFile(noise(4), "vocab", MARKS))
+    found = first_prompt(trainer, prompt__initialization="file", prompt__init_file=path)
+    assert torch.equal(found, noise(4))
+
+
+def test_the_sizes_of_reparameterisations(trainer: Trainer) -> None:
+    """Bottleneck is the width of residual's MLP, sampled_embeddings what superpos mixes."""
+    training = prepared(trainer, prompt__reparameterization="residual", prompt__bottleneck=5)
+    shapes = [list(each.shape) for each in training.tuner.trainable_parameters()]
+    assert [5, 32] in shapes and [32, 5] in shapes
+    training = prepared(
+        trainer, prompt__reparameterization="superpos", prompt__sampled_embeddings=9
+    )
+    assert [list(each.shape) for each in training.tuner.trainable_parameters()] == [[4, 9]]
+
+
+def test_bad_lines_are_skipped_where_that_is_asked_for(trainer: Trainer) -> None:
+    """skip_bad_lines, on both sides; without it the line is an error."""
+    for path in data_of(trainer):
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write("no JSON\n")
+    with pytest.raises(DataError, match=r"train\.jsonl:38"):
+        prepared(trainer)
+    data = prepared(trainer, data__skip_bad_lines="true").record.data
+    assert (data["train_examples"], data["val_examples"]) == (37, 10)
+
+
+def test_without_eval_steps_every_epoch_is_validated(trainer: Trainer) -> None:
+    """eval_steps null: 37 examples make 5 updates an epoch."""
+    output = trainer.train(evaluation__eval_steps="null")
+    assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
+
+
+def test_accumulation_equals_one_big_batch(trainer: Trainer) -> None:
+    """8 micro-batches of 2 train as one of 16 does, though their targets are of unequal length."""
+    runs = [
+        trainer.train(
+            name,
+            training__per_device_train_batch_size=size,
+            training__gradient_accumulation_steps=steps,
+            training__learning_rate=0.01,
+            evaluation__eval_steps="null",
+        )
+        for name, size, steps in (("micro", 2, 8), ("big", 16, 1))
+    ]
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), rel=1e-6)
+    assert len(losses(runs[0])) == 6
+    for step in (3, 6):
+        files = [run / f"checkpoint-{step}" / "prompt_embeddings.pt" for run in runs]
+        micro, big = (load_prompt(file).embeddings for file in files)
+        torch.testing.assert_close(micro, big, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_libraries_do_not_take_is_refused(trainer: Trainer, seed: int) -> None:
+    """The key is named, before anything is loaded."""
+    with pytest.raises(ConfigError, match=rf"training\.seed: found {seed}, expected"):
+        prepared(trainer, training__seed=seed)
+
+
+def test_the_largest_seed_trains(trainer: Trainer) -> None:
+    """With dropout too, whose seed is made from it."""
+    largest = {"training__seed": 2**32 - 1, "training__model_dropout": "true"}
+    output = trainer.train(training__num_train_epochs=1, **largest)
+    assert len(losses(output)) == 5
+
+
+@pytest.mark.parametrize("text", ["''", "'  '"])
+def test_an_empty_text_is_no_text(trainer: Trainer, text: str) -> None:
+    """Nor is it the instruction: it is an error that names the key."""
+    with pytest.raises(ConfigError, match=r"prompt\.init_text: .*expected a text, or null"):
+        first_prompt(trainer, prompt__initialization="text", prompt__init_text=text)
