@@ -10,9 +10,9 @@ from evaluation.table import table_rows
 from evaluation.training_facts import TrainingFacts
 from evaluation.verdict import Verdict
 from igrag.config import portable
+from igrag.library_versions import library_versions
 from igrag.metrics import LEFT_OUT
 from igrag.metrics.bootstrap import RESAMPLES
-from igrag.training_record import library_versions
 from prompt_tuning.switching import LORA
 
 

@@ -6,9 +6,7 @@ side by side.
 
 import json
 import math
-import platform
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +16,7 @@ from igrag.errors import CheckpointError, DataError
 from igrag.files import read_json, write_json
 
 FORMAT = 1
-_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
 _LONGEST_FOUND = 60  # characters of a wrong value that an error quotes
-_COLUMNS: tuple[str, ...] = ("step", "epoch", "val loss", "BLEU-1", "BLEU-4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,57 +218,11 @@ class TrainingRecord:
 _ADAPTER = TypeAdapter(TrainingRecord)
 
 
-def library_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that training rests on.
-
-    They are read from what the installer wrote: nothing is imported.
-    """
-    return {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES}
-
-
-def results_table(record: TrainingRecord) -> str:
-    """Lays out all validations, one a line; the best names its gain over the untuned model.
-
-    Where that is a loss, a line at the end says so.
-    """
-    rows = [_COLUMNS]
-    for found in record.evaluations:
-        figures = (f"{value:.4f}" for value in (found.loss, found.bleu1, found.bleu4))
-        rows.append((str(found.step), f"{found.epoch:.2f}", *figures))
-    remarks = ["", *(_remark(record, found) for found in record.evaluations)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row, remark in zip(rows, remarks, strict=True):
-        cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join([*cells, remark]).rstrip())
-    if record.gain is not None and record.gain < 0:
-        lines.append(
-            "note: every checkpoint is worse than the untuned model, the best one too; do not use "
-            "it: train longer, or with another learning_rate"
-        )
-    return "\n".join(lines)
-
-
-def _remark(record: TrainingRecord, evaluation: Evaluation) -> str:
-    if evaluation is record.untuned:
-        return "untuned"
-    if evaluation is not record.best:
-        return ""
-    return "best" if record.gain is None else f"best (BLEU-4 {record.gain:+.4f})"
-
-
 def _check_finite(figures: Evaluation | TrainingStep) -> None:
     # JSON has no NaN. Found here, it is the update's fault and not that of the file.
     for name, value in asdict(figures).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} at step {figures.step} is {value}, expected a finite number")
-
-
-def _version(library: str) -> str:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:  # built from its sources, say
-        return "unknown"
 
 
 def _explain(error: ValidationError) -> str:

@@ -19,9 +19,10 @@ from igrag.errors import ConfigError, UsageError
 from igrag.files import sha256_file
 from igrag.generator import Decoding, prepare_decoding
 from igrag.language_model import LanguageModel, load_language_model
+from igrag.library_versions import library_versions
 from igrag.split_check import refuse_shared_pictures
 from igrag.tokenised_data import Collator, tokenised_dataset
-from igrag.training_record import ModelFacts, TrainingRecord, library_versions
+from igrag.training_record import ModelFacts, TrainingRecord
 from lora_training.adapter_checkpoints import BEST_NAME
 from lora_training.adapter_model import add_adapter, check_before_training
 from lora_training.adapter_trainer import longest_first

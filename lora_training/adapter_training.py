@@ -6,9 +6,9 @@ from pathlib import Path
 
 from igrag.assembly import build_template
 from igrag.config import Config
+from igrag.results_table import results_table
 from igrag.runtime import tune_allocator
 from igrag.training_folder import has_stopped_improving, record_of, refuse_changes
-from igrag.training_record import results_table
 from lora_training.adapter_checkpoints import (
     ADAPTER_WEIGHTS,
     BEST_NAME,

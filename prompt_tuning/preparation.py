@@ -17,11 +17,12 @@ from igrag.devices import resolve_device
 from igrag.errors import ConfigError
 from igrag.generator import Decoding, prepare_decoding
 from igrag.language_model import LanguageModel, load_language_model
+from igrag.library_versions import library_versions
 from igrag.prompt_template import PromptTemplate
 from igrag.split_check import refuse_shared_pictures
 from igrag.template_check import count_other_prompts
 from igrag.tokenised_data import Collator, tokenised_dataset
-from igrag.training_record import TrainingRecord, library_versions
+from igrag.training_record import TrainingRecord
 from prompt_tuning.checkpoints import CheckpointFolder
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.optimization import WindowGradient, build_optimizer, build_scheduler

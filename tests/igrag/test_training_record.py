@@ -1,26 +1,19 @@
-"""What a training leaves on record: the best, the file, the table."""
+"""What a training leaves on record: the best and the file."""
 
 import json
 import math
-import platform
-import subprocess
-import sys
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from igrag.config import REPO_ROOT
 from igrag.errors import CheckpointError
 from igrag.training_record import (
     Evaluation,
     ModelFacts,
     TrainingRecord,
     TrainingStep,
-    library_versions,
-    results_table,
 )
 from tests.trainings import evaluation, training
 
@@ -171,61 +164,3 @@ def test_config_must_be_plain_data(tmp_path: Path, value: object) -> None:
     with pytest.raises(ValueError, match=r"all_results\.json: the record is not plain JSON"):
         record.write(file)
     assert file.read_bytes() == before
-
-
-def test_table() -> None:
-    """One aligned line a validation: the untuned one is named, and the best with its gain."""
-    assert results_table(training(SCORES | {100: 0.4})).splitlines() == [
-        "step  epoch  val loss  BLEU-1  BLEU-4",
-        "   0   0.00    1.0000  0.5000  0.0800  untuned",
-        "  20   1.00    1.0000  0.5000  0.3100",
-        "  40   2.00    1.0000  0.5000  0.4600  best (BLEU-4 +0.3800)",
-        "  60   3.00    1.0000  0.5000  0.4400",
-        " 100   5.00    1.0000  0.5000  0.4000",
-    ]
-
-
-def test_table_tells_a_loss() -> None:
-    """Training that made it worse shows as such, and a last line says it in words."""
-    lines = results_table(training({0: 0.5, 20: 0.25, 40: 0.2})).splitlines()
-    assert lines[2].endswith("best (BLEU-4 -0.2500)")
-    assert lines[-1].startswith("note: every checkpoint is worse than the untuned model")
-    assert "note" not in results_table(training({0: 0.25, 20: 0.25}))
-
-
-def test_table_without_the_untuned_model() -> None:
-    """Without it there is no gain to tell; without any validation there is the head alone."""
-    assert results_table(training({20: 0.25})).endswith("0.2500  best")
-    assert results_table(training({})) == "step  epoch  val loss  BLEU-1  BLEU-4"
-
-
-def test_versions() -> None:
-    """Python's and each library's version are those that are installed."""
-    versions = library_versions()
-    assert list(versions) == [
-        "python", "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers",
-    ]  # fmt: skip
-    assert versions["python"] == platform.python_version()
-    assert versions["peft"] == metadata.version("peft")
-
-
-def test_a_library_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One built from its sources may have none, which must not end a training."""
-
-    def missing(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", missing)
-    assert library_versions()["torch"] == "unknown"
-
-
-def test_nothing_heavy_is_imported() -> None:
-    """The record and the versions come without the libraries they tell of."""
-    code = (
-        "import sys; from igrag.training_record import library_versions; library_versions(); "
-        "print(sorted({'torch', 'numpy', 'transformers', 'matplotlib'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
