@@ -55,11 +55,11 @@ ROWS: dict[str, Settings] = {
         "training.num_train_epochs": 3,
         "prompt.initialization": "text",
     },
-    "on LoRA: the shipped YAML (3 epochs, rate 0.03)": {
+    "on LoRA: on_lora.yaml (3 epochs, rate 0.03)": {
         "training.num_train_epochs": 3,
         "model.lora_weights_path": "lora_training/checkpoints/best",
     },
-    "on LoRA: on_lora.yaml (text, rate 0.01)": {
+    "on LoRA: 3 epochs, text, rate 0.01": {
         "training.num_train_epochs": 3,
         "training.learning_rate": 0.01,
         "prompt.initialization": "text",

@@ -240,14 +240,11 @@ def test_merged_adapter_computes_the_same(tiny_t5: Path, adapter: Path) -> None:
 
 
 def test_merged_and_beside_differ_by_rounding_alone(tmp_path: Path) -> None:
-    """On the miniature's model float32 is a hundred million times farther apart than float64.
-
-    T5 does not scale its attention, which makes small roundings large; merging adds nothing to it.
-    """
+    """On the miniature's model too: in float64 the two are one, to the last digits."""
     model = REPO_ROOT / "demo" / "models" / "t5-mini"
     adapter = save_adapter(model, tmp_path / "adapter", alpha=2)
     assert difference(*both_ways(model, adapter, dtype="float64")) < 1e-12
-    assert difference(*both_ways(model, adapter, dtype="float32")) < 1e-4
+    assert difference(*both_ways(model, adapter, dtype="float32")) < 1e-5
 
 
 @pytest.mark.parametrize("target", ["lm_head", "shared", "embed_tokens"])
