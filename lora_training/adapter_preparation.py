@@ -75,16 +75,7 @@ def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training
         attn_implementation=config.models.attn_implementation,
     )
     files = [settings.data.output_data / f"{name}.jsonl" for name in ("train", "val")]
-    train, val = (
-        tokenised_dataset(
-            path,
-            language.tokenizer,
-            max_source_length=options.max_source_length,
-            max_target_length=options.max_target_length,
-            skip_bad_lines=settings.data.skip_bad_lines,
-        )
-        for path in files
-    )
+    train, val = (_read_examples(path, language.tokenizer, settings) for path in files)
     refuse_shared_pictures(files[0], files[1], train, val)
     # What "auto" came to on this machine: it decides what is computed as the settings do.
     precision = {
@@ -111,6 +102,18 @@ def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training
         train=train,
         val=longest_first(val),
         record=record,
+    )
+
+
+def _read_examples(
+    path: Path, tokenizer: PreTrainedTokenizerBase, settings: LoraSettings
+) -> Dataset:
+    return tokenised_dataset(
+        path,
+        tokenizer,
+        max_source_length=settings.training.max_source_length,
+        max_target_length=settings.training.max_target_length,
+        skip_bad_lines=settings.data.skip_bad_lines,
     )
 
 

@@ -29,7 +29,7 @@ from prompt_tuning.optimization import WindowGradient, build_optimizer, build_sc
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.provenance import describe_data, describe_model, describe_run
 from prompt_tuning.self_check import check_before_training
-from prompt_tuning.settings import PromptTrainingSettings
+from prompt_tuning.settings import EvaluationSettings, PromptTrainingSettings, TrainingSettings
 from prompt_tuning.validation import Validation
 from prompt_tuning.windows import AccumulationWindows, target_lengths
 
@@ -186,12 +186,29 @@ def _assemble(
     record: TrainingRecord,
     folder: CheckpointFolder,
 ) -> Training:
-    options, evaluation = settings.training, settings.evaluation
-    collator = Collator(tuner.tokenizer.pad_token_id)
-    processes = accelerator.num_processes
-    windows = AccumulationWindows(
+    windows = _build_windows(settings, accelerator, tuner, train)
+    optimizer, scheduler = _build_optimizer(settings.training, tuner, per_epoch=len(windows))
+    return Training(
+        accelerator=accelerator,
+        tuner=tuner,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        gradient=WindowGradient(tuner.trainable_parameters(), accelerator),
+        windows=windows,
+        validation=_build_validation(settings.evaluation, accelerator, tuner, val),
+        folder=folder,
+        record=record,
+        notes=[],
+    )
+
+
+def _build_windows(
+    settings: PromptTrainingSettings, accelerator: Accelerator, tuner: PromptTuner, train: Dataset
+) -> AccumulationWindows:
+    options, processes = settings.training, accelerator.num_processes
+    return AccumulationWindows(
         train,
-        collator,
+        Collator(tuner.tokenizer.pad_token_id),
         micro_batch_size=options.per_device_train_batch_size,
         micro_batches=options.gradient_accumulation_steps * processes,
         rank=accelerator.process_index,
@@ -200,6 +217,11 @@ def _assemble(
         workers=settings.data.dataloader_num_workers,
         device=accelerator.device,
     )
+
+
+def _build_optimizer(
+    options: TrainingSettings, tuner: PromptTuner, *, per_epoch: int
+) -> tuple[Optimizer, LRScheduler]:
     optimizer = build_optimizer(
         tuner.trainable_parameters(),
         options.optimizer,
@@ -210,26 +232,21 @@ def _assemble(
         optimizer,
         options.lr_scheduler_type,
         warmup_ratio=options.warmup_ratio,
-        total_steps=len(windows) * options.num_train_epochs,
+        total_steps=per_epoch * options.num_train_epochs,
     )
-    decoding = Decoding(max_new_tokens=evaluation.max_new_tokens, num_beams=evaluation.num_beams)
-    return Training(
+    return optimizer, scheduler
+
+
+def _build_validation(
+    options: EvaluationSettings, accelerator: Accelerator, tuner: PromptTuner, val: Dataset
+) -> Validation:
+    decoding = Decoding(max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
+    return Validation(
+        val,
+        Collator(tuner.tokenizer.pad_token_id),
+        prepare_decoding(tuner.model, decoding),
+        batch_size=options.per_device_eval_batch_size,
         accelerator=accelerator,
-        tuner=tuner,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        gradient=WindowGradient(tuner.trainable_parameters(), accelerator),
-        windows=windows,
-        validation=Validation(
-            val,
-            collator,
-            prepare_decoding(tuner.model, decoding),
-            batch_size=evaluation.per_device_eval_batch_size,
-            accelerator=accelerator,
-        ),
-        folder=folder,
-        record=record,
-        notes=[],
     )
 
 
