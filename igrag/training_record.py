@@ -140,9 +140,12 @@ class TrainingRecord:
 
     @property
     def gain(self) -> float | None:
-        """What the best checkpoint has more in BLEU-4 than the untuned model; None before both."""
+        """What the best checkpoint has more in BLEU-4 than the untuned model; None before both.
+
+        In four digits, as tables show it: captions without any common word differ by less.
+        """
         best, untuned = self.best, self.untuned
-        return best.bleu4 - untuned.bleu4 if best and untuned else None
+        return round(best.bleu4 - untuned.bleu4, 4) + 0.0 if best and untuned else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON data.

@@ -26,6 +26,11 @@ def test_table_tells_a_loss() -> None:
     assert "note" not in results_table(training({0: 0.25, 20: 0.25}))
 
 
+def test_what_four_digits_do_not_show_is_no_loss() -> None:
+    """Captions without any common word have a BLEU of nearly 0, and not quite the same one."""
+    assert results_table(training({0: 3e-9, 20: 1e-9})).endswith("best (BLEU-4 +0.0000)")
+
+
 def test_table_without_the_untuned_model() -> None:
     """Without it there is no gain to tell; without any validation there is the head alone."""
     assert results_table(training({20: 0.25})).endswith("0.2500  best")
