@@ -20,6 +20,7 @@ from prompt_tuning.fingerprint import Fingerprint
 PROMPT_NAME = "prompt_embeddings.pt"
 FORMAT_VERSION = 1
 _KEY = "prompt_embeddings"
+_SHOWN_NAMES = 3  # of what a wrong file holds
 logger = logging.getLogger(__name__)
 
 
@@ -139,14 +140,21 @@ def _read(path: Path) -> Any:
         ) from error
 
 
+def _names_in(content: dict[Any, Any]) -> str:
+    """Names what a file holds instead of a soft prompt: a whole model has hundreds of tensors."""
+    shown = [str(name) for name in content][:_SHOWN_NAMES]
+    more = len(content) - len(shown)
+    return (", ".join(shown) or "nothing") + (f" and {more} more" if more else "")
+
+
 def _parse(path: Path, content: Any) -> PromptFile:
     if isinstance(content, Tensor):
         return PromptFile(check_embeddings(path, content), "unknown", None)
     if not isinstance(content, dict) or not isinstance(content.get(_KEY), Tensor):
-        found = (
-            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        found = _names_in(content) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(
+            f'{path}: found {found}, expected "{_KEY}" [P, H]; name a soft prompt\'s file'
         )
-        raise CheckpointError(f'{path}: found {found or "nothing"}, expected "{_KEY}" [P, H]')
     version = content.get("format_version", FORMAT_VERSION)
     if type(version) is not int or version != FORMAT_VERSION:
         fix = "use a newer IGRAG" if isinstance(version, int) else "damaged"
