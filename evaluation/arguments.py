@@ -17,7 +17,8 @@ _EXAMPLES = """\
 examples:
   python evaluation/run_evaluation.py                            the miniature's test split
   python evaluation/run_evaluation.py --data lora_training/data --split val
-  python evaluation/run_evaluation.py --captions captions_val2017.json --images val2017
+  python evaluation/run_evaluation.py --config configs/coco_flan_t5.yaml \\
+      --captions captions_val2017.json --images val2017
   python evaluation/run_evaluation.py --captions captions_val2017.json --results mine.json
   python evaluation/run_evaluation.py --split val --checkpoints prompt_tuning/checkpoints
 """

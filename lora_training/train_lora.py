@@ -96,7 +96,7 @@ def parse_arguments(
     add("--report_to", metavar="none|tensorboard")
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change a key of the LoRA config for this run; may be given again")  # fmt: skip
-    add("--device", help="auto, cpu, cuda or mps")
+    add("--device", help="auto, cpu, cuda, cuda:0 or mps")
     add("--dtype", help="of the frozen model: auto, float32, bfloat16 or float16")
     add("--verbose", action="store_true", help="tell more on stderr")
     add("--debug", action="store_true", help="show tracebacks")

@@ -130,7 +130,7 @@ def parse_arguments(
         help="change a key of the config for this run; may be given again")  # fmt: skip
     add("--device", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", help="of the frozen model: auto, float32, bfloat16 or float16")
-    add("--seed", type=int, metavar="N")
+    add("--seed", type=int, metavar="N", help="of the first prompt and the order of examples")
     add("--verbose", action="store_true", help="tell more on stderr")
     add("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(words), parser

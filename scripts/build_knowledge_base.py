@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Build a knowledge base: encode captioned pictures with CLIP and save them with their captions.
+r"""Build a knowledge base: encode captioned pictures with CLIP and save them with their captions.
 
     python scripts/build_knowledge_base.py --captions captions_train2017.json \
         --images train2017 --output knowledge_base
