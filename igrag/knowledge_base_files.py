@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # datasets takes a second to load
     from datasets import Dataset
 
 FORMAT = "igrag knowledge base"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 knew the encoder by two of its weights
 MANIFEST, VECTORS, CAPTIONS = "knowledge_base.json", "vectors.npy", "captions"
 COLUMNS = ("image_id", "file_name", "captions")
 CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would touch the whole file

@@ -54,10 +54,10 @@ class PartialVectors:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder)
         try:
-            kept = self._resume()
+            self._skipped_bytes = self._resume()
+            self._save()  # First of all: a folder with other files in it is nobody's build.
             self._file = _open(folder / VECTORS, self._rows * self._row_bytes)
-            self._skipped_file = _open(folder / SKIPPED, kept)
-            self._save()
+            self._skipped_file = _open(folder / SKIPPED, self._skipped_bytes)
         except BaseException:
             self._lock.release()
             raise
@@ -92,6 +92,7 @@ class PartialVectors:
         self.skipped.update(skipped)
         self._skipped_file.write(_to_lines(skipped))
         self._skipped_file.flush()
+        self._skipped_bytes = self._skipped_file.tell()
         self._save()
 
     def vectors(self) -> NDArray[np.float32]:
@@ -146,7 +147,7 @@ class PartialVectors:
             "format": FORMAT,
             "inputs": self._inputs,
             "processed": self.processed,
-            "skipped_bytes": self._skipped_file.tell(),
+            "skipped_bytes": self._skipped_bytes,
         }
         write_json(self.folder / PROGRESS, state)
 
@@ -181,11 +182,16 @@ def _check_folder(folder: Path) -> None:
         return
     if folder.is_dir():
         state = _read_progress(folder)
-        if state is not None or all(entry.name == LOCK for entry in folder.iterdir()):
+        if state is not None or all(map(_is_own, folder.iterdir())):
             return
     raise KnowledgeBaseError(
         f"{folder}: is in the way of the unfinished knowledge base that is kept there; move it away"
     )
+
+
+def _is_own(entry: Path) -> bool:
+    """Tells what a build leaves that ends before its first record."""
+    return entry.name == LOCK or entry.name.startswith(f".{PROGRESS}.")
 
 
 def _lock(folder: Path) -> FileLock:

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -46,7 +45,7 @@ def read_pictures(
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=partial(_prepare_worker, os.getpid()),
+        worker_init_fn=_prepare_worker,
     )
     yield from loader
 
@@ -100,7 +99,7 @@ def _collate(items: Sequence[NDArray[np.float32] | str]) -> Batch:
     return np.stack(arrays) if arrays else np.empty((0, 3, 0, 0), np.float32), reasons
 
 
-def _prepare_worker(parent: int, worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
     """Leave signals to the parent, which ends its workers itself, and end when it is gone.
 
     A terminal, or a container's end, signals every process of the group. A worker that Ctrl-C
@@ -110,7 +109,8 @@ def _prepare_worker(parent: int, worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     # The library's own watch ends in that same wait if the parent was killed.
-    Thread(target=_end_without, args=(parent,), daemon=True).start()
+    # The parent may be a server that starts the workers, and ends with the build.
+    Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
 
 
 def _end_without(parent: int) -> None:

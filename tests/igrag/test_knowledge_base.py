@@ -297,7 +297,7 @@ def spoil(path: Path, damage: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        ("version", "format version 99, expected 1"),
+        ("version", "format version 99, expected 2"),
         ("format", "not the manifest"),
         ("count", "[5, 16] values, knowledge_base.json says [4, 16]"),
         ("no count", "count is None"),

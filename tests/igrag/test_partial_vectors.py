@@ -123,3 +123,23 @@ def test_rows_that_are_not_ours_are_refused(tmp_path: Path, change: int) -> None
             file.truncate(16 + change)
         with pytest.raises(KnowledgeBaseError, match=f"found {16 + change} bytes, expected 16 "):
             partial.vectors()
+
+
+def test_a_build_that_fails_at_its_first_record_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk, say: what it left is no other's, and in nobody's way."""
+    folder = tmp_path / "kb.partial"
+
+    def fail(path: Path, content: object) -> None:
+        (path.parent / f".{path.name}.1.tmp.json").touch()  # As kill -9 leaves it.
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("igrag.partial_vectors.write_json", fail)
+        with pytest.raises(OSError, match="No space left"):
+            start(folder)
+    with start(folder) as partial:
+        partial.append(ROWS, {})
+    with start(folder) as partial:
+        assert partial.processed == 3
