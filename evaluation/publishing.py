@@ -35,13 +35,14 @@ def publish(outcome: Outcome, folder: Path, *, report_pictures: int) -> list[Pat
     Returns:
         The files.
     """
+    metrics, table = folder / METRICS_NAME, folder / TABLE_NAME
+    chart, report = folder / CHART_NAME, folder / REPORT_NAME
+    # First: it tells what the others are of, should an interruption leave only some of them.
+    write_json(metrics, outcome.to_json())
     written = []
     if outcome.origin:  # Captions that came from files are in files already.
         captions = {score.name: score.captions for score in outcome.scores}
         written += write_results(folder, captions, outcome.split)
-    metrics, table = folder / METRICS_NAME, folder / TABLE_NAME
-    chart, report = folder / CHART_NAME, folder / REPORT_NAME
-    write_json(metrics, outcome.to_json())
     with atomic_path(table) as temporary:
         temporary.write_text(table_text(outcome), encoding="utf-8")
     draw_comparison(

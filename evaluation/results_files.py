@@ -128,9 +128,9 @@ def _lists(paths: Sequence[Path]) -> Iterator[tuple[Path, str, object, str]]:
 
 def _name_of(path: Path, paths: Sequence[Path]) -> str:
     name = path.stem.removeprefix("results_")
-    return (
-        f"{path.parent.name}/{name}" if sum(path.stem == each.stem for each in paths) > 1 else name
-    )
+    if sum(path.stem == each.stem for each in paths) == 1:
+        return name
+    return f"{path.resolve().parent.name}/{name}"
 
 
 def _methods_in(path: Path) -> list[str]:

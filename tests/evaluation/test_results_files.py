@@ -123,3 +123,15 @@ def test_what_is_in_the_folder_belongs_together(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {
         "results.json", "results_base.json", own.name,
     }  # fmt: skip
+
+
+def test_namesakes_are_told_apart_by_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that one is in has a name too."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path(), Path("mine")):
+        save(folder / "results_base.json", ENTRIES)
+    found = read_results([Path("results_base.json"), Path("mine/results_base.json")])
+    assert list(found) == [f"{tmp_path.name}/base", "mine/base"]
