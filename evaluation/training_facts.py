@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from igrag.training_folder import RESULTS_NAME
 from igrag.training_record import TrainingRecord
 
 _Number = TypeVar("_Number", int, float)
@@ -88,8 +89,6 @@ def _facts(folder: Path, *, method: str, size: int) -> TrainingFacts:
 
 def _find_record(folder: Path, method: str) -> TrainingRecord | None:
     """Reads the record beside a checkpoint, if it is that of its training."""
-    from prompt_tuning.checkpoints import RESULTS_NAME
-
     path = folder.resolve().parent / RESULTS_NAME
     if not path.is_file():
         return None

@@ -12,9 +12,9 @@ from typing import Any
 
 from igrag.errors import CheckpointError, UsageError
 from igrag.files import check_output_folder
-from igrag.training_record import TrainingRecord
+from igrag.training_record import Evaluation, TrainingRecord
 
-RECORD_NAME = "training_record.json"
+RECORD_NAME, RESULTS_NAME = "training_record.json", "all_results.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 
 
@@ -81,17 +81,48 @@ class TrainingFolder:
             if found is None and self._best.exists():
                 self.refuse_to_overwrite()
             return found
-        path = Path(wanted)
+        path = Path(wanted).resolve()  # "." too has the name that tells its step.
         if not (path / RECORD_NAME).is_file():
             raise CheckpointError(
-                f"{path}: no {RECORD_NAME} there, expected a folder checkpoint-N, or latest"
+                f"{wanted}: no {RECORD_NAME} there, expected a folder checkpoint-N, or latest"
             )
-        if path.resolve().parent != self.path.resolve():
+        if not _FOLDER.fullmatch(path.name):
             raise CheckpointError(
-                f"{path}: belongs to {path.resolve().parent}, expected a checkpoint of "
-                f"{self.path}; give its folder as --output_dir"
+                f"{wanted}: is called {path.name}, expected a folder checkpoint-N, or latest"
             )
-        return path
+        if path.parent != self.path.resolve():
+            raise CheckpointError(
+                f"{wanted}: belongs to {path.parent}, expected a checkpoint of {self.path}; "
+                "give its folder as --output_dir"
+            )
+        return self.path / path.name
+
+    def published_best(self) -> Evaluation | None:
+        """Tells whose copy the best one is; None where nothing says so."""
+        path = self.path / RESULTS_NAME
+        return TrainingRecord.read(path).best if path.is_file() else None
+
+    def refuse_to_lose_best(self, checkpoint: Path, record: TrainingRecord) -> None:
+        """Makes sure that going back to a checkpoint replaces no only copy of a better one.
+
+        Args:
+            checkpoint: What training goes back to.
+            record: As it was then.
+
+        Raises:
+            UsageError: The best folder is all that is left of a checkpoint beyond it.
+        """
+        best = self.published_best()
+        if (
+            best is not None
+            and best not in record.evaluations
+            and self._best.exists()
+            and not (self.path / str(best.checkpoint)).exists()
+        ):
+            raise UsageError(
+                f"{self._best}: is the only copy of {best.checkpoint}, and would be replaced in "
+                f"going back to {checkpoint.name}; move it elsewhere first"
+            )
 
     def prune(self, record: TrainingRecord) -> None:
         """Removes the oldest of a record's checkpoints that are too many, but never the best."""

@@ -15,12 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from igrag.adapter_base import BASE_NAME
-from igrag.errors import CheckpointError, DataError, UsageError
+from igrag.errors import CheckpointError, DataError
 from igrag.files import atomic_directory, read_json
-from igrag.training_folder import RECORD_NAME, TrainingFolder, checkpoint_name, step_of
-from igrag.training_record import Evaluation, TrainingRecord
+from igrag.training_folder import (
+    RECORD_NAME,
+    RESULTS_NAME,
+    TrainingFolder,
+    checkpoint_name,
+    step_of,
+)
+from igrag.training_record import TrainingRecord
 
-BEST_NAME, RESULTS_NAME, CURVES_NAME = "best", "all_results.json", "training_curves.png"
+BEST_NAME, CURVES_NAME = "best", "training_curves.png"
 # As PEFT and the Trainer name them; igrag.language_model has the first two, and imports torch.
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _STATE_NAMES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
@@ -70,17 +76,7 @@ class AdapterFolder:
             UsageError: best is all that is left of one beyond it.
             CheckpointError: See `publish`.
         """
-        best, published = self.path / BEST_NAME, self._published_best()
-        if (
-            published is not None
-            and published not in record.evaluations
-            and best.exists()
-            and not (self.path / str(published.checkpoint)).exists()
-        ):
-            raise UsageError(
-                f"{best}: is the only copy of {published.checkpoint}, and would be replaced in "
-                f"going back to {checkpoint.name}; move it elsewhere first"
-            )
+        self._checkpoints.refuse_to_lose_best(checkpoint, record)
         self.publish(record)
         beyond = [path for path in self.checkpoints() if step_of(path) > step_of(checkpoint)]
         for path in beyond:
@@ -119,7 +115,10 @@ class AdapterFolder:
             checkpoint = self.path / record.best.checkpoint
             if checkpoint.is_dir():
                 self._copy_best(checkpoint)
-            elif record.best != self._published_best() or not (self.path / BEST_NAME).is_dir():
+            elif (
+                record.best != self._checkpoints.published_best()
+                or not (self.path / BEST_NAME).is_dir()
+            ):
                 raise CheckpointError(
                     f"{checkpoint}: is gone, and {BEST_NAME} is no copy of it, expected the "
                     "checkpoint of the highest BLEU-4; go on from another one"
@@ -137,11 +136,6 @@ class AdapterFolder:
         with atomic_directory(best) as folder:
             for name in names:
                 shutil.copyfile(checkpoint / name, folder / name)
-
-    def _published_best(self) -> Evaluation | None:
-        """Tells whose copy best is; None where nothing says so."""
-        path = self.path / RESULTS_NAME
-        return TrainingRecord.read(path).best if path.is_file() else None
 
 
 def _same_bytes(first: Path, second: Path) -> bool:

@@ -8,12 +8,16 @@ from igrag.assembly import build_template
 from igrag.config import Config
 from igrag.results_table import results_table
 from igrag.runtime import tune_allocator
-from igrag.training_folder import has_stopped_improving, record_of, refuse_changes
+from igrag.training_folder import (
+    RESULTS_NAME,
+    has_stopped_improving,
+    record_of,
+    refuse_changes,
+)
 from lora_training.adapter_checkpoints import (
     ADAPTER_WEIGHTS,
     BEST_NAME,
     CURVES_NAME,
-    RESULTS_NAME,
     AdapterFolder,
 )
 from lora_training.adapter_preparation import Training, prepare

@@ -1,7 +1,6 @@
 """Builds training data and trains a LoRA adapter: python lora_training/train_lora.py --all."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from igrag.cli import run, setup_logging
-from igrag.config import DEFAULT_CONFIG, Config, find_model
+from igrag.config import DEFAULT_CONFIG, Config, find_model, quote
 from igrag.errors import UsageError
 from lora_training.settings import DEFAULT_SETTINGS, LoraSettings
 
@@ -173,8 +172,8 @@ def _value(arguments: argparse.Namespace, option: str) -> object:
 
 
 def _yaml(value: object) -> str:
-    """Writes an option's value in YAML: a folder may be called 2026, null or "run #1"."""
-    return json.dumps(str(value), ensure_ascii=False) if isinstance(value, Path) else str(value)
+    """Writes an option's value in YAML."""
+    return quote(str(value)) if isinstance(value, Path) else str(value)
 
 
 def _main_overrides(arguments: argparse.Namespace) -> list[str]:

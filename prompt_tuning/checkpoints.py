@@ -21,12 +21,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from igrag.errors import CheckpointError
 from igrag.files import atomic_directory, atomic_path, check_zip_sums, write_json
 from igrag.training_curves import draw_curves
-from igrag.training_folder import RECORD_NAME, TrainingFolder, checkpoint_name
+from igrag.training_folder import RECORD_NAME, RESULTS_NAME, TrainingFolder, checkpoint_name
 from igrag.training_record import TrainingRecord
 from prompt_tuning.prompt_file import PROMPT_NAME
 from prompt_tuning.prompt_tuner import PromptTuner
 
-BEST_NAME, RESULTS_NAME, CURVES_NAME = "best_model", "all_results.json", "training_curves.png"
+BEST_NAME, CURVES_NAME = "best_model", "training_curves.png"
 _STATE_NAME, _PREDICTIONS_NAME = "training_state.pt", "predictions.json"
 _FORMAT_VERSION = 1
 logger = logging.getLogger(__name__)
@@ -95,6 +95,10 @@ class CheckpointFolder:
             logger.warning("%s: no checkpoint there yet; training begins anew", self.path)
         return checkpoint
 
+    def refuse_to_lose_best(self, checkpoint: Path, record: TrainingRecord) -> None:
+        """Makes sure that going back replaces no only copy of a prompt; see `TrainingFolder`."""
+        self._checkpoints.refuse_to_lose_best(checkpoint, record)
+
     def save(
         self,
         tuner: PromptTuner,
@@ -141,8 +145,7 @@ class CheckpointFolder:
     def _publish_best(self, source: Path, record: TrainingRecord) -> None:
         target = self.path / BEST_NAME / PROMPT_NAME
         if not source.is_file():
-            results = self.path / RESULTS_NAME
-            if target.is_file() and TrainingRecord.read(results).best == record.best:
+            if target.is_file() and self._checkpoints.published_best() == record.best:
                 return  # Its checkpoint was removed; best_model is a copy of it.
             raise CheckpointError(
                 f"{source}: no such file, but it was the best prompt then (save_total_limit); "

@@ -1,7 +1,6 @@
 """Trains a soft prompt: python prompt_tuning/prompt_training.py --train."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from igrag.cli import run, setup_logging
-from igrag.config import Config, find_model
+from igrag.config import Config, find_model, quote
 from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings, TrainingSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
@@ -139,8 +138,7 @@ def parse_arguments(
 def _overrides(arguments: argparse.Namespace) -> list[str]:
     overrides = list(arguments.set)
     if arguments.output_dir is not None:
-        # In quotes, for a value is YAML: a folder may be called 2026 or "try #2".
-        overrides.append(f"output.output_dir={json.dumps(str(arguments.output_dir))}")
+        overrides.append(f"output.output_dir={quote(str(arguments.output_dir))}")
     if arguments.seed is not None:
         overrides.append(f"training.seed={arguments.seed}")
     return overrides

@@ -7,8 +7,9 @@ from types import TracebackType
 from tqdm import tqdm
 
 from igrag.results_table import results_table
+from igrag.training_folder import RESULTS_NAME
 from igrag.training_record import TrainingStep
-from prompt_tuning.checkpoints import BEST_NAME, CURVES_NAME, RESULTS_NAME, Progress
+from prompt_tuning.checkpoints import BEST_NAME, CURVES_NAME, Progress
 from prompt_tuning.preparation import Training
 from prompt_tuning.prompt_file import PROMPT_NAME
 

@@ -47,6 +47,7 @@ def restore(training: Training, checkpoint: Path) -> Progress:
         {"settings": now.config, "data": now.data},
         free=_FREE,
     )
+    training.folder.refuse_to_lose_best(checkpoint, record)
     progress = training.folder.restore(
         checkpoint, training.tuner, training.optimizer, training.scheduler
     )

@@ -11,7 +11,7 @@ from igrag.config.schema import (
     PromptTuningConfig,
     find_model,
 )
-from igrag.config.yaml_file import load_yaml
+from igrag.config.yaml_file import load_yaml, quote
 
 __all__ = [
     "DEFAULT_CONFIG",
@@ -28,5 +28,6 @@ __all__ = [
     "load_config",
     "load_yaml",
     "portable",
+    "quote",
     "resolve_path",
 ]

@@ -1,5 +1,6 @@
 """Reads one YAML mapping with YAML 1.2's scalars, and remembers the line of every key."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,16 @@ class Document:
     content: dict[str, Any]
     lines: dict[KeyPath, int]
     duplicates: list[str]
+
+
+def quote(text: str) -> str:
+    """Writes a text so that YAML reads just it: a folder may be called 2026, null or "run #1"."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # Half a character, as in a name that is not UTF-8: by an escape.
+        return json.dumps(text)
+    # A whole one would be two escapes in JSON, which YAML reads as two halves.
+    return json.dumps(text, ensure_ascii=False)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import Field
 
 from igrag.config import (
@@ -16,6 +17,7 @@ from igrag.config import (
     load_config,
     load_yaml,
     portable,
+    quote,
     resolve_path,
 )
 from igrag.errors import ConfigError
@@ -238,6 +240,14 @@ def test_overrides_win(file: Path) -> None:
     assert training.seed == [1, 2]
     assert load(file, text, "training.word=a=b").word == "a=b"
     assert load(file, text, "training.word='5'").word == "5"
+
+
+@pytest.mark.parametrize(
+    "text", ["2026", "null", "run #2", 'a "b"', "c\\d", "e \U0001f600", "f\udcff"]
+)
+def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
+    """Whatever it looks like in YAML: emoji, and bytes that are no UTF-8, too."""
+    assert yaml.safe_load(quote(text)) == text
 
 
 def test_override_in_an_empty_section(file: Path) -> None:

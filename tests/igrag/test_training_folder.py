@@ -1,5 +1,6 @@
 """The folder of a training: what is found in it, refused and removed, whatever is kept there."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from igrag.errors import CheckpointError, UsageError
 from igrag.training_folder import (
     RECORD_NAME,
+    RESULTS_NAME,
     TrainingFolder,
     checkpoint_name,
     has_stopped_improving,
@@ -127,3 +129,33 @@ def test_patience(patience: int | None, stopped: bool) -> None:
     """Three validations came after the best."""
     assert has_stopped_improving(training(SCORES), patience) is stopped
     assert has_stopped_improving(training({0: 0.9}), patience) is False
+
+
+@pytest.mark.parametrize("name", ["checkpoint-2-backup", "best"])
+def test_another_folder_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    """Though it has a record in it: its name does not tell the step."""
+    folder = filled(tmp_path)
+    (tmp_path / name).mkdir(exist_ok=True)
+    training(SCORES).write(tmp_path / name / RECORD_NAME)
+    with pytest.raises(CheckpointError, match=f"is called {name}, expected a folder checkpoint-N"):
+        folder.find(str(tmp_path / name))
+
+
+def test_a_checkpoint_is_found_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dot means the folder that one is in."""
+    folder = filled(tmp_path)
+    monkeypatch.chdir(tmp_path / "checkpoint-9")
+    assert folder.find(".") == tmp_path / "checkpoint-9"
+
+
+def test_the_only_copy_of_the_best_is_not_lost(tmp_path: Path) -> None:
+    """Going back behind it is refused while its own checkpoint is gone, and only then."""
+    folder = filled(tmp_path)
+    training(SCORES).write(tmp_path / RESULTS_NAME)
+    before = training({0: 0.1})
+    assert folder.published_best() == training(SCORES).best
+    folder.refuse_to_lose_best(tmp_path / "checkpoint-1", before)
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    folder.refuse_to_lose_best(tmp_path / "checkpoint-9", training(SCORES))
+    with pytest.raises(UsageError, match=r"best: is the only copy of checkpoint-2, .*checkpoint-1"):
+        folder.refuse_to_lose_best(tmp_path / "checkpoint-1", before)

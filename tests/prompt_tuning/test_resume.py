@@ -214,3 +214,16 @@ def test_a_killed_training_is_resumed(trainer: Trainer) -> None:
         trainer.train(killed.name, "--resume_from_checkpoint", "latest", evaluation__eval_steps=1)
         assert checkpoints(killed) == checkpoints(whole)
         assert scores(killed) == scores(whole) and losses(killed) == losses(whole)
+
+
+def test_the_only_copy_of_the_best_is_not_replaced(trainer: Trainer) -> None:
+    """Going back behind a best checkpoint that was removed is refused; best_model stays."""
+    output = trainer.train(evaluation__eval_steps=1)
+    best = record_of(output).best
+    assert best is not None and best.checkpoint not in (None, "checkpoint-1")
+    shutil.rmtree(output / str(best.checkpoint))
+    before = checkpoints(output)
+    back = ("--resume_from_checkpoint", str(output / "checkpoint-1"))
+    with pytest.raises(UsageError, match=f"best_model: is the only copy of {best.checkpoint}"):
+        trainer.train("run", *back, evaluation__eval_steps=1)
+    assert checkpoints(output) == before
