@@ -108,7 +108,7 @@ def find_checkpoints(folder: Path, paths: Paths) -> list[Candidate]:
     Raises:
         CheckpointError: There is none, a file is damaged, or their adapter is not there.
     """
-    files = [path / PROMPT_NAME for path in CheckpointFolder(folder).checkpoints()]
+    files = [path / PROMPT_NAME for path in CheckpointFolder(folder).folders()]
     best = folder / BEST_NAME / PROMPT_NAME
     if best.is_file():
         files.append(best)

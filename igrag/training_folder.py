@@ -4,6 +4,7 @@ Prompt tuning and LoRA keep different things in a checkpoint; what they find, re
 the same, and stands here.
 """
 
+import logging
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -16,6 +17,7 @@ from igrag.training_record import Evaluation, TrainingRecord
 
 RECORD_NAME, RESULTS_NAME = "training_record.json", "all_results.json"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
+logger = logging.getLogger(__name__)
 
 
 class TrainingFolder:
@@ -96,6 +98,27 @@ class TrainingFolder:
                 "give its folder as --output_dir"
             )
         return self.path / path.name
+
+    def checkpoint_for(self, resume: str | None) -> Path | None:
+        """Finds the checkpoint to go on from, before anything is loaded.
+
+        Args:
+            resume: "latest" or a checkpoint's folder; None begins anew.
+
+        Returns:
+            Its folder; None to begin anew, also where "latest" finds none.
+
+        Raises:
+            UsageError: The folder cannot be written to, or holds what beginning anew would replace.
+            CheckpointError: There is none at the path.
+        """
+        if resume is None:
+            self.refuse_to_overwrite()
+            return None
+        checkpoint = self.find(resume)
+        if checkpoint is None:
+            logger.warning("%s: no checkpoint there yet; training begins anew", self.path)
+        return checkpoint
 
     def published_best(self) -> Evaluation | None:
         """Tells whose copy the best one is; None where nothing says so."""

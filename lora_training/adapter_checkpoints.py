@@ -35,7 +35,7 @@ _SUPERSEDED_NAME = "superseded_record.json"
 logger = logging.getLogger(__name__)
 
 
-class AdapterFolder:
+class AdapterFolder(TrainingFolder):
     """The output folder of a training.
 
     Args:
@@ -44,18 +44,7 @@ class AdapterFolder:
     """
 
     def __init__(self, path: Path, *, save_total_limit: int | None = None) -> None:
-        self.path = path
-        self._checkpoints = TrainingFolder(
-            path, best_name=BEST_NAME, save_total_limit=save_total_limit
-        )
-
-    def refuse_to_overwrite(self) -> None:
-        """Makes sure that a training can begin in the folder; see `TrainingFolder`."""
-        self._checkpoints.refuse_to_overwrite()
-
-    def checkpoints(self) -> list[Path]:
-        """Lists the whole checkpoints, the newest last."""
-        return self._checkpoints.checkpoints()
+        super().__init__(path, best_name=BEST_NAME, save_total_limit=save_total_limit)
 
     def find(self, wanted: str) -> Path | None:
         """Finds the checkpoint to go on from; see `TrainingFolder`.
@@ -63,7 +52,7 @@ class AdapterFolder:
         Raises:
             CheckpointError: There is none at the path, or it is damaged.
         """
-        found = self._checkpoints.find(wanted)
+        found = super().find(wanted)
         return found and _checked(found)
 
     def go_back_to(self, checkpoint: Path, record: TrainingRecord) -> None:
@@ -76,7 +65,7 @@ class AdapterFolder:
             UsageError: best is all that is left of one beyond it.
             CheckpointError: See `publish`.
         """
-        self._checkpoints.refuse_to_lose_best(checkpoint, record)
+        self.refuse_to_lose_best(checkpoint, record)
         self.publish(record)
         beyond = [path for path in self.checkpoints() if step_of(path) > step_of(checkpoint)]
         for path in beyond:
@@ -101,7 +90,7 @@ class AdapterFolder:
         record.model = replace(record.model, size_bytes=size)
         record.write(checkpoint / RECORD_NAME)
         self.publish(record)
-        self._checkpoints.prune(record)
+        self.prune(record)
 
     def publish(self, record: TrainingRecord) -> None:
         """Brings best, all_results.json and the curves to where the record is.
@@ -115,10 +104,7 @@ class AdapterFolder:
             checkpoint = self.path / record.best.checkpoint
             if checkpoint.is_dir():
                 self._copy_best(checkpoint)
-            elif (
-                record.best != self._checkpoints.published_best()
-                or not (self.path / BEST_NAME).is_dir()
-            ):
+            elif record.best != self.published_best() or not (self.path / BEST_NAME).is_dir():
                 raise CheckpointError(
                     f"{checkpoint}: is gone, and {BEST_NAME} is no copy of it, expected the "
                     "checkpoint of the highest BLEU-4; go on from another one"

@@ -1,6 +1,5 @@
 """Trains a LoRA adapter with the library's Trainer, from its beginning or from a checkpoint."""
 
-import logging
 import sys
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from lora_training.training_reporter import TrainingReporter
 
 # Settings that may change between two sittings: they do not change what is computed.
 _FREE = ("training.save_total_limit", "training.output_dir", "training.report_to")
-logger = logging.getLogger(__name__)
 
 
 def train(settings: LoraSettings, config: Config, model_path: str, *, resume: str | None) -> None:
@@ -45,7 +43,7 @@ def train(settings: LoraSettings, config: Config, model_path: str, *, resume: st
     tune_allocator()
     options = settings.training
     folder = AdapterFolder(options.output_dir, save_total_limit=options.save_total_limit)
-    checkpoint = _find_checkpoint(folder, resume)
+    checkpoint = folder.checkpoint_for(resume)
     training = prepare(settings, config, model_path)
     announce(training, config)
     if checkpoint is not None:
@@ -119,13 +117,3 @@ def conclude(training: Training, folder: AdapterFolder) -> None:
     print(results_table(training.record))
     print(f"best:    {folder.path / BEST_NAME / ADAPTER_WEIGHTS}")
     print(f"results: {folder.path / RESULTS_NAME}, {folder.path / CURVES_NAME}")
-
-
-def _find_checkpoint(folder: AdapterFolder, resume: str | None) -> Path | None:
-    if resume is None:
-        folder.refuse_to_overwrite()
-        return None
-    checkpoint = folder.find(resume)
-    if checkpoint is None:
-        logger.warning("%s: no checkpoint there yet; training begins anew", folder.path)
-    return checkpoint

@@ -8,7 +8,6 @@ output_dir/
 """
 
 import io
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ from prompt_tuning.prompt_tuner import PromptTuner
 BEST_NAME, CURVES_NAME = "best_model", "training_curves.png"
 _STATE_NAME, _PREDICTIONS_NAME = "training_state.pt", "predictions.json"
 _FORMAT_VERSION = 1
-logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -56,7 +54,7 @@ class Progress:
             self.epoch, self.window = self.epoch + 1, 0
 
 
-class CheckpointFolder:
+class CheckpointFolder(TrainingFolder):
     """The folder that a training writes to.
 
     Args:
@@ -65,39 +63,7 @@ class CheckpointFolder:
     """
 
     def __init__(self, path: Path, *, save_total_limit: int | None = None) -> None:
-        self.path = path
-        self._checkpoints = TrainingFolder(
-            path, best_name=BEST_NAME, save_total_limit=save_total_limit
-        )
-
-    def checkpoints(self) -> list[Path]:
-        """Lists the checkpoints, the newest last."""
-        return self._checkpoints.folders()
-
-    def checkpoint_for(self, resume: str | None) -> Path | None:
-        """Finds the checkpoint to go on from, before anything is loaded.
-
-        Args:
-            resume: "latest" or a checkpoint's folder; None begins anew.
-
-        Returns:
-            Its folder; None to begin anew, also where "latest" finds none.
-
-        Raises:
-            UsageError: The folder cannot be written to, or holds what beginning anew would replace.
-            CheckpointError: There is none at the path.
-        """
-        if resume is None:
-            self._checkpoints.refuse_to_overwrite()
-            return None
-        checkpoint = self._checkpoints.find(resume)
-        if checkpoint is None:
-            logger.warning("%s: no checkpoint there yet; training begins anew", self.path)
-        return checkpoint
-
-    def refuse_to_lose_best(self, checkpoint: Path, record: TrainingRecord) -> None:
-        """Makes sure that going back replaces no only copy of a prompt; see `TrainingFolder`."""
-        self._checkpoints.refuse_to_lose_best(checkpoint, record)
+        super().__init__(path, best_name=BEST_NAME, save_total_limit=save_total_limit)
 
     def save(
         self,
@@ -124,7 +90,7 @@ class CheckpointFolder:
             record.write(folder / RECORD_NAME)
             write_json(folder / _PREDICTIONS_NAME, list(predictions))
         self.publish(record)
-        self._checkpoints.prune(record)
+        self.prune(record)
 
     def save_untuned(self, record: TrainingRecord, predictions: Sequence[dict[str, Any]]) -> None:
         """Writes what the model says before any training."""
@@ -145,7 +111,7 @@ class CheckpointFolder:
     def _publish_best(self, source: Path, record: TrainingRecord) -> None:
         target = self.path / BEST_NAME / PROMPT_NAME
         if not source.is_file():
-            if target.is_file() and self._checkpoints.published_best() == record.best:
+            if target.is_file() and self.published_best() == record.best:
                 return  # Its checkpoint was removed; best_model is a copy of it.
             raise CheckpointError(
                 f"{source}: no such file, but it was the best prompt then (save_total_limit); "
