@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
 from igrag.errors import ImageError
+from igrag.files import is_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from igrag.captioner import Captioner, CaptionResult
@@ -90,17 +91,10 @@ def _find_pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
     empty: list[str] = []
     for item in inputs:
         try:
-            paths += list_images(item) if _is_folder(item) else [item]
+            paths += list_images(item) if is_folder(item) else [item]
         except ImageError as error:
             empty.append(str(error))
     return paths, empty
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # A name too long, a closed folder: told when the picture is opened.
-        return False
 
 
 def _why_none_opens(paths: Sequence[Path]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from igrag.coco import CaptionedImage, read_captions
 from igrag.errors import KnowledgeBaseError
-from igrag.files import sha256_file
+from igrag.files import exists, sha256_file
 from igrag.images import SUFFIXES
 from igrag.knowledge_base_files import SkippedPicture, check_output_folder
 
@@ -81,7 +81,7 @@ def plan_build(
     entries = [entry for entry in chosen if entry.captions]
     if not entries:
         raise KnowledgeBaseError(f"{captions}: none of its {len(chosen)} pictures has a caption")
-    if not any(_is_there(images / entry.file_name) for entry in entries):
+    if not any(exists(images / entry.file_name) for entry in entries):
         raise KnowledgeBaseError(
             f"{images}: holds none of the {len(entries)} pictures that {captions} names "
             f"(the first is {entries[0].file_name})"
@@ -104,10 +104,3 @@ def _list_others(images: Path, known: set[str]) -> tuple[str, ...]:
     with os.scandir(images) as files:
         names = {file.name for file in files if Path(file.name).suffix.lower() in SUFFIXES}
     return tuple(sorted(names - known))
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # A name too long, a closed folder: told with its picture, which is skipped.
-        return False

@@ -56,6 +56,19 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def exists(path: Path) -> bool:
+    """Tells whether something is there; what the system will not even look at is not.
+
+    A name too long for a file, or one in a closed folder, ends `Path.exists` with an error.
+    """
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_folder(path: Path) -> bool:
+    """Tells whether a folder is there, in the same way."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def check_output_folder(path: Path, *, option: str) -> None:
     """Makes sure that files can be written into a folder, which need not be there yet.
 

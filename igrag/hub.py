@@ -9,6 +9,8 @@ from threading import Thread
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from igrag.files import is_folder
+
 _HUB = "https://huggingface.co"
 _PORTS = {"http": 80, "https": 443}
 _PATIENCE = 3.0  # Seconds; a hub that takes longer to answer is as good as none.
@@ -25,7 +27,7 @@ def prepare_for(model_path: str) -> None:
     Args:
         model_path: Folder or hub id of the model that is about to be loaded.
     """
-    if _is_folder(model_path) or any(os.environ.get(name) for name in _CHOICES):
+    if is_folder(Path(model_path)) or any(os.environ.get(name) for name in _CHOICES):
         return
     if not _can_reach(os.environ.get("HF_ENDPOINT") or _HUB):
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -85,13 +87,6 @@ def _connects(url: str) -> bool:
     except (OSError, ValueError):  # ValueError: what is no address
         return False
     return True
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).is_dir()
-    except OSError:  # A name too long for a folder: not one.
-        return False
 
 
 def reason_of(error: BaseException) -> str:

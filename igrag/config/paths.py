@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from igrag.files import exists
+
 REPO_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -52,14 +54,7 @@ def _to_model_reference(value: object) -> object:
     if not value.strip():
         raise ValueError("a model's folder or hub id")
     folder = resolve_path(value)
-    return str(folder) if _exists(folder) else str(value)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # A name too long for a file, a closed folder: no folder that could be used.
-        return False
+    return str(folder) if exists(folder) else str(value)
 
 
 # A file or folder; it need not exist.

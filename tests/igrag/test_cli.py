@@ -94,6 +94,12 @@ def test_interruption(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
+def outcome_of(code: str) -> tuple[int, bytes]:
+    """Run Python with some code; return its exit code and what it wrote to stderr."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True)
+    return done.returncode, done.stderr
+
+
 def test_ctrl_c_is_runs_again_after_a_quiet_start() -> None:
     """A quiet start ends with `run`, which tells the interruption as it always does."""
     code = (
@@ -103,8 +109,7 @@ def test_ctrl_c_is_runs_again_after_a_quiet_start() -> None:
         "assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL\n"
         "sys.exit(run(lambda: signal.raise_signal(signal.SIGINT) or time.sleep(9), debug=False))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True)
-    assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")
+    assert outcome_of(code) == (130, b"error: interrupted\n")
 
 
 def test_a_process_that_ignores_ctrl_c_goes_on_so() -> None:
@@ -116,8 +121,7 @@ def test_a_process_that_ignores_ctrl_c_goes_on_so() -> None:
         "quiet_start()\n"
         "sys.exit(run(lambda: signal.raise_signal(signal.SIGINT) or 7, debug=False))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True)
-    assert (done.returncode, done.stderr) == (7, b"")
+    assert outcome_of(code) == (7, b"")
 
 
 def start(body: str) -> subprocess.Popen[str]:
