@@ -1,4 +1,4 @@
-"""Captions pictures: python main.py --i input/802.jpg --model flan-t5."""
+"""Captions images: python main.py --i input/802.jpg --model flan-t5."""
 
 import argparse
 import sys
@@ -17,19 +17,19 @@ from igrag.errors import ImageError
 from igrag.files import is_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
-    from igrag.captioner import Captioner, CaptionResult
-    from igrag.generator import Writer
+    from igrag.captioning.captioner import Captioner, CaptionResult
+    from igrag.captioning.generator import Writer
 
 _EXIT_SOME_FAILED = 1
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Loads the configuration and the models, captions every picture, and returns the exit code."""
+    """Loads the configuration and the models, captions every image, and returns the exit code."""
     config = Config.load(arguments.config, _overrides(arguments))
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
-    paths, empty = _find_pictures(arguments.input)
+    paths, empty = _find_images(arguments.input)
     failures = _why_none_opens(paths)
     if len(failures) == len(paths):  # before any model is loaded
         return _tell(empty, failures, len(paths))
@@ -50,17 +50,17 @@ def main(arguments: argparse.Namespace) -> int:
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        prog="main.py", description="Caption pictures by retrieval.", allow_abbrev=False
+        prog="main.py", description="Caption images by retrieval.", allow_abbrev=False
     )
     add = parser.add_argument
     add("--i", "--input", dest="input", type=Path, nargs="+", action="extend", required=True,
-        metavar="PATH", help="pictures, or folders of pictures; may be given again")  # fmt: skip
+        metavar="PATH", help="images, or folders of images; may be given again")  # fmt: skip
     add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="default: configs/config.yaml")  # fmt: skip
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="change a key of the config for this run; may be given again")  # fmt: skip
-    add("--top_k", type=int, metavar="N", help="similar pictures to use")
+    add("--top_k", type=int, metavar="N", help="similar images to use")
     add("--compare", action="store_true",
         help="caption with and without soft prompt and LoRA, where they are trained")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object a line")
@@ -83,9 +83,9 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
     return overrides
 
 
-def _find_pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Lists the pictures, and why folders have none; what is no folder should be a picture."""
-    from igrag.images import list_images
+def _find_images(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Lists the images, and why folders have none; what is no folder should be a image."""
+    from igrag.data.images import list_images
 
     paths: list[Path] = []
     empty: list[str] = []
@@ -98,8 +98,8 @@ def _find_pictures(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _why_none_opens(paths: Sequence[Path]) -> list[str]:
-    """Opens pictures until one can be; returns a reason for each one before it."""
-    from igrag.images import open_image
+    """Opens images until one can be; returns a reason for each one before it."""
+    from igrag.data.images import open_image
 
     reasons = []
     for path in paths:
@@ -111,12 +111,12 @@ def _why_none_opens(paths: Sequence[Path]) -> list[str]:
     return reasons
 
 
-def _tell(empty: Sequence[str], failures: Sequence[str], pictures: int) -> int:
-    """Tells which folders have no pictures, which pictures no caption; returns the exit code."""
+def _tell(empty: Sequence[str], failures: Sequence[str], images: int) -> int:
+    """Tells which folders have no images, which images no caption; returns the exit code."""
     for failure in (*empty, *failures):
         print(f"error: {failure}", file=sys.stderr)
-    if failures and pictures > 1:
-        print(f"{len(failures)} of {pictures} pictures have no caption.", file=sys.stderr)
+    if failures and images > 1:
+        print(f"{len(failures)} of {images} images have no caption.", file=sys.stderr)
     return _EXIT_SOME_FAILED if empty or failures else 0
 
 
@@ -124,7 +124,7 @@ def _load(
     config: Config, model: ModelEntry, *, compare: bool
 ) -> "tuple[Captioner, dict[str, Writer]]":
     """Loads the captioner, and with `compare` a writer for each method that is trained."""
-    from igrag.runtime import tune_allocator
+    from igrag.devices import tune_allocator
     from prompt_tuning.assembly import load_captioner, load_comparison
 
     tune_allocator()
@@ -172,16 +172,16 @@ def _caption_all(
 ) -> Iterator[tuple[Path, "CaptionResult", float, dict[str, str]]]:
     """Captions batch by batch; what cannot be opened is noted in `failures` and passed over.
 
-    Yields each picture, what the configuration's method found, the seconds that took, and what
+    Yields each image, what the configuration's method found, the seconds that took, and what
     each of `methods` wrote.
     """
     from tqdm import tqdm
 
-    from igrag.images import open_image
+    from igrag.data.images import open_image
 
     size = config.generation_config.batch_size
     with tqdm(
-        total=len(paths), unit="picture", file=sys.stderr, disable=len(paths) == 1 or None
+        total=len(paths), unit="image", file=sys.stderr, disable=len(paths) == 1 or None
     ) as bar:
         for start in range(0, len(paths), size):
             started = time.perf_counter()
@@ -211,10 +211,10 @@ def _show(
     captions: dict[str, str],
     as_json: bool,
 ) -> None:
-    """Prints one picture's result; `captions` are those of the methods to compare."""
+    """Prints one image's result; `captions` are those of the methods to compare."""
     from tqdm import tqdm
 
-    from igrag import output
+    from igrag.captioning import output
 
     if not as_json:
         with tqdm.external_write_mode():

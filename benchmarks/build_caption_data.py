@@ -3,7 +3,7 @@
 
     python benchmarks/build_caption_data.py
 
-The knowledge base and the captions file are synthetic and hold the same pictures, so that every
+The knowledge base and the captions file are synthetic and hold the same images, so that every
 vector is reused. Timed is everything from reading the captions file to the last line written.
 Prints the seconds, by part, and the process's peak memory.
 """
@@ -24,11 +24,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.search_knowledge_base import BLOCK, CLUSTERS, near, random_units
-from igrag.coco import CaptionedImage, read_captions
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, Config
-from igrag.encoder_identity import EncoderIdentity
-from igrag.image_encoder import ImageEncoder
-from igrag.knowledge_base import KnowledgeBase
+from igrag.data.coco import CaptionedImage, read_captions
+from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
 
 TOKENIZER = REPO_ROOT / "demo" / "models" / "t5-mini"
 CAPTIONS, WORDS_IN_CAPTION = 5, 10
@@ -39,9 +39,9 @@ WORDS = (
 
 
 def main() -> int:
-    """Make the knowledge base and the captions file, build the data, print the figures."""
+    """Makes the knowledge base and the captions file, build the data, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--count", type=int, default=118_287, help="pictures (COCO train2017)")
+    parser.add_argument("--count", type=int, default=118_287, help="images (COCO train2017)")
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--samples", type=int, default=5_000)
     parser.add_argument("--top-k", type=int, default=5)
@@ -66,12 +66,12 @@ def main() -> int:
 
 
 def make_files(captions: Path, knowledge_base: Path, arguments: argparse.Namespace) -> None:
-    """Save the same captioned pictures as a COCO captions file and as a knowledge base."""
+    """Saves the same captioned images as a COCO captions file and as a knowledge base."""
     generator = np.random.default_rng(arguments.seed)
-    centres = random_units(generator, CLUSTERS, arguments.dimension)
+    centers = random_units(generator, CLUSTERS, arguments.dimension)
     vectors = np.empty((arguments.count, arguments.dimension), np.float32)
     for start in range(0, len(vectors), BLOCK):
-        vectors[start : start + BLOCK] = near(generator, centres, len(vectors[start:][:BLOCK]))
+        vectors[start : start + BLOCK] = near(generator, centers, len(vectors[start:][:BLOCK]))
     words = WORDS.split()
     shape = (len(vectors), CAPTIONS, WORDS_IN_CAPTION)
     chosen = generator.integers(len(words), size=shape, dtype=np.int8)
@@ -94,11 +94,11 @@ def make_files(captions: Path, knowledge_base: Path, arguments: argparse.Namespa
 
 
 def load_counter() -> Callable[[str], int]:
-    """Return what counts tokens: the miniature's tokenizer, or words where it is not built."""
+    """Returns what counts tokens: the miniature's tokenizer, or words where it is not built."""
     if not TOKENIZER.is_dir():
         print(f"{TOKENIZER}: not there, words are counted instead of tokens", file=sys.stderr)
         return lambda text: len(text.split())
-    from igrag.language_model import load_tokenizer
+    from igrag.captioning.language_model import load_tokenizer
 
     tokenizer = load_tokenizer(str(TOKENIZER))
     return lambda text: len(tokenizer(text)["input_ids"])
@@ -110,20 +110,20 @@ def build(
     arguments: argparse.Namespace,
     count_tokens: Callable[[str], int],
 ) -> str:
-    """Write the examples as `train_lora.py --build-data` does; return the parts' seconds."""
-    from igrag.assembly import build_template
-    from lora_training.data_builder import PictureVectors, build_split, sample_images
-    from lora_training.example_builder import ExampleBuilder
+    """Writes the examples as `train_lora.py --build-data` does; return the parts' seconds."""
+    from igrag.from_config import build_template
+    from lora_training.data_builder import ImageVectors, build_split, sample_images
+    from lora_training.examples import ExampleBuilder
 
     def no_encoder() -> ImageEncoder:
-        raise AssertionError("a picture is not in the knowledge base")
+        raise AssertionError("a image is not in the knowledge base")
 
     config = Config.load(DEFAULT_CONFIG, [])
     start = time.perf_counter()
     images = sample_images(read_captions(captions), count=arguments.samples, seed=arguments.seed)
     read = time.perf_counter()
     opened = KnowledgeBase.open(knowledge_base)
-    vectors = PictureVectors(opened, captions.parent, get_encoder=no_encoder, batch_size=32)
+    vectors = ImageVectors(opened, captions.parent, get_encoder=no_encoder, batch_size=32)
     builder = ExampleBuilder(
         opened,
         build_template(config.prompt_config),

@@ -3,9 +3,9 @@
 
     python benchmarks/compare_with_pycocoevalcap.py --captions captions_val2017.json
 
-Makes random captions from the file's (of the same picture or another, shuffled, cut off, empty) and
+Makes random captions from the file's (of the same image or another, shuffled, cut off, empty) and
 scores them against 1 to 5 references with both. On the same tokens every score must agree to 1e-6;
-with each its own tokeniser BLEU-4 must agree to 0.003 (skipped without Java). Exits with 1 if not.
+with each its own tokenizer BLEU-4 must agree to 0.003 (skipped without Java). Exits with 1 if not.
 Needs pycocoevalcap (requirements-dev.txt).
 """
 
@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from igrag.coco import read_captions
 from igrag.config import REPO_ROOT
+from igrag.data.coco import read_captions
 from igrag.metrics.bleu import bleu_statistics, corpus_bleu
 from igrag.metrics.cider import cider_d
 from igrag.metrics.rouge import rouge_l
-from igrag.metrics.tokens import Tokens, tokenise_corpus
+from igrag.metrics.tokens import Tokens, tokenize_corpus
 
 CAPTIONS = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
 SAME_TOKENS, END_TO_END = 1e-6, 0.003
-CORPUS = 10  # pictures in each of the small corpora
+CORPUS = 10  # images in each of the small corpora
 NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
 
 Array = NDArray[np.float64]
@@ -43,14 +43,14 @@ Corpus = tuple[list[Tokens], list[list[Tokens]]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Scores of a corpus, in the order of ``NAMES``, and of each of its N pictures."""
+    """Scores of a corpus, in the order of `NAMES`, and of each of its N images."""
 
     corpus: Array  # [6]
-    pictures: Array  # [N, 6]
+    images: Array  # [N, 6]
 
 
 def main() -> int:
-    """Make the captions, score them both ways, print the largest differences."""
+    """Makes the captions, score them both ways, print the largest differences."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--captions", type=Path, default=CAPTIONS, help="COCO captions file")
     parser.add_argument("--count", type=int, default=2_000, help="captions to make")
@@ -59,15 +59,15 @@ def main() -> int:
     if find_spec("pycocoevalcap") is None:
         parser.error("pycocoevalcap is not installed: pip install -r requirements-dev.txt")
 
-    pictures = [list(image.captions) for image in read_captions(arguments.captions)]
-    hypotheses, references = random_captions(pictures, arguments.count, Random(arguments.seed))
+    images = [list(image.captions) for image in read_captions(arguments.captions)]
+    hypotheses, references = random_captions(images, arguments.count, Random(arguments.seed))
     print(f"{len(hypotheses)} captions made from {arguments.captions}, seed {arguments.seed}")
-    tokens = tokenise_corpus(hypotheses, references)
+    tokens = tokenize_corpus(hypotheses, references)
     own, theirs = own_scores(tokens), reference_scores(tokens)
     print("own tokens:  " + table(own.corpus))
     difference = max(
         report("corpus", own.corpus, theirs.corpus),
-        report("pictures, each", own.pictures, theirs.pictures),
+        report("images, each", own.images, theirs.images),
         report(f"corpora of {CORPUS}", *small_corpora(tokens)),
     )
     agrees = difference < SAME_TOKENS
@@ -83,23 +83,23 @@ def main() -> int:
 
 
 def random_captions(
-    pictures: Sequence[Sequence[str]], count: int, random: Random
+    images: Sequence[Sequence[str]], count: int, random: Random
 ) -> tuple[list[str], list[list[str]]]:
-    """Make captions [count] of all kinds, good and bad, and for each 1 to 5 references."""
-    pictures = [texts for texts in pictures if texts]
+    """Makes captions [count] of all kinds, good and bad, and for each 1 to 5 references."""
+    images = [texts for texts in images if texts]
     hypotheses, references = [], []
     for _ in range(count):
-        texts = random.choice(pictures)
+        texts = random.choice(images)
         texts = random.sample(texts, len(texts))
         references.append(texts[: random.randint(1, 5)])
-        copy, same_picture, other_picture = texts[0], texts[-1], random.choice(pictures)[0]
-        caption = random.choice([copy, same_picture, other_picture])
+        copy, same_image, other_image = texts[0], texts[-1], random.choice(images)[0]
+        caption = random.choice([copy, same_image, other_image])
         hypotheses.append(spoil(caption, random))
     return hypotheses, references
 
 
 def spoil(caption: str, random: Random) -> str:
-    """Return the caption as it is, shuffled, cut off, said twice or without a word."""
+    """Returns the caption as it is, shuffled, cut off, said twice or without a word."""
     words = caption.split()
     return random.choice(
         [
@@ -113,10 +113,10 @@ def spoil(caption: str, random: Random) -> str:
 
 
 def own_scores(tokens: Corpus) -> Scores:
-    """Score with the project's functions."""
+    """Scores with the project's functions."""
     statistics = bleu_statistics(*tokens)
     cider = cider_d(*tokens)
-    # pycocoevalcap gives a single picture 0.
+    # pycocoevalcap gives a single image 0.
     ciders = np.zeros(len(statistics)) if cider is None else cider
     each = np.column_stack([corpus_bleu(statistics), rouge_l(*tokens), ciders])
     corpus = np.append(corpus_bleu(statistics.sum(axis=0)), each[:, 4:].mean(axis=0))
@@ -124,7 +124,7 @@ def own_scores(tokens: Corpus) -> Scores:
 
 
 def reference_scores(tokens: Corpus) -> Scores:
-    """Score with pycocoevalcap's functions.
+    """Scores with pycocoevalcap's functions.
 
     Raises:
         ImportError: It is not installed.
@@ -144,7 +144,7 @@ def reference_scores(tokens: Corpus) -> Scores:
 
 
 def java_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Corpus:
-    """Tokenise with the Java program in pycocoevalcap, as COCO's evaluation does."""
+    """Tokenize with the Java program in pycocoevalcap, as COCO's evaluation does."""
     tokens = iter(java_tokens([*hypotheses, *(text for texts in references for text in texts)]))
     return [next(tokens) for _ in hypotheses], [
         [next(tokens) for _ in texts] for texts in references
@@ -152,7 +152,7 @@ def java_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) 
 
 
 def java_tokens(captions: Sequence[str]) -> list[Tokens]:
-    """Tokenise captions [N] with the Java program in pycocoevalcap.
+    """Tokenize captions [N] with the Java program in pycocoevalcap.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
@@ -168,7 +168,7 @@ def java_tokens(captions: Sequence[str]) -> list[Tokens]:
 
 
 def small_corpora(tokens: Corpus) -> tuple[Array, Array]:
-    """Score many small corpora [C, 6] both ways: other weights of CIDEr-D, odd totals of BLEU."""
+    """Scores many small corpora [C, 6] both ways: other weights of CIDEr-D, odd totals of BLEU."""
     starts = range(0, len(tokens[0]), CORPUS)
     corpora = [(tokens[0][at : at + CORPUS], tokens[1][at : at + CORPUS]) for at in starts]
     own = np.array([own_scores(corpus).corpus for corpus in corpora])
@@ -176,12 +176,12 @@ def small_corpora(tokens: Corpus) -> tuple[Array, Array]:
 
 
 def table(scores: Array) -> str:
-    """Return the scores [6] with their names."""
+    """Returns the scores [6] with their names."""
     return ", ".join(f"{name} {score:.4f}" for name, score in zip(NAMES, scores, strict=True))
 
 
 def report(what: str, own: Array, theirs: Array) -> float:
-    """Print the largest difference of each score, over all rows; return the largest of all."""
+    """Prints the largest difference of each score, over all rows; return the largest of all."""
     worst = np.abs(np.atleast_2d(own - theirs)).max(axis=0)
     figures = ", ".join(f"{name} {value:.1e}" for name, value in zip(NAMES, worst, strict=True))
     print(f"{what}: largest difference {figures}")

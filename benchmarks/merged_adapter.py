@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
-from igrag.caption_data import CaptionExample, iter_examples
+from igrag.captioning.language_model import load_language_model
 from igrag.config import REPO_ROOT
-from igrag.language_model import load_language_model
+from igrag.data.examples import CaptionExample, iter_examples
 
 MODEL = REPO_ROOT / "demo" / "models" / "t5-mini"
 DATA = REPO_ROOT / "demo" / "data" / "test.jsonl"

@@ -90,15 +90,15 @@ def _save_t5(folder: Path, *, layers: int) -> None:
 
 
 def _check_own_captions(captions: Path, images: Path, settings: list[str]) -> None:
-    """Captions one of the pictures: it must find itself first, with its own captions."""
+    """Captions one of the images: it must find itself first, with its own captions."""
     content = json.loads(captions.read_text(encoding="utf-8"))
-    picture = content["images"][0]
+    image = content["images"][0]
     own = [
         " ".join(entry["caption"].split())
         for entry in content["annotations"]
-        if entry["image_id"] == picture["id"]
+        if entry["image_id"] == image["id"]
     ]
-    path = str(images / picture["file_name"])
+    path = str(images / image["file_name"])
     answer = json.loads(_run("main.py", *settings, "--json", "--i", path))
     first = answer["retrieved"][0]
     assert first["captions"] == own, (first["captions"], own)
@@ -164,11 +164,11 @@ def _train(folder: Path, config: Path) -> None:
 
 
 def _caption_with_all(captions: Path, images: Path, folder: Path, config: Path) -> None:
-    """Captions a picture in all four switch positions around one loaded model."""
-    picture = json.loads(captions.read_text(encoding="utf-8"))["images"][0]
+    """Captions a image in all four switch positions around one loaded model."""
+    image = json.loads(captions.read_text(encoding="utf-8"))["images"][0]
     words = ["--config", str(config), "--compare", "--json", "--set",
              "generation_config.max_new_tokens=8"]  # fmt: skip
-    answer = json.loads(_run("main.py", *words, "--i", str(images / picture["file_name"])))
+    answer = json.loads(_run("main.py", *words, "--i", str(images / image["file_name"])))
     found = sorted(answer["captions"])
     assert found == ["base", "lora", "lora+prompt", "prompt"], found
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Time scoring as many captions as COCO's validation set has pictures.
+"""Time scoring as many captions as COCO's validation set has images.
 
     python benchmarks/score_captions.py
     python benchmarks/score_captions.py --captions captions_val2017.json
@@ -20,14 +20,14 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from igrag.coco import read_captions
 from igrag.config import REPO_ROOT
+from igrag.data.coco import read_captions
 from igrag.metrics import (
-    PictureScores,
+    ImageScores,
     bootstrap_interval,
     corpus_bleu4,
     paired_bootstrap,
-    score_pictures,
+    score_images,
 )
 
 CAPTIONS = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_train.json"
@@ -35,7 +35,7 @@ REFERENCES = 5
 
 
 def main() -> int:
-    """Make the captions, score them, print the figures."""
+    """Makes the captions, score them, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--captions", type=Path, default=CAPTIONS, help="COCO captions file")
     parser.add_argument("--count", type=int, default=5_000, help="captions (COCO val2017)")
@@ -43,9 +43,9 @@ def main() -> int:
     arguments = parser.parse_args()
 
     hypotheses, references = make_captions(arguments.captions, arguments.count, arguments.seed)
-    score_pictures(hypotheses[:10], references[:10])  # The libraries start up.
+    score_images(hypotheses[:10], references[:10])  # The libraries start up.
     start, start_cpu = time.perf_counter(), time.process_time()
-    scores = score_pictures(hypotheses, references)
+    scores = score_images(hypotheses, references)
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     print(", ".join(f"{name} {score}" for name, score in scores.corpus().formatted().items()))
     print(
@@ -53,7 +53,7 @@ def main() -> int:
         f"({cpu:.1f} s of processor time)"
     )
     # Another system: one that leaves out the first word.
-    other = score_pictures([text.partition(" ")[2] for text in hypotheses], references)
+    other = score_images([text.partition(" ")[2] for text in hypotheses], references)
     start = time.perf_counter()
     bootstrap(scores, other)
     print(f"2 intervals and 2 paired tests by bootstrap: {time.perf_counter() - start:.1f} s")
@@ -61,20 +61,20 @@ def main() -> int:
 
 
 def make_captions(path: Path, count: int, seed: int) -> tuple[list[str], list[list[str]]]:
-    """Make captions [count], half of them the picture's own with words exchanged."""
+    """Makes captions [count], half of them the image's own with words exchanged."""
     random = Random(seed)
-    pictures = [image.captions for image in read_captions(path) if image.captions]
+    images = [image.captions for image in read_captions(path) if image.captions]
     hypotheses, references = [], []
-    for texts in islice(cycle(pictures), count):
+    for texts in islice(cycle(images), count):
         references.append(list(islice(cycle(texts), REFERENCES)))
-        own, other = random.choice(texts).split(), random.choice(random.choice(pictures)).split()
+        own, other = random.choice(texts).split(), random.choice(random.choice(images)).split()
         kept = [random.choice(pair) for pair in zip(own, other, strict=False)]
         hypotheses.append(" ".join(random.choice([kept, other])))
     return hypotheses, references
 
 
-def bootstrap(scores: PictureScores, other: PictureScores) -> None:
-    """Compute the interval and the paired test of BLEU-4 and of CIDEr-D."""
+def bootstrap(scores: ImageScores, other: ImageScores) -> None:
+    """Computes the interval and the paired test of BLEU-4 and of CIDEr-D."""
     first, second = scores.bleu_statistics, other.bleu_statistics
     bootstrap_interval(first, corpus_score=corpus_bleu4)
     paired_bootstrap(first, second, corpus_score=corpus_bleu4)

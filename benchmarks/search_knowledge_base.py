@@ -3,7 +3,7 @@
 
     python benchmarks/search_knowledge_base.py
 
-The vectors are random unit vectors clustered as pictures' vectors are; every tenth query is a
+The vectors are random unit vectors clustered as images' vectors are; every tenth query is a
 row itself. Prints the seconds for all queries and the process's peak memory.
 """
 
@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from igrag.coco import CaptionedImage
-from igrag.encoder_identity import EncoderIdentity
-from igrag.knowledge_base import KnowledgeBase
+from igrag.data.coco import CaptionedImage
+from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.knowledge_base import KnowledgeBase
 
 CLUSTERS = 500
 BLOCK = 16_384
 
 
 def main() -> int:
-    """Make the knowledge base, search it, print the figures."""
+    """Makes the knowledge base, search it, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=118_287, help="vectors (COCO train2017)")
     parser.add_argument("--dimension", type=int, default=512)
@@ -40,12 +40,12 @@ def main() -> int:
     arguments = parser.parse_args()
 
     generator = np.random.default_rng(arguments.seed)
-    centres = random_units(generator, CLUSTERS, arguments.dimension)
+    centers = random_units(generator, CLUSTERS, arguments.dimension)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "knowledge_base"
-        make_knowledge_base(path, generator, centres, arguments.count)
+        make_knowledge_base(path, generator, centers, arguments.count)
         knowledge_base = KnowledgeBase.open(path)
-        queries = near(generator, centres, arguments.queries)
+        queries = near(generator, centers, arguments.queries)
         own = knowledge_base.image_ids[:: max(1, arguments.count // len(queries[::10]))]
         for place, image_id in zip(range(0, len(queries), 10), own, strict=False):
             vector = knowledge_base.vector(image_id)
@@ -67,12 +67,12 @@ def main() -> int:
 
 
 def make_knowledge_base(
-    path: Path, generator: np.random.Generator, centres: NDArray[np.float32], count: int
+    path: Path, generator: np.random.Generator, centers: NDArray[np.float32], count: int
 ) -> None:
-    """Save ``count`` vectors with five captions each."""
-    vectors = np.empty((count, centres.shape[1]), np.float32)
+    """Saves `count` vectors with five captions each."""
+    vectors = np.empty((count, centers.shape[1]), np.float32)
     for start in range(0, count, BLOCK):
-        vectors[start : start + BLOCK] = near(generator, centres, len(vectors[start:][:BLOCK]))
+        vectors[start : start + BLOCK] = near(generator, centers, len(vectors[start:][:BLOCK]))
     entries = [
         CaptionedImage(row, f"{row:012}.jpg", tuple(f"caption {n} of {row}" for n in range(5)))
         for row in range(count)
@@ -82,20 +82,20 @@ def make_knowledge_base(
 
 
 def near(
-    generator: np.random.Generator, centres: NDArray[np.float32], count: int
+    generator: np.random.Generator, centers: NDArray[np.float32], count: int
 ) -> NDArray[np.float32]:
-    """Draw unit vectors [count, D] around random centres [C, D], at a cosine of about 0.7."""
-    chosen = centres[generator.integers(len(centres), size=count)]
-    return unit(chosen + random_units(generator, count, centres.shape[1]))
+    """Draws unit vectors [count, D] around random centers [C, D], at a cosine of about 0.7."""
+    chosen = centers[generator.integers(len(centers), size=count)]
+    return unit(chosen + random_units(generator, count, centers.shape[1]))
 
 
 def random_units(generator: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
-    """Draw unit vectors [count, D] in all directions."""
+    """Draws unit vectors [count, D] in all directions."""
     return unit(generator.standard_normal((count, dimension), dtype=np.float32))
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale rows to length 1."""
+    """Scales rows to length 1."""
     scaled: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return scaled
 

@@ -114,7 +114,7 @@ def main(words: Sequence[str] | None = None) -> int:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         records = pool.map(lambda run: _train(run, arguments.output), runs)
         found = dict(zip(runs, records, strict=True))
-    print("| setting | updates | val BLEU-4: mean (lowest to highest) | gain |")
+    print("| setting | steps | val BLEU-4: mean (lowest to highest) | gain |")
     print("|---|---|---|---|")
     for number in arguments.rows:
         those = (found[Run(number, seed, more)] for seed in arguments.seeds)
@@ -181,9 +181,9 @@ def _row(name: str, records: list[dict]) -> str:
         return f"| {name} | - | failed | - |"
     scores = [record["best"]["bleu4"] for record in records]
     gain = mean(record["best"]["bleu4"] - record["untuned"]["bleu4"] for record in records)
-    updates = records[0]["best"]["step"]
+    steps = records[0]["best"]["step"]
     return (
-        f"| {name} | {updates} | {mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}) | "
+        f"| {name} | {steps} | {mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}) | "
         f"{gain:+.3f} |"
     )
 

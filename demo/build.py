@@ -29,11 +29,11 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures(root: Path, seed: int) -> None:
-    """Draws every split in COCO's format, input/'s pictures and the contact sheet."""
-    from demo.coco_files import build_pictures
+def _images(root: Path, seed: int) -> None:
+    """Draws every split in COCO's format, input/'s images and the contact sheet."""
+    from demo.coco_files import build_images
 
-    build_pictures(root, seed)
+    build_images(root, seed)
 
 
 def _clip(root: Path, seed: int) -> None:
@@ -44,7 +44,7 @@ def _clip(root: Path, seed: int) -> None:
 
 
 def _t5(root: Path, seed: int) -> None:
-    """Trains t5-mini, with no caption of the pictures among its answers."""
+    """Trains t5-mini, with no caption of the images among its answers."""
     from demo.train_t5 import train_t5
     from demo.world.splits import all_captions
 
@@ -52,9 +52,9 @@ def _t5(root: Path, seed: int) -> None:
 
 
 def _knowledge_base(root: Path, seed: int) -> None:
-    """Encodes the train pictures."""
-    from igrag.image_encoder import ImageEncoder
-    from igrag.knowledge_base_builder import build_knowledge_base
+    """Encodes the train images."""
+    from igrag.retrieval.build import build_knowledge_base
+    from igrag.retrieval.image_encoder import ImageEncoder
 
     build_knowledge_base(
         root / "coco" / "annotations" / "captions_train.json",
@@ -67,13 +67,13 @@ def _knowledge_base(root: Path, seed: int) -> None:
 
 def _data(root: Path, seed: int) -> None:
     """Builds the JSONL of every split with the data builder that users call."""
-    from igrag.assembly import build_template
-    from igrag.coco import read_captions
-    from igrag.image_encoder import ImageEncoder
-    from igrag.knowledge_base import KnowledgeBase
-    from igrag.language_model import load_tokenizer
-    from lora_training.data_builder import PictureVectors, build_split
-    from lora_training.example_builder import ExampleBuilder
+    from igrag.captioning.language_model import load_tokenizer
+    from igrag.data.coco import read_captions
+    from igrag.from_config import build_template
+    from igrag.retrieval.image_encoder import ImageEncoder
+    from igrag.retrieval.knowledge_base import KnowledgeBase
+    from lora_training.data_builder import ImageVectors, build_split
+    from lora_training.examples import ExampleBuilder
 
     config = Config.load()
     tokenizer = load_tokenizer(str(root / "models" / "t5-mini"))
@@ -89,7 +89,7 @@ def _data(root: Path, seed: int) -> None:
     )
     for split in _SPLITS:
         images = read_captions(root / "coco" / "annotations" / f"captions_{split}.json")
-        vectors = PictureVectors(
+        vectors = ImageVectors(
             knowledge_base, root / "coco" / split, get_encoder=lambda: encoder, batch_size=32
         )
         path = root / "data" / f"{split}.jsonl"
@@ -97,7 +97,7 @@ def _data(root: Path, seed: int) -> None:
 
 
 STAGES: dict[str, Callable[[Path, int], None]] = {
-    "pictures": _pictures,
+    "pictures": _images,
     "clip": _clip,
     "t5": _t5,
     "knowledge_base": _knowledge_base,

@@ -1,4 +1,4 @@
-"""Freshly drawn pictures and captions for training clip-mini."""
+"""Freshly drawn images and captions for training clip-mini."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from demo.drawing.render import render
 from demo.language.annotators import write_captions
 from demo.language.styles import Style, describe
-from demo.pictures.render import render
 from demo.world.scenes import Scene, sample_scene
 
 _CHUNK = 250
@@ -20,52 +20,52 @@ _BRIEF_CAPTIONS = 5
 
 @dataclass(frozen=True, slots=True)
 class ClipData:
-    """Pictures uint8 [N, S, S, 3] and the captions of each."""
+    """Images uint8 [N, S, S, 3] and the captions of each."""
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     captions: list[list[str]]
 
 
 def render_clip_data(
     count: int, *, seed: str, image_size: int, brief: bool, processes: int = 2
 ) -> ClipData:
-    """Samples and draws `count` scenes afresh: none of the pictures is in a split.
+    """Samples and draws `count` scenes afresh: none of the images is in a split.
 
     Args:
         count: How many; a multiple of 250.
         seed: The same seed gives the same data, whatever the number of processes.
-        image_size: The side S of the squares that the pictures are squeezed into.
-        brief: Whether each picture also has five captions that only say what is where.
+        image_size: The side S of the squares that the images are squeezed into.
+        brief: Whether each image also has five captions that only say what is where.
         processes: How many processes draw at the same time.
     """
-    pictures = np.empty((count, image_size, image_size, 3), np.uint8)
+    images = np.empty((count, image_size, image_size, 3), np.uint8)
     captions: list[list[str]] = []
     seeds = [f"{seed}-clip-{chunk}" for chunk in range(count // _CHUNK)]
     render_chunk = partial(_render_chunk, image_size=image_size, brief=brief)
     with get_context("spawn").Pool(processes) as pool:
         for chunk, (drawn, written) in enumerate(pool.imap(render_chunk, seeds)):
-            pictures[chunk * _CHUNK : (chunk + 1) * _CHUNK] = drawn
+            images[chunk * _CHUNK : (chunk + 1) * _CHUNK] = drawn
             captions.extend(written)
             if (chunk + 1) % 20 == 0:
                 print(f"clip-mini: {len(captions)} of {count} pictures drawn", flush=True)
-    return ClipData(pictures, captions)
+    return ClipData(images, captions)
 
 
 def _render_chunk(
     seed: str, *, image_size: int, brief: bool
 ) -> tuple[NDArray[np.uint8], list[list[str]]]:
     rng, brief_rng = Random(seed), Random(f"{seed}-brief")
-    pictures, captions = [], []
+    images, captions = [], []
     for _ in range(_CHUNK):
         scene = sample_scene(rng)
         image = render(rng, scene).image
         # As CLIP's image processor does it.
         small = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
-        pictures.append(np.asarray(small))
+        images.append(np.asarray(small))
         captions.append(write_captions(rng, scene))
         if brief:
             captions[-1] += _write_brief(brief_rng, scene)
-    return np.stack(pictures), captions
+    return np.stack(images), captions
 
 
 def _write_brief(rng: Random, scene: Scene) -> list[str]:

@@ -22,7 +22,7 @@ PATCH_SIZE = 16
 MAX_TOKENS = 32
 # Not 2: CLIPTextModel takes that id for a sign of its first, wrongly configured models.
 SPECIAL_TOKENS = {"<pad>": 0, "<unk>": 1, "<s>": 2, "</s>": 3}
-# Of all pictures' red, green and blue.
+# Of all images' red, green and blue.
 MEAN = (0.48, 0.52, 0.50)
 STD = (0.29, 0.26, 0.29)
 _VOCABULARY = 700
@@ -89,7 +89,7 @@ def new_model(vocabulary: int, *, image_size: int = IMAGE_SIZE) -> CLIPModel:
 
 
 def enlarged(model: CLIPModel, image_size: int) -> CLIPModel:
-    """Returns the model for larger pictures: its patches' positions are interpolated.
+    """Returns the model for larger images: its patches' positions are interpolated.
 
     As CLIP's own ViT-L/14@336px was made from ViT-L/14 (Radford et al. 2021, section 3.2).
     """
@@ -123,7 +123,7 @@ def save_clip(
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
     side = model.config.vision_config.image_size
-    # The whole picture is squeezed into the square: nothing at its edges is cut off.
+    # The whole image is squeezed into the square: nothing at its edges is cut off.
     processor = CLIPImageProcessorPil(
         size={"height": side, "width": side},
         do_center_crop=False,

@@ -12,9 +12,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from demo.pictures.canvas import HEIGHT as FULL_HEIGHT
-from demo.pictures.canvas import WIDTH as FULL_WIDTH
-from demo.pictures.render import Rendered, render
+from demo.drawing.canvas import HEIGHT as FULL_HEIGHT
+from demo.drawing.canvas import WIDTH as FULL_WIDTH
+from demo.drawing.render import Rendered, render
 from demo.world.kinds import KINDS
 from demo.world.scenes import Scene, Thing, sample_scene
 from demo.world.splits import SPLIT_SIZES, CaptionedScene, captioned_scenes

@@ -1,4 +1,4 @@
-"""Captions test pictures as a user would and counts the captions that name the main thing.
+"""Captions test images as a user would and counts the captions that name the main thing.
 
 python -m demo.evaluate_captions
 python -m demo.evaluate_captions --count 300 --set prompt_tuning.enabled=true
@@ -31,13 +31,13 @@ def named_kinds(caption: str) -> list[str]:
 
 
 def evenly_spread(count: int) -> list[CaptionedScene]:
-    """Chooses `count` of the test pictures."""
+    """Chooses `count` of the test images."""
     scenes = captioned_scenes("test")
     return [scenes[number * len(scenes) // count] for number in range(count)]
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Prints each picture's caption with a mark and then the count."""
+    """Prints each image's caption with a mark and then the count."""
     chosen = evenly_spread(arguments.count)
     named = 0
     for captioned, caption in zip(chosen, _captions(chosen, arguments.set), strict=True):

@@ -1,9 +1,9 @@
-"""Measures clip-mini on the saved pictures: do a test picture's neighbours show the same?
+"""Measures clip-mini on the saved images: do a test image's neighbors show the same?
 
     python -m demo.evaluate_retrieval                # the test split
     python -m demo.evaluate_retrieval --split val
 
-Prints the share of the five nearest training pictures of each picture of the split that show the
+Prints the share of the five nearest training images of each image of the split that show the
 same main kind, the same place, and both. The exit code is 1 if main kind or place is below 80%.
 """
 
@@ -15,9 +15,9 @@ from demo.coco_files import file_name
 from demo.world.splits import captioned_scenes
 from igrag.cli import run
 from igrag.config import REPO_ROOT
-from igrag.image_encoder import ImageEncoder
-from igrag.images import open_image
-from igrag.knowledge_base import KnowledgeBase
+from igrag.data.images import open_image
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
 
 NEIGHBOURS = 5
 LEAST_SHARE = 0.8
@@ -34,21 +34,21 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def evaluate_retrieval(
-    root: Path, *, split: str = "test", neighbours: int = NEIGHBOURS
+    root: Path, *, split: str = "test", neighbors: int = NEIGHBOURS
 ) -> dict[str, float]:
-    """Measures a split's pictures and what captioning would find for them.
+    """Measures a split's images and what captioning would find for them.
 
     Args:
         root: The demo folder with coco/, models/clip-mini and knowledge_base/.
         split: val or test.
-        neighbours: How many to look at.
+        neighbors: How many to look at.
 
     Returns:
         The shares, 0 to 1, of "main kind", "place" and "both".
     """
     encoder = ImageEncoder(str(root / "models" / "clip-mini"))
     knowledge_base = KnowledgeBase.open(root / "knowledge_base", encoder=encoder.identity)
-    # The scenes are the ground truth: what each picture was drawn from.
+    # The scenes are the ground truth: what each image was drawn from.
     shown = {item.image_id: item.scene for item in captioned_scenes("train")}
     same: dict[str, list[bool]] = {"main kind": [], "place": [], "both": []}
     queries = captioned_scenes(split)
@@ -56,7 +56,7 @@ def evaluate_retrieval(
         batch = queries[start : start + _BATCH_SIZE]
         paths = [root / "coco" / split / file_name(item.image_id) for item in batch]
         vectors = encoder.encode([open_image(path) for path in paths])  # [B, D]
-        for item, matches in zip(batch, knowledge_base.search(vectors, neighbours), strict=True):
+        for item, matches in zip(batch, knowledge_base.search(vectors, neighbors), strict=True):
             for match in matches:
                 found = shown[int(match.image_id)]
                 kind = found.main.kind.name == item.scene.main.kind.name

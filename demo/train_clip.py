@@ -27,21 +27,21 @@ from demo.clip_model import (
     save_clip,
     train_tokenizer,
 )
-from igrag.runtime import tune_allocator
+from igrag.devices import tune_allocator
 
-PICTURES = 24_000
+IMAGES = 24_000
 BATCH_SIZE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A one-cycle schedule on pictures of its own.
+    """A one-cycle schedule on images of its own.
 
     Attributes:
-        suffix: Tells the seed of its pictures from the other rounds'.
-        epochs: How often it sees each picture, each time moved and with another caption.
+        suffix: Tells the seed of its images from the other rounds'.
+        epochs: How often it sees each image, each time moved and with another caption.
         peak_learning_rate: The highest rate of the cycle.
-        image_size: The side of the pictures in pixels.
+        image_size: The side of the images in pixels.
         brief: Whether half of the captions only say what is where.
     """
 
@@ -52,7 +52,7 @@ class Round:
     brief: bool = False
 
 
-# New pictures teach more than old ones. Small pictures come first because they are quick; the
+# New images teach more than old ones. Small images come first because they are quick; the
 # larger ones at the end tell apart what looks alike, and the brief captions say what matters most.
 ROUNDS = (
     Round("", 12, 1.5e-3),
@@ -60,22 +60,22 @@ ROUNDS = (
     Round("-third", 5, 1e-3, image_size=128, brief=True),
 )
 WEIGHT_DECAY = 0.05
-_LARGEST_SHIFT = 0.05  # Of the picture's side.
+_LARGEST_SHIFT = 0.05  # Of the image's side.
 _LARGEST_LOGIT_SCALE = 100.0
 _LOG_EVERY = 50
 
 
-def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Shifts, mirrors and re-lights a batch a little, and normalises it.
+def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Shifts, mirrors and re-lights a batch a little, and normalizes it.
 
     Args:
-        pictures: uint8 [B, S, S, 3].
+        images: uint8 [B, S, S, 3].
         generator: The source of chance.
 
     Returns:
         Pixels float32 [B, 3, S, S].
     """
-    batch, side = pictures.shape[0], pictures.shape[1]
+    batch, side = images.shape[0], images.shape[1]
     span = torch.arange(side)
     most = round(_LARGEST_SHIFT * side)
     shifts = torch.randint(-most, most + 1, (2, batch, 1), generator=generator)
@@ -84,7 +84,7 @@ def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     mirrored = torch.rand(batch, 1, generator=generator) < 0.5
     columns = torch.where(mirrored, columns.flip(1), columns)
     index = torch.arange(batch)[:, None, None]
-    moved = pictures[index, rows[:, :, None], columns[:, None, :]]  # [B, S, S, 3]
+    moved = images[index, rows[:, :, None], columns[:, None, :]]  # [B, S, S, 3]
     pixels = moved.permute(0, 3, 1, 2).float().div_(255)
     gain = 1 + 0.1 * (2 * torch.rand(batch, 3, 1, 1, generator=generator) - 1)
     pixels = pixels.mul_(gain).clamp_(0, 1)
@@ -102,15 +102,15 @@ def contrastive_loss(
 
 
 def train_clip(
-    root: Path, seed: int, *, pictures: int = PICTURES, rounds: Sequence[Round] = ROUNDS
+    root: Path, seed: int, *, images: int = IMAGES, rounds: Sequence[Round] = ROUNDS
 ) -> Path:
     """Trains clip-mini and saves it under `root`/models/clip-mini.
 
     Args:
         root: The demo folder.
         seed: Decides the scenes, the initial weights and the order.
-        pictures: How many scenes to draw for each round.
-        rounds: In each of their epochs a picture is seen once, moved and with another caption.
+        images: How many scenes to draw for each round.
+        rounds: In each of their epochs a image is seen once, moved and with another caption.
 
     Returns:
         The model's folder, with `training.json` beside the weights.
@@ -121,17 +121,17 @@ def train_clip(
     losses: list[float] = []
     for number, this in enumerate(rounds):
         data = render_clip_data(
-            pictures, seed=f"{seed}{this.suffix}", image_size=this.image_size, brief=this.brief
+            images, seed=f"{seed}{this.suffix}", image_size=this.image_size, brief=this.brief
         )
         if number == 0:
             tokenizer = train_tokenizer([text for texts in data.captions for text in texts])
             model = new_model(len(tokenizer)).train()
         if model.config.vision_config.image_size != this.image_size:
             model = enlarged(model, this.image_size).train()
-        tokens = _tokenise(tokenizer, data.captions)
+        tokens = _tokenize(tokenizer, data.captions)
         losses += _fit(model, data, tokens, seed=seed + number, this=this)
     record = {
-        "pictures": pictures * len(rounds),
+        "pictures": images * len(rounds),
         "epochs": [this.epochs for this in rounds],
         "batch_size": BATCH_SIZE,
         "steps": len(losses),
@@ -143,7 +143,7 @@ def train_clip(
     return save_clip(model, tokenizer, record, root / "models" / "clip-mini")
 
 
-def _tokenise(tokenizer: PreTrainedTokenizerFast, captions: list[list[str]]) -> torch.Tensor:
+def _tokenize(tokenizer: PreTrainedTokenizerFast, captions: list[list[str]]) -> torch.Tensor:
     """Returns the token ids of all captions, [N, captions of each, T]."""
     flat = [text for texts in captions for text in texts]
     encoded = tokenizer(
@@ -166,14 +166,14 @@ def _fit(
         optimizer, this.peak_learning_rate, total_steps=steps, pct_start=0.08
     )
     generator = torch.Generator().manual_seed(seed)
-    pictures = torch.from_numpy(data.pictures)
+    images = torch.from_numpy(data.images)
     losses: list[float] = []
     started = time.perf_counter()
     for epoch in range(this.epochs):
         order = torch.randperm(len(tokens), generator=generator)
         for rows in order.split(BATCH_SIZE)[: len(tokens) // BATCH_SIZE]:
             which = torch.randint(tokens.shape[1], (len(rows),), generator=generator)
-            pixels = augment(pictures[rows], generator)
+            pixels = augment(images[rows], generator)
             losses.append(_step(model, optimizer, pixels, tokens[rows, which]))
             schedule.step()
             if len(losses) % _LOG_EVERY == 0:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from demo.language.tasks import Example, mixture
-from igrag.runtime import tune_allocator
+from igrag.devices import tune_allocator
 
 BATCH_SIZE = 48
 LABEL_IGNORED = -100

@@ -4,15 +4,15 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.candidates import Candidate, Paths, files_of, open_writers
 from evaluation.captioning import Retriever, Written, write_captions
-from evaluation.earlier import identify
-from evaluation.sources import Split
-from igrag import assembly
+from evaluation.dataset import Split
+from evaluation.methods import Candidate, Paths, files_of, open_writers
+from evaluation.overwrite_guard import identify
+from igrag import from_config
+from igrag.captioning.generator import CaptionGenerator
+from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, portable
-from igrag.generator import CaptionGenerator
-from igrag.prompt_template import PromptTemplate
-from igrag.runtime import tune_allocator
+from igrag.devices import tune_allocator
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def paths_of(config: Config) -> Paths:
 def identity_of(
     config: Config, model_path: str, candidates: Sequence[Candidate], split: Split
 ) -> dict[str, Any]:
-    """Says what an evaluation is of, see `evaluation.earlier.identify`."""
+    """Says what an evaluation is of, see `evaluation.overwrite_guard.identify`."""
     settings: dict[str, Any] = {
         "dtype": config.models.dtype,
         "max_source_length": config.models.max_source_length,
@@ -54,44 +54,46 @@ def identity_of(
 def caption_split(
     config: Config, model_path: str, candidates: Sequence[Candidate], split: Split
 ) -> dict[str, Written]:
-    """Captions all pictures with all candidates, loading the model once.
+    """Captions all images with all candidates, loading the model once.
 
     Args:
         config: What captioning uses.
         model_path: Folder or hub id of the language model.
         candidates: What to compare.
-        split: The pictures; where they have no prompts, retrieval builds them.
+        split: The images; where they have no prompts, retrieval builds them.
 
     Returns:
         What each candidate wrote, by name.
 
     Raises:
-        IgragError: A part is missing or damaged, or a picture cannot be opened.
+        IgragError: A part is missing or damaged, or a image cannot be opened.
     """
     tune_allocator()
-    template = assembly.build_template(config.prompt_config)
+    template = from_config.build_template(config.prompt_config)
     # The knowledge base is the likelier to be missing and the quicker to open.
     retriever = None if split.prompts else _open_retriever(config, template)
     adapted = any(candidate.needs_adapter for candidate in candidates)
     lora = config.lora_config.model_copy(update={"enabled": adapted, "merge_and_unload": False})
-    language = assembly.load_language(config.model_copy(update={"lora_config": lora}), model_path)
-    generator = assembly.build_generator(config, language)
+    language = from_config.load_language(
+        config.model_copy(update={"lora_config": lora}), model_path
+    )
+    generator = from_config.build_generator(config, language)
     writers = open_writers(language, candidates, template=template.fingerprint())
     if retriever is None:
         prompts = split.prompts
         _check_prompts(split, template, generator)
     else:
-        prompts = retriever.prompts(split.pictures, generator)
+        prompts = retriever.prompts(split.images, generator)
     return write_captions(generator, writers, prompts)
 
 
 def _open_retriever(config: Config, template: PromptTemplate) -> Retriever:
-    encoder, knowledge_base = assembly.open_retrieval(config)
+    encoder, knowledge_base = from_config.open_retrieval(config)
     return Retriever(
         encoder,
         knowledge_base,
         template,
-        assembly.build_detector(config.prompt_config.objects, config.models.device),
+        from_config.build_detector(config.prompt_config.objects, config.models.device),
         top_k=config.retrieval_config.top_k,
         batch_size=config.retrieval_config.batch_size,
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from evaluation.sources import Picture
-from igrag.captioner import Detector
-from igrag.generator import CaptionGenerator, Writer
-from igrag.image_encoder import ImageEncoder
-from igrag.images import open_image
-from igrag.knowledge_base import KnowledgeBase
-from igrag.prompt_template import PromptTemplate
+from evaluation.dataset import EvaluationImage
+from igrag.captioning.captioner import Detector
+from igrag.captioning.generator import CaptionGenerator, Writer
+from igrag.captioning.prompt_template import PromptTemplate
+from igrag.data.images import open_image
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
 
 # So many prompts are grouped by length together, then it is the next writer's turn.
 _CHUNK = 64
@@ -30,15 +30,15 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Retriever:
-    """Builds prompts as captioning does, but never from the picture itself or a copy of it.
+    """Builds prompts as captioning does, but never from the image itself or a copy of it.
 
     Attributes:
-        encoder: Turns pictures into vectors.
+        encoder: Turns images into vectors.
         knowledge_base: Made with the same encoder.
         template: Builds the prompt.
-        detector: Finds objects in a picture, if the template shows any.
-        top_k: Similar pictures in a prompt.
-        batch_size: Pictures encoded at once.
+        detector: Finds objects in a image, if the template shows any.
+        top_k: Similar images in a prompt.
+        batch_size: Images encoded at once.
     """
 
     encoder: ImageEncoder
@@ -48,37 +48,37 @@ class Retriever:
     top_k: int
     batch_size: int
 
-    def prompts(self, pictures: Sequence[Picture], generator: CaptionGenerator) -> list[str]:
-        """Returns one prompt for each picture, short enough for the generator.
+    def prompts(self, images: Sequence[EvaluationImage], generator: CaptionGenerator) -> list[str]:
+        """Returns one prompt for each image, short enough for the generator.
 
         Raises:
-            ImageError: A picture cannot be opened.
+            ImageError: A image cannot be opened.
         """
         prompts: list[str] = []
-        with tqdm(total=len(pictures), desc="retrieval", unit="picture", disable=None) as bar:
-            for start in range(0, len(pictures), self.batch_size):
-                batch = pictures[start : start + self.batch_size]
+        with tqdm(total=len(images), desc="retrieval", unit="image", disable=None) as bar:
+            for start in range(0, len(images), self.batch_size):
+                batch = images[start : start + self.batch_size]
                 prompts += self._build(batch, generator)
                 bar.update(len(batch))
         return prompts
 
-    def _build(self, pictures: Sequence[Picture], generator: CaptionGenerator) -> list[str]:
-        files = [picture.file or Path() for picture in pictures]
-        images = [open_image(file) for file in files]
+    def _build(self, images: Sequence[EvaluationImage], generator: CaptionGenerator) -> list[str]:
+        files = [image.file or Path() for image in images]
+        opened = [open_image(file) for file in files]
         found = self.knowledge_base.search(
-            self.encoder.encode(images),  # [B, D]
+            self.encoder.encode(opened),  # [B, D]
             self.top_k,
-            skip_ids=[picture.image_id for picture in pictures],
+            skip_ids=[image.image_id for image in images],
             skip_duplicates=True,
         )
         return [
             self.template.build(
                 matches,
-                self.detector(image, file.name) if self.detector else (),
+                self.detector(pixels, file.name) if self.detector else (),
                 count_tokens=generator.count_tokens,
                 max_tokens=generator.max_source_length,
             )
-            for matches, image, file in zip(found, images, files, strict=True)
+            for matches, pixels, file in zip(found, opened, files, strict=True)
         ]
 
 
@@ -92,7 +92,7 @@ def write_captions(
     Args:
         generator: Around the model that is loaded once.
         writers: By name.
-        prompts: One for each picture.
+        prompts: One for each image.
 
     Returns:
         What each wrote, by name.

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.sources import Split
-from igrag.coco import ImageId
+from evaluation.dataset import Split
+from igrag.data.coco import ImageId
 from igrag.errors import DataError, UsageError
 from igrag.files import read_json, write_json
 
@@ -26,7 +26,7 @@ def read_results(paths: Sequence[Path]) -> dict[str, dict[ImageId, str]]:
         Name -> image id -> caption.
 
     Raises:
-        DataError: A file is not of this form, or names a picture twice.
+        DataError: A file is not of this form, or names a image twice.
         UsageError: Two files go by the same name.
     """
     found: dict[str, dict[ImageId, str]] = {}
@@ -59,27 +59,27 @@ def choose_results(
 
 
 def match_results(name: str, results: dict[ImageId, str], split: Split) -> tuple[str, ...]:
-    """Puts one method's captions into the order of the pictures.
+    """Puts one method's captions into the order of the images.
 
     Raises:
-        DataError: A picture has no caption, which would make the score one of other pictures, or
-            a caption is of an unknown picture.
+        DataError: A image has no caption, which would make the score one of other images, or
+            a caption is of an unknown image.
     """
     unknown = next((image_id for image_id in results if image_id not in split.listed), None)
     if unknown is not None:
-        example = next(iter(split.pictures)).image_id
+        example = next(iter(split.images)).image_id
         raise DataError(
-            f"{name}: has a caption of the picture {unknown!r}, which is not in {split.path}; "
+            f"{name}: has a caption of the image {unknown!r}, which is not in {split.path}; "
             f"expected ids such as {example!r}"
         )
-    missing = [picture for picture in split.pictures if picture.image_id not in results]
+    missing = [image for image in split.images if image.image_id not in results]
     if missing:
         raise DataError(
-            f"{name}: {len(missing)} of {len(split.pictures)} pictures of {split.path} have no "
+            f"{name}: {len(missing)} of {len(split.images)} images of {split.path} have no "
             f"caption (the first is {missing[0].image_id!r}); add them, empty ones count as "
-            "misses, or score only the first N pictures: --limit N"
+            "misses, or score only the first N images: --limit N"
         )
-    return tuple(results[picture.image_id] for picture in split.pictures)
+    return tuple(results[image.image_id] for image in split.images)
 
 
 def write_results(folder: Path, captions: dict[str, Sequence[str]], split: Split) -> list[Path]:
@@ -94,8 +94,8 @@ def write_results(folder: Path, captions: dict[str, Sequence[str]], split: Split
     earlier = files_of_methods(folder, _methods_in(folder / RESULTS_NAME))
     lists: dict[str, list[dict[str, Any]]] = {
         name: [
-            {"image_id": picture.image_id, "caption": caption}
-            for picture, caption in zip(split.pictures, texts, strict=True)
+            {"image_id": image.image_id, "caption": caption}
+            for image, caption in zip(split.images, texts, strict=True)
         ]
         for name, texts in captions.items()
     }
@@ -149,7 +149,7 @@ def _read_list(entries: object, where: object) -> dict[ImageId, str]:
     for index, entry in enumerate(entries):
         image_id, caption = _read_entry(entry, f"{where}: [{index}]")
         if image_id in captions:
-            raise DataError(f"{where}: [{index}]: the picture {image_id!r} is there twice")
+            raise DataError(f"{where}: [{index}]: the image {image_id!r} is there twice")
         captions[image_id] = caption
     return captions
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 # Python puts this script's folder on the path, not the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluation.arguments import Request, check, overrides, parse_arguments
+from evaluation.options import Request, check, overrides, parse_arguments
 from igrag.cli import run, setup_logging
 from igrag.config import Config, ModelEntry, find_model
 from igrag.files import check_output_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
-    from evaluation.outcome import Outcome
-    from evaluation.sources import Split
+    from evaluation.dataset import Split
+    from evaluation.results import Outcome
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Reads the pictures, captions and scores them, writes the comparison, and prints the table."""
+    """Reads the images, captions and scores them, writes the comparison, and prints the table."""
     request = check(arguments)
     config = Config.load(arguments.config, overrides(arguments))
     log = config.log_config
@@ -37,13 +37,13 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def read_split(request: Request) -> "Split":
-    """Reads the pictures to score."""
-    from evaluation.sources import check_files, read_coco, read_jsonl
+    """Reads the images to score."""
+    from evaluation.dataset import check_files, read_coco, read_jsonl
 
     if request.data:
-        return read_jsonl(request.data, images=request.images, limit=request.limit)
+        return read_jsonl(request.data, image_dir=request.images, limit=request.limit)
     assert request.captions  # One of the two is always there.
-    split = read_coco(request.captions, images=request.images, limit=request.limit)
+    split = read_coco(request.captions, image_dir=request.images, limit=request.limit)
     if request.images:
         check_files(split)
     return split
@@ -51,10 +51,10 @@ def read_split(request: Request) -> "Split":
 
 def score_files(request: Request, split: "Split") -> "Outcome":
     """Scores captions that are there already."""
-    from evaluation.earlier import identify, refuse_to_replace
-    from evaluation.outcome import score_outcome
-    from evaluation.publishing import names_of_files
+    from evaluation.overwrite_guard import identify, refuse_to_replace
+    from evaluation.results import score_outcome
     from evaluation.results_files import choose_results, match_results, methods_of
+    from evaluation.save_results import names_of_files
 
     results = choose_results(request.results, request.methods)
     captions = {name: match_results(name, found, split) for name, found in results.items()}
@@ -74,13 +74,13 @@ def score_files(request: Request, split: "Split") -> "Outcome":
 
 
 def score_methods(request: Request, split: "Split", config: Config, model: ModelEntry) -> "Outcome":
-    """Captions the pictures with every method or checkpoint, and scores what they wrote."""
+    """Captions the images with every method or checkpoint, and scores what they wrote."""
     from evaluation.assembly import caption_split, identity_of, paths_of
-    from evaluation.candidates import chosen_by_training, find_checkpoints, find_methods
-    from evaluation.earlier import refuse_to_replace
-    from evaluation.outcome import Origin, score_outcome
-    from evaluation.publishing import names_of_files
-    from evaluation.verdict import judge
+    from evaluation.methods import chosen_by_training, find_checkpoints, find_methods
+    from evaluation.overwrite_guard import refuse_to_replace
+    from evaluation.results import Origin, score_outcome
+    from evaluation.save_results import names_of_files
+    from evaluation.selection import judge
 
     if model.notice:
         print(f"note: {model.notice}", file=sys.stderr)
@@ -114,9 +114,9 @@ def score_methods(request: Request, split: "Split", config: Config, model: Model
 
 def report(outcome: "Outcome", request: Request) -> None:
     """Writes all files, and prints the table and where they are."""
-    from evaluation.publishing import publish, table_text
+    from evaluation.save_results import publish, table_text
 
-    written = publish(outcome, request.output_dir, report_pictures=request.report_pictures)
+    written = publish(outcome, request.output_dir, report_images=request.report_images)
     print(table_text(outcome))
     for path in written:
         print(path)

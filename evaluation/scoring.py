@@ -1,4 +1,4 @@
-"""Scores of several methods on the same pictures, and how far they may be trusted."""
+"""Scores of several methods on the same images, and how far they may be trusted."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from igrag.metrics import (
     CaptionScores,
     Comparison,
+    ImageScores,
     Interval,
     MeteorError,
-    PictureScores,
     bootstrap_interval,
     corpus_bleu4,
     corpus_meteor,
     paired_bootstrap,
-    score_pictures,
+    score_images,
 )
 
 _Array = NDArray[np.float64]
@@ -36,7 +36,7 @@ class Metric:
 
     key: str
     label: str
-    statistics: Callable[[PictureScores], NDArray[Any] | None]
+    statistics: Callable[[ImageScores], NDArray[Any] | None]
     corpus_score: Callable[[_Array], _Array] | None = None
 
 
@@ -52,23 +52,23 @@ class Score:
 
     Attributes:
         name: The method.
-        captions: What it wrote, in the order of the pictures.
-        pictures: The scores of each picture.
+        captions: What it wrote, in the order of the images.
+        images: The scores of each image.
         corpus: Those of all together.
-        intervals: 95% intervals by the metric's key; none for a single picture.
+        intervals: 95% intervals by the metric's key; none for a single image.
         gains: How much it scores above the reference method, by the metric's key; none for the
-            reference itself and for a single picture.
+            reference itself and for a single image.
     """
 
     name: str
     captions: Sequence[str]
-    pictures: PictureScores
+    images: ImageScores
     corpus: CaptionScores
     intervals: Mapping[str, Interval]
     gains: Mapping[str, Comparison]
 
     def value(self, metric: Metric) -> float | None:
-        """Returns the score of all pictures together."""
+        """Returns the score of all images together."""
         value: float | None = getattr(self.corpus, metric.key)
         return value
 
@@ -83,22 +83,22 @@ def score_methods(
     """Scores every method and compares each with the reference method.
 
     Args:
-        captions: By method, in the order of the pictures; an empty one counts as a miss.
-        references: For each picture what people wrote.
+        captions: By method, in the order of the images; an empty one counts as a miss.
+        references: For each image what people wrote.
         reference: The method that the others are compared with.
         seed: Of the bootstrap.
     """
-    pictures = {name: score_pictures(texts, references) for name, texts in captions.items()}
+    images = {name: score_images(texts, references) for name, texts in captions.items()}
     return [
         Score(
             name=name,
             captions=captions[name],
-            pictures=found,
+            images=found,
             corpus=found.corpus(),
             intervals=_intervals(found, seed),
-            gains={} if name == reference else compare(pictures[reference], found, seed=seed),
+            gains={} if name == reference else compare(images[reference], found, seed=seed),
         )
-        for name, found in pictures.items()
+        for name, found in images.items()
     ]
 
 
@@ -108,8 +108,8 @@ def score_meteor(
     """Computes METEOR of every method, where it can be had.
 
     Args:
-        captions: By method, in the order of the pictures.
-        references: For each picture what people wrote.
+        captions: By method, in the order of the images.
+        references: For each image what people wrote.
         wanted: Whether to try.
 
     Returns:
@@ -123,7 +123,7 @@ def score_meteor(
         return {}, str(error)
 
 
-def compare(first: PictureScores, second: PictureScores, *, seed: int) -> dict[str, Comparison]:
+def compare(first: ImageScores, second: ImageScores, *, seed: int) -> dict[str, Comparison]:
     """Tests by the paired bootstrap how much the second scores above the first, by metric."""
     found = {}
     for metric in METRICS:
@@ -135,11 +135,11 @@ def compare(first: PictureScores, second: PictureScores, *, seed: int) -> dict[s
     return found
 
 
-def _intervals(pictures: PictureScores, seed: int) -> dict[str, Interval]:
+def _intervals(images: ImageScores, seed: int) -> dict[str, Interval]:
     found = {}
     for metric in METRICS:
-        statistics = metric.statistics(pictures)
-        # Drawn from a single picture every resample is the same: no interval, not a narrow one.
+        statistics = metric.statistics(images)
+        # Drawn from a single image every resample is the same: no interval, not a narrow one.
         if statistics is not None and len(statistics) > 1:
             found[metric.key] = bootstrap_interval(
                 statistics, corpus_score=metric.corpus_score, seed=seed

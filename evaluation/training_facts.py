@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from igrag.training_folder import RESULTS_NAME
-from igrag.training_record import TrainingRecord
+from igrag.training.checkpoints import RESULTS_NAME
+from igrag.training.record import TrainingRecord
 
 _Number = TypeVar("_Number", int, float)
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ class TrainingFacts:
     Attributes:
         trainable_parameters: How many were trained.
         total_parameters: Of the model with what was added to it.
-        training_seconds: Up to the last update, over all sittings; the validations in between
+        training_seconds: Up to the last update, over all runs; the validations in between
             are in it, the one after the last update is not.
         size_bytes: What is loaded beside the model.
     """
@@ -57,7 +57,7 @@ def adapter_facts(path: Path) -> TrainingFacts:
     Raises:
         CheckpointError: The training's all_results.json is damaged.
     """
-    from igrag.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+    from igrag.captioning.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
     files = (path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS)
     size = sum(file.stat().st_size for file in files if file.is_file())

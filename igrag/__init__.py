@@ -1,1 +1,1 @@
-"""IGRAG: captions a picture by retrieval, with soft prompts and LoRA adapters for Flan-T5."""
+"""IGRAG: captions a image by retrieval, with soft prompts and LoRA adapters for Flan-T5."""

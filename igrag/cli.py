@@ -59,7 +59,7 @@ def run(main: Callable[[], int], *, debug: bool) -> int:
         # exit find an open file.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # A full disk, a folder without permission: the user's to mend.
+    except OSError as error:  # A full disk, a folder without permission: for the user to fix.
         _report(_describe_os_error(error), debug=debug)
         return 1
     except Exception as error:

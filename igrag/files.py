@@ -114,8 +114,29 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: is not UTF-8 (byte {error.start}), expected JSON") from None
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{error.lineno}: not valid JSON: {error.msg}; make it anew"
+            f"{path}:{error.lineno}: not valid JSON: {error.msg}; make it again"
         ) from None
+
+
+def kind_of(value: object) -> str:
+    """Names the kind of a value as JSON knows it: "an object", "a list", "null", ..."""
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        type(None): "null",
+        bool: "a boolean",
+    }
+    return names.get(type(value), "a number")
+
+
+def is_whole(text: str) -> bool:
+    """Says whether a text has only whole characters: JSON can write half a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sha256_file(path: Path) -> str:

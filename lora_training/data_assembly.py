@@ -5,18 +5,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from igrag import assembly
+from igrag import from_config
+from igrag.captioning.language_model import load_tokenizer
+from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, ObjectsConfig
-from igrag.image_encoder import ImageEncoder
-from igrag.knowledge_base import KnowledgeBase
-from igrag.language_model import load_tokenizer
-from igrag.prompt_template import PromptTemplate
-from igrag.tokenised_data import tokenizer_fingerprint
+from igrag.data.tokenization import tokenizer_fingerprint
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training import data_output
-from lora_training.data_builder import PictureVectors, SplitReport, build_split
+from lora_training.data_builder import ImageVectors, SplitReport, build_split
 from lora_training.data_output import Side
-from lora_training.example_builder import ExampleBuilder
-from lora_training.picture_objects import PictureObjects
+from lora_training.examples import ExampleBuilder
+from lora_training.image_objects import ImageObjects
 from lora_training.settings import DataSettings
 
 
@@ -24,7 +24,7 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, force: bo
     """Writes train.jsonl, val.jsonl and data.json into the output folder.
 
     Args:
-        data: Which pictures become examples, and where those go.
+        data: Which images become examples, and where those go.
         config: What captioning uses: knowledge base, template, longest prompt.
         model_path: Folder or hub id of the language model, whose tokens count.
         force: Replace data of other settings.
@@ -32,7 +32,7 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, force: bo
     Raises:
         IgragError: Something is missing or damaged, or the folder holds other data.
     """
-    template = assembly.build_template(config.prompt_config)
+    template = from_config.build_template(config.prompt_config)
     tokenizer = load_tokenizer(model_path)
     knowledge_base = KnowledgeBase.open(config.knowledge_base_config.path)
     record = data_output.describe(
@@ -45,26 +45,26 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, force: bo
         objects=_describe_objects(config.prompt_config.objects),
     )
     if data_output.is_built(data.output_data, record, force=force):
-        print(f"{data.output_data}: already built so (--force-rebuild builds anew)")
+        print(f"{data.output_data}: already built so (--force-rebuild builds again)")
         return
     sides = data_output.choose_images(data)
     builder = _make_builder(data, config, knowledge_base, template, tokenizer)
-    detector = assembly.build_detector(config.prompt_config.objects, config.models.device)
+    detector = from_config.build_detector(config.prompt_config.objects, config.models.device)
 
     @cache
     def get_encoder() -> ImageEncoder:
-        return assembly.open_retrieval(config)[0]
+        return from_config.open_retrieval(config)[0]
 
     reports = {}
     with data_output.new_data(data.output_data) as new:
         for side in sides:
-            vectors = PictureVectors(
+            vectors = ImageVectors(
                 knowledge_base,
                 side.folder,
                 get_encoder=get_encoder,
                 batch_size=config.retrieval_config.batch_size,
             )
-            objects = PictureObjects(detector, side.folder)
+            objects = ImageObjects(detector, side.folder)
             reports[side.name] = _build_side(side, new, vectors, objects, builder)
         data_output.swap_in(new, data.output_data, record, reports)
     for name, report in reports.items():
@@ -76,7 +76,7 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, force: bo
 
 def _describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:
     """Says where objects come from; other than for captioning, which instances file counts too."""
-    described = assembly.describe_objects(objects)
+    described = from_config.describe_objects(objects)
     if described is not None and objects.source == "instances" and objects.instances_path:
         described["instances_sha256"] = data_output.sha256_of(objects.instances_path)
     return described
@@ -102,11 +102,11 @@ def _make_builder(
 def _build_side(
     side: Side,
     folder: Path,
-    vectors: PictureVectors,
-    objects: PictureObjects,
+    vectors: ImageVectors,
+    objects: ImageObjects,
     builder: ExampleBuilder,
 ) -> SplitReport:
-    """Writes one side's file into `folder` and says which pictures could not be used as asked."""
+    """Writes one side's file into `folder` and says which images could not be used as asked."""
     path = folder / f"{side.name}.jsonl"
     report = build_split(
         path, side.images, vectors=vectors, builder=builder, split=side.name, objects=objects
@@ -115,7 +115,7 @@ def _build_side(
         print(f"skipped: {reason}", file=sys.stderr)
     if objects.unlisted:
         print(
-            f"note: {side.name}: {objects.unlisted} of {len(side.images)} pictures are not in "
+            f"note: {side.name}: {objects.unlisted} of {len(side.images)} images are not in "
             "prompt_config.objects.instances_path; their prompts show no objects",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Builds training data: captioned pictures + knowledge base -> JSONL, split by picture."""
+"""Builds training data: captioned images + knowledge base -> JSONL, split by image."""
 
 import json
 import logging
@@ -13,36 +13,36 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from igrag.coco import CaptionedImage
+from igrag.data.coco import CaptionedImage
+from igrag.data.images import open_image
 from igrag.errors import DataError, ImageError
 from igrag.files import atomic_path
-from igrag.image_encoder import ImageEncoder
-from igrag.images import open_image
-from igrag.knowledge_base import KnowledgeBase
-from lora_training.example_builder import ExampleBuilder
-from lora_training.picture_objects import PictureObjects
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
+from lora_training.examples import ExampleBuilder
+from lora_training.image_objects import ImageObjects
 
 logger = logging.getLogger(__name__)
-_CHUNK = 512  # Pictures in work at a time: memory does not grow with the number of examples.
+_CHUNK = 512  # Images in work at a time: memory does not grow with the number of examples.
 
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
-    """What became of a split's pictures."""
+    """What became of a split's images."""
 
     written: int
     reused: int
     skipped: tuple[str, ...]
 
 
-class PictureVectors:
-    """Vectors of captioned pictures: from the knowledge base where they are, else encoded.
+class ImageVectors:
+    """Vectors of captioned images: from the knowledge base where they are, else encoded.
 
     Args:
         knowledge_base: Its vectors are reused.
         images_path: Folder that file names count from.
-        get_encoder: Loads the encoder; called only if a picture must be encoded.
-        batch_size: Pictures encoded at once.
+        get_encoder: Loads the encoder; called only if a image must be encoded.
+        batch_size: Images encoded at once.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class PictureVectors:
     def __call__(
         self, images: Sequence[CaptionedImage]
     ) -> tuple[list[CaptionedImage], NDArray[np.float32]]:
-        """Returns the readable pictures, in order, and their unit vectors [B, D]."""
+        """Returns the readable images, in order, and their unit vectors [B, D]."""
         found: dict[int, NDArray[np.float32]] = {}
         missing = []
         for place, image in enumerate(images):
@@ -81,7 +81,7 @@ class PictureVectors:
         return [images[place] for place in places], vectors
 
     def _known_vector(self, image: CaptionedImage) -> NDArray[np.float32] | None:
-        """The vector of this very picture: another data set may number its pictures alike."""
+        """The vector of this very image: another data set may number its images alike."""
         if self._knowledge_base.captions_of(image.image_id) != image.captions:
             return None
         return self._knowledge_base.vector(image.image_id)
@@ -104,12 +104,10 @@ class PictureVectors:
 def sample_images(
     images: Sequence[CaptionedImage], *, count: int | None, seed: int
 ) -> list[CaptionedImage]:
-    """Draws `count` pictures that have captions (None: all), in random order."""
+    """Draws `count` images that have captions (None: all), in random order."""
     captioned = [image for image in images if image.captions]
     if count is not None and count > len(captioned):
-        logger.warning(
-            "%d samples asked for, only %d pictures have captions", count, len(captioned)
-        )
+        logger.warning("%d samples asked for, only %d images have captions", count, len(captioned))
         count = len(captioned)
     return Random(seed).sample(captioned, len(captioned) if count is None else count)
 
@@ -117,9 +115,9 @@ def sample_images(
 def split_images(
     images: Sequence[CaptionedImage], *, train_ratio: float
 ) -> tuple[Sequence[CaptionedImage], Sequence[CaptionedImage]]:
-    """Splits sampled pictures into train and val; each picture is on one side only.
+    """Splits sampled images into train and val; each image is on one side only.
 
-    A file that is listed twice, under two ids, is one picture: all of it goes where it comes first.
+    A file that is listed twice, under two ids, is one image: all of it goes where it comes first.
 
     Raises:
         DataError: A side would be empty.
@@ -127,14 +125,14 @@ def split_images(
     cut = round(len(images) * train_ratio)
     if not 0 < cut < len(images):
         raise DataError(
-            f"train_ratio {train_ratio} of {len(images)} pictures leaves a side empty; "
-            "expected at least one picture for train and one for val: take more pictures"
+            f"train_ratio {train_ratio} of {len(images)} images leaves a side empty; "
+            "expected at least one image for train and one for val: take more images"
         )
     files = {image.file_name for image in images[:cut]}
     again = [image for image in images[cut:] if image.file_name in files]
     val = [image for image in images[cut:] if image.file_name not in files]
     if not val:
-        raise DataError("the pictures are one file again and again, expected one for val too")
+        raise DataError("the images are one file again and again, expected one for val too")
     return [*images[:cut], *again], val
 
 
@@ -142,17 +140,17 @@ def build_split(
     path: Path,
     images: Sequence[CaptionedImage],
     *,
-    vectors: PictureVectors,
+    vectors: ImageVectors,
     builder: ExampleBuilder,
     split: str,
-    objects: PictureObjects | None = None,
+    objects: ImageObjects | None = None,
     progress: bool = True,
 ) -> SplitReport:
     """Writes one JSONL file, whole or not at all, in chunks.
 
     Args:
         path: The file to write.
-        images: The pictures to make examples of.
+        images: The images to make examples of.
         vectors: Where their vectors come from.
         builder: Makes the examples.
         split: Its name, noted in each line.
@@ -160,13 +158,13 @@ def build_split(
         progress: Show a progress bar on stderr, where that is a terminal.
 
     Raises:
-        DataError: No picture was readable.
+        DataError: No image was readable.
     """
-    objects = objects or PictureObjects(None, Path())
+    objects = objects or ImageObjects(None, Path())
     before, written = vectors.reused, 0
     skips = [(reasons, len(reasons)) for reasons in (vectors.skipped, objects.skipped)]
     hidden = None if progress else True  # None: disabled where stderr is no terminal
-    bar = tqdm(total=len(images), desc=split, unit="picture", file=sys.stderr, disable=hidden)
+    bar = tqdm(total=len(images), desc=split, unit="image", file=sys.stderr, disable=hidden)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream, bar:
         for chunk in _chunks(images):
             for example in _build_chunk(chunk, vectors, objects, builder, split):
@@ -175,15 +173,15 @@ def build_split(
             bar.update(len(chunk))
         skipped = tuple(reason for reasons, start in skips for reason in reasons[start:])
         if not written:
-            first = next(iter(skipped), "no pictures")
-            raise DataError(f"{split}: none of the pictures could be used ({first})")
+            first = next(iter(skipped), "no images")
+            raise DataError(f"{split}: none of the images could be used ({first})")
     return SplitReport(written, vectors.reused - before, skipped)
 
 
 def _build_chunk(
     chunk: Sequence[CaptionedImage],
-    vectors: PictureVectors,
-    objects: PictureObjects,
+    vectors: ImageVectors,
+    objects: ImageObjects,
     builder: ExampleBuilder,
     split: str,
 ) -> list[dict[str, Any]]:

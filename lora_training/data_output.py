@@ -1,4 +1,4 @@
-"""The folder of built training data: which pictures go in, and the record of how it was made."""
+"""The folder of built training data: which images go in, and the record of how it was made."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from igrag.coco import CaptionedImage, read_captions
+from igrag.captioning.prompt_template import PromptTemplate
+from igrag.data.coco import CaptionedImage, read_captions
 from igrag.errors import ConfigError, DataError, UsageError
 from igrag.files import read_json, sha256_file, write_json
-from igrag.prompt_template import PromptTemplate
 from lora_training.data_builder import SplitReport, sample_images, split_images
 from lora_training.settings import DataSettings
 
@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of the split: its name, its pictures and their folder."""
+    """One side of the split: its name, its images and their folder."""
 
     name: str
     images: Sequence[CaptionedImage]
@@ -31,11 +31,11 @@ class Side:
 
 
 def choose_images(data: DataSettings) -> list[Side]:
-    """Chooses the pictures of train and val; none is on both sides.
+    """Chooses the images of train and val; none is on both sides.
 
     Raises:
         ConfigError: Only one of the two val paths is set.
-        DataError: A side would be empty, or the val file holds pictures of the train file.
+        DataError: A side would be empty, or the val file holds images of the train file.
     """
     if (data.val_captions_path is None) != (data.val_images_path is None):
         raise ConfigError("data: val_captions_path and val_images_path: set both or neither")
@@ -47,18 +47,18 @@ def choose_images(data: DataSettings) -> list[Side]:
         return [Side("train", train, data.images_path), Side("val", val, data.images_path)]
     val = sample_images(read_captions(data.val_captions_path), count=None, seed=data.seed)
     sides = [Side("train", sampled, data.images_path), Side("val", val, data.val_images_path)]
-    # By file, not by id: unrelated files of captions may both number their pictures from 1.
+    # By file, not by id: unrelated files of captions may both number their images from 1.
     shared = _files(sides[0]) & _files(sides[1])
     if shared:
         raise DataError(
-            f"{data.val_captions_path}: {len(shared)} pictures (such as {min(shared)}) "
-            f"are also in {data.captions_path}; a picture must not be on both sides"
+            f"{data.val_captions_path}: {len(shared)} images (such as {min(shared)}) "
+            f"are also in {data.captions_path}; a image must not be on both sides"
         )
     return sides
 
 
 def _files(side: Side) -> set[str]:
-    """The picture files of a side, links followed."""
+    """The image files of a side, links followed."""
     folder = side.folder.resolve()
     return {os.path.realpath(folder / image.file_name) for image in side.images}
 
@@ -76,7 +76,7 @@ def describe(
     """Describes what the data depends on; no path of this machine is in it.
 
     Args:
-        data: Which pictures go in.
+        data: Which images go in.
         template: The prompt builder.
         top_k: Matches in a prompt.
         max_tokens: Longest prompt in tokens.

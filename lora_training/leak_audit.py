@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from igrag.caption_data import iter_examples
-from igrag.coco import ImageId
+from igrag.data.coco import ImageId
+from igrag.data.examples import iter_examples
 
 # A line's end counts as a word: a caption that begins in one line does not go on in the next.
 _WORD = re.compile(r"\w+(?:['’]\w+)*|\n")
@@ -27,9 +27,9 @@ def find_caption(text: str, captions: Iterable[str]) -> str | None:
 
     Case and punctuation do not count; a caption without any word is never found.
     """
-    content = _normalise(text)
+    content = _normalize(text)
     return next(
-        (caption for caption in captions if (words := _normalise(caption)) and words in content),
+        (caption for caption in captions if (words := _normalize(caption)) and words in content),
         None,
     )
 
@@ -46,8 +46,8 @@ def audit_leaks(path: Path) -> Iterator[Leak]:
             yield Leak(number, example.image_id, caption)
 
 
-@lru_cache(maxsize=1024)  # A picture's references are looked for in many texts, one after another.
-def _normalise(text: str) -> str:
+@lru_cache(maxsize=1024)  # A image's references are looked for in many texts, one after another.
+def _normalize(text: str) -> str:
     """Keeps the words and line ends: lower case, no punctuation, one space around each."""
     words = " ".join(_WORD.findall(text.lower().strip()))
     return f" {words} " if words else ""

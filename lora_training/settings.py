@@ -24,19 +24,19 @@ class ModelSettings(Section):
 
 
 class DataSettings(Section):
-    """Which captioned pictures become training data, and where it goes."""
+    """Which captioned images become training data, and where it goes."""
 
     captions_path: ConfigPath = Field(description="COCO captions file.")
-    images_path: ConfigPath = Field(description="Folder of its pictures.")
+    images_path: ConfigPath = Field(description="Folder of its images.")
     val_captions_path: ConfigPath | None = Field(
-        None, description="Captions of val pictures; null: a share of the pictures above."
+        None, description="Captions of val images; null: a share of the images above."
     )
-    val_images_path: ConfigPath | None = Field(None, description="Folder of the val pictures.")
+    val_images_path: ConfigPath | None = Field(None, description="Folder of the val images.")
     sample_count: Positive | None = Field(
-        None, description="Pictures to take from captions_path; null: all."
+        None, description="Images to take from captions_path; null: all."
     )
     train_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.9, description="Share of the pictures that train; unused with val_captions_path."
+        0.9, description="Share of the images that train; unused with val_captions_path."
     )
     seed: int = Field(42, description="Decides the sample, the split and the targets.")
     output_data: ConfigPath = Field(description="Folder for train.jsonl and val.jsonl.")
@@ -63,13 +63,13 @@ class TrainingSettings(Section):
 
     num_train_epochs: Positive = Field(3, description="Passes through the training examples.")
     per_device_train_batch_size: Positive = Field(16, description="Examples in a forward pass.")
-    gradient_accumulation_steps: Positive = Field(1, description="Forward passes in an update.")
+    gradient_accumulation_steps: Positive = Field(1, description="Forward passes in a step.")
     learning_rate: Above0 = Field(1e-3, description="Peak rate.")
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
         "linear", description="After the warmup: constant, linear or cosine."
     )
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Share of the updates in which the rate rises to its peak."
+        0.0, description="Share of the steps in which the rate rises to its peak."
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Towards zero.")
     max_grad_norm: Above0 | None = Field(1.0, description="Clip the gradient; null: never.")
@@ -79,7 +79,7 @@ class TrainingSettings(Section):
     max_source_length: Positive = Field(512, description="Longest prompt in tokens.")
     max_target_length: Positive = Field(40, description="Longest target in tokens.")
     eval_steps: Positive | None = Field(
-        None, description="Validate and save after so many updates; null: after every epoch."
+        None, description="Validate and save after so many steps; null: after every epoch."
     )
     save_total_limit: Positive | None = Field(
         None, description="Checkpoints to keep beside the best; null: all."
@@ -103,7 +103,7 @@ class LoraSettings(Section):
     """The whole file."""
 
     model: ModelSettings = Field(default_factory=ModelSettings, description="The frozen model.")
-    data: DataSettings = Field(description="The captioned pictures.")
+    data: DataSettings = Field(description="The captioned images.")
     lora: AdapterSettings = Field(default_factory=AdapterSettings, description="The adapter.")
     training: TrainingSettings = Field(description="The training.")
 

@@ -59,7 +59,7 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
         build_data(settings.data, config, model_path, force=arguments.force_rebuild)
     if trains:
-        from lora_training.adapter_training import train
+        from lora_training.training import train
 
         train(settings, config, model_path, resume=arguments.resume_from_checkpoint)
     return 0
@@ -83,7 +83,7 @@ def parse_arguments(
         help="default: lora_training/config/lora_config.yaml")  # fmt: skip
     add("--main-config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="default: configs/config.yaml")  # fmt: skip
-    add("--sample-count", type=int, metavar="N", help="pictures to take")
+    add("--sample-count", type=int, metavar="N", help="images to take")
     add("--train-ratio", type=float, metavar="R",
         help="split captions_path so, instead of using val_captions_path")  # fmt: skip
     add("--seed", type=int, metavar="N", help="of the data and of the training")
@@ -104,7 +104,7 @@ def parse_arguments(
 
 def check_output(settings: LoraSettings, resume: str | None) -> None:
     """Makes sure that the output folder is free, or has what to go on from."""
-    from lora_training.adapter_checkpoints import AdapterFolder
+    from lora_training.checkpoints import AdapterFolder
 
     folder = AdapterFolder(settings.training.output_dir)
     if resume is None:
@@ -149,7 +149,7 @@ def _check_options(arguments: argparse.Namespace, parser: argparse.ArgumentParse
         key, _, value = override.partition("=")
         if key.strip() in _VAL_KEYS and value.strip().lower() not in _NULLS:
             raise UsageError(
-                f"--train-ratio and --set {override}: found both, expected one; pictures of their "
+                f"--train-ratio and --set {override}: found both, expected one; images of their "
                 "own validate, or a share of captions_path does"
             )
 

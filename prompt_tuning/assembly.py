@@ -1,14 +1,13 @@
 """Loads the captioner with what the configuration switches on: the border of the config."""
 
-from igrag.assembly import build_captioner
-from igrag.captioner import Captioner
+from igrag.captioning.captioner import Captioner
+from igrag.captioning.generator import Writer
+from igrag.captioning.language_model import LanguageModel
+from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, PromptTuningConfig
 from igrag.errors import CheckpointError
-from igrag.generator import Writer
-from igrag.language_model import LanguageModel
-from igrag.prompt_template import PromptTemplate
-from prompt_tuning.prompt_file import load_prompt
-from prompt_tuning.switching import (
+from igrag.from_config import build_captioner
+from prompt_tuning.methods import (
     METHODS,
     Described,
     find_trained,
@@ -16,6 +15,7 @@ from prompt_tuning.switching import (
     open_prompt,
     position,
 )
+from prompt_tuning.prompt_file import load_prompt
 
 
 def load_captioner(config: Config, model_path: str) -> Captioner:

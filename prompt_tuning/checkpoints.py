@@ -1,7 +1,7 @@
 """checkpoint-N folders: the prompt, the captions it wrote, and what is needed to go on from there.
 
 output_dir/
-  checkpoint-N/     after N updates: prompt_embeddings.pt, predictions.json,
+  checkpoint-N/     after N steps: prompt_embeddings.pt, predictions.json,
                     training_state.pt and training_record.json
   best_model/       prompt_embeddings.pt of the checkpoint with the highest BLEU-4
   all_results.json  training_curves.png
@@ -19,9 +19,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from igrag.errors import CheckpointError
 from igrag.files import atomic_directory, atomic_path, check_zip_sums, write_json
-from igrag.training_curves import draw_curves
-from igrag.training_folder import RECORD_NAME, RESULTS_NAME, TrainingFolder, checkpoint_name
-from igrag.training_record import TrainingRecord
+from igrag.training.checkpoints import RECORD_NAME, RESULTS_NAME, TrainingFolder, checkpoint_name
+from igrag.training.curves import draw_curves
+from igrag.training.record import TrainingRecord
 from prompt_tuning.prompt_file import PROMPT_NAME
 from prompt_tuning.prompt_tuner import PromptTuner
 
@@ -35,10 +35,10 @@ class Progress:
     """How far training has come.
 
     Attributes:
-        step: Updates made.
+        step: Optimizer steps made.
         epoch: Epochs finished.
         window: Windows of the current epoch that are done.
-        seconds: Time it took, over all sittings.
+        seconds: Time it took, over all runs.
     """
 
     step: int = 0
@@ -47,7 +47,7 @@ class Progress:
     seconds: float = 0.0
 
     def advance(self, windows_per_epoch: int) -> None:
-        """Counts an update."""
+        """Counts a step."""
         self.step += 1
         self.window += 1
         if self.window == windows_per_epoch:
@@ -115,7 +115,7 @@ class CheckpointFolder(TrainingFolder):
                 return  # Its checkpoint was removed; best_model is a copy of it.
             raise CheckpointError(
                 f"{source}: no such file, but it was the best prompt then (save_total_limit); "
-                "go on from a later checkpoint, or begin anew with another --output_dir"
+                "go on from a later checkpoint, or start a new run with another --output_dir"
             )
         best = source.read_bytes()
         if not target.is_file() or target.read_bytes() != best:

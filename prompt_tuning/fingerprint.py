@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from igrag.captioning.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from igrag.data.tokenization import tokenizer_fingerprint
 from igrag.errors import CheckpointError
-from igrag.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from igrag.model_identity import rounded_bytes, weights_hash
-from igrag.tokenised_data import tokenizer_fingerprint
+from igrag.fingerprints import rounded_bytes, weights_hash
 
 NO_ADAPTER = "none"
 _SHOWN = 12  # Characters of a hash in a message.

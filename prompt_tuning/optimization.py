@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
+from igrag.data.tokenization import LABEL_IGNORED
 from igrag.errors import TrainingError
-from igrag.tokenised_data import LABEL_IGNORED
+from prompt_tuning.global_batches import Window
 from prompt_tuning.prompt_tuner import PromptTuner
-from prompt_tuning.windows import Window
 
 _SCHEDULES = {
     "constant": "constant_with_warmup",
@@ -125,7 +125,7 @@ def clip_gradient(tuner: PromptTuner, max_norm: float | None) -> float:
 
 
 def seed_dropout(tuner: PromptTuner, seed: int, step: int, process: int) -> None:
-    """Makes the dropout of an update depend on these alone: a resumed training drops the same."""
+    """Makes the dropout of a step depend on these alone: a resumed training drops the same."""
     if tuner.model.training:
         torch.manual_seed((seed * 1_000_003 + step) * 1_009 + process)
 
@@ -157,7 +157,7 @@ def build_scheduler(
     warmup_ratio: float,
     total_steps: int,
 ) -> LRScheduler:
-    """Makes the schedule of the rate over `total_steps` updates."""
+    """Makes the schedule of the rate over `total_steps` steps."""
     scheduler: LRScheduler = get_scheduler(
         _SCHEDULES[name],
         optimizer,

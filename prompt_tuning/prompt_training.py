@@ -15,9 +15,9 @@ from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings, Tra
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from prompt_tuning.checkpoints import Progress
-    from prompt_tuning.preparation import Training
+    from prompt_tuning.global_batches import Window
     from prompt_tuning.reporting import StepReporter
-    from prompt_tuning.windows import Window
+    from prompt_tuning.setup import Training
 
 _EXIT_USAGE = 2
 
@@ -44,13 +44,13 @@ def train(settings: PromptTrainingSettings, config: Config, resume: str | None) 
     Args:
         settings: What to train, and how.
         config: What captioning uses: the model and the prompt template.
-        resume: "latest" or a checkpoint's folder; None begins anew.
+        resume: "latest" or a checkpoint's folder; None starts a new run.
     """
-    from igrag.runtime import tune_allocator
-    from igrag.training_folder import has_stopped_improving
+    from igrag.devices import tune_allocator
+    from igrag.training.checkpoints import has_stopped_improving
     from prompt_tuning import reporting
     from prompt_tuning.checkpoints import CheckpointFolder
-    from prompt_tuning.preparation import prepare
+    from prompt_tuning.setup import prepare
     from prompt_tuning.sitting import begin, restore
 
     tune_allocator()
@@ -63,21 +63,21 @@ def train(settings: PromptTrainingSettings, config: Config, resume: str | None) 
     if not has_stopped_improving(training.record, evaluation.early_stopping_patience):
         epochs = settings.training.num_train_epochs
         with reporting.StepReporter(training, progress, epochs=epochs) as reporter:
-            optimise(training, progress, settings, reporter)
+            optimize(training, progress, settings, reporter)
     reporting.conclude(training)
 
 
-def optimise(
+def optimize(
     training: "Training",
     progress: "Progress",
     settings: PromptTrainingSettings,
     reporter: "StepReporter",
 ) -> None:
-    """The loop: epochs, in them windows of micro-batches, and one update for each window.
+    """The loop: epochs, in them windows of micro-batches, and one step for each window.
 
-    An update is what one big batch would give, the short last window of an epoch included.
+    A step is what one big batch would give, the short last window of an epoch included.
     """
-    from igrag.training_folder import has_stopped_improving
+    from igrag.training.checkpoints import has_stopped_improving
     from prompt_tuning.sitting import validate_and_save
 
     options, evaluation = settings.training, settings.evaluation
@@ -99,7 +99,7 @@ def optimise(
 def update(
     training: "Training", window: "Window", options: TrainingSettings, *, step: int
 ) -> tuple[float, float]:
-    """Makes the update number `step`; returns the window's loss and its gradient's norm."""
+    """Makes the step number `step`; returns the window's loss and its gradient's norm."""
     from prompt_tuning.optimization import clip_gradient, seed_dropout, window_gradient
 
     accelerator, tuner = training.accelerator, training.tuner

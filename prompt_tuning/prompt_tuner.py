@@ -17,9 +17,9 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
 from prompt_tuning.initialization import Initialization, first_prompt
 from prompt_tuning.named_prompts import NamedPrompts
+from prompt_tuning.prepend import prepend
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.reparameterization import Reparameterization, parametrization
-from prompt_tuning.rows import prepend
 
 DEFAULT_TEXT = "Generate a concise and accurate image caption:"
 TRAINED = "default"  # The name of the prompt that is trained.
@@ -307,7 +307,7 @@ class PromptTuner(nn.Module):
             rows = [self.prompt(self.active)] * len(input_ids)
         else:
             nothing = source.new_empty(0, source.shape[2])
-            # Once for each name: a reparameterization computes its prompt anew at every look.
+            # Once for each name: a reparameterization computes its prompt again at every look.
             known = {name: self.prompt(name) for name in set(prompts) if name is not None}
             rows = [nothing if name is None else known[name] for name in prompts]
         embeddings, mask = prepend(rows, source, attention_mask)

@@ -1,4 +1,4 @@
-"""Other ways to parameterise a prompt while it is trained; each folds into a plain [P, H] tensor.
+"""Other ways to parameterize a prompt while it is trained; each folds into a plain [P, H] tensor.
 
 They are parametrizations in the sense of `torch.nn.utils.parametrize`: `forward` turns the
 trained tensor into the prompt, `right_inverse` turns a first prompt into the trained tensor.

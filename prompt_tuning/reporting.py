@@ -1,4 +1,4 @@
-"""What a training tells: before it begins, at every update, and at its end."""
+"""What a training tells: before it begins, at every step, and at its end."""
 
 import sys
 import time
@@ -6,12 +6,12 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from igrag.results_table import results_table
-from igrag.training_folder import RESULTS_NAME
-from igrag.training_record import TrainingStep
+from igrag.training.checkpoints import RESULTS_NAME
+from igrag.training.record import TrainingStep
+from igrag.training.summary import results_table
 from prompt_tuning.checkpoints import BEST_NAME, CURVES_NAME, Progress
-from prompt_tuning.preparation import Training
 from prompt_tuning.prompt_file import PROMPT_NAME
+from prompt_tuning.setup import Training
 
 
 def announce(training: Training) -> None:
@@ -29,7 +29,7 @@ def announce(training: Training) -> None:
     shared = f" by {processes} processes" if processes > 1 else ""
     print(
         f"{data['train_examples']:,} examples train, {data['val_examples']:,} validate; "
-        f"{len(training.windows)} updates an epoch on {training.accelerator.device}{shared}",
+        f"{len(training.windows)} steps an epoch on {training.accelerator.device}{shared}",
         flush=True,
     )
 
@@ -37,7 +37,7 @@ def announce(training: Training) -> None:
 def start_trackers(training: Training, *, step: int) -> None:
     """Opens the event files in output_dir/runs, if any are asked for.
 
-    What an earlier sitting told of updates after `step` is hidden: they are made once more.
+    What an earlier run told of steps after `step` is hidden: they are made once more.
     """
     options = {"tensorboard": {"purge_step": step + 1}}
     training.accelerator.init_trackers("runs", init_kwargs=options)
@@ -72,7 +72,7 @@ def conclude(training: Training) -> None:
 
 
 class StepReporter:
-    """A progress bar over the updates, whose figures also go into the record.
+    """A progress bar over the steps, whose figures also go into the record.
 
     Args:
         training: What is trained.
@@ -106,7 +106,7 @@ class StepReporter:
         self._bar.close()
 
     def report(self, loss: float, gradient_norm: float) -> None:
-        """Tells the figures of the update that was just made."""
+        """Tells the figures of the step that was just made."""
         progress, training = self._progress, self._training
         progress.seconds = self._before + time.perf_counter() - self._started
         rate = float(training.optimizer.param_groups[0]["lr"])

@@ -80,7 +80,7 @@ class TrainingSettings(Section):
 
     num_train_epochs: Positive = Field(3, description="Passes through the training examples.")
     per_device_train_batch_size: Positive = Field(16, description="Examples in a forward pass.")
-    gradient_accumulation_steps: Positive = Field(8, description="Forward passes in an update.")
+    gradient_accumulation_steps: Positive = Field(8, description="Forward passes in a step.")
     learning_rate: Above0 = Field(0.03, description="Peak rate.")
     optimizer: Literal["adamw", "adafactor"] = Field("adamw", description="adamw or adafactor.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Towards zero.")
@@ -89,7 +89,7 @@ class TrainingSettings(Section):
         "linear", description="After the warmup: constant, linear or cosine."
     )
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Share of the updates in which the rate rises to its peak."
+        0.0, description="Share of the steps in which the rate rises to its peak."
     )
     model_dropout: bool = Field(False, description="Let the frozen model drop out.")
     mixed_precision: Literal["auto", "bf16", "fp32"] = Field(
@@ -102,7 +102,7 @@ class EvaluationSettings(Section):
     """Validation and what is kept of it."""
 
     eval_steps: Positive | None = Field(
-        None, description="Validate and save after so many updates; null: after every epoch."
+        None, description="Validate and save after so many steps; null: after every epoch."
     )
     save_total_limit: Positive | None = Field(
         None, description="Checkpoints to keep beside the best; null: all."

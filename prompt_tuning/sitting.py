@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from igrag.training_folder import checkpoint_name, record_of, refuse_changes
-from igrag.training_record import Evaluation
+from igrag.training.checkpoints import checkpoint_name, record_of, refuse_changes
+from igrag.training.record import Evaluation
 from prompt_tuning.checkpoints import Progress
-from prompt_tuning.preparation import Training
 from prompt_tuning.reporting import start_trackers, tell_validation
+from prompt_tuning.setup import Training
 from prompt_tuning.validation import ValidationResult
 
-# Settings that may change between two sittings: they do not change what is computed.
+# Settings that may change between two runs: they do not change what is computed.
 _FREE = (
     "data.dataloader_num_workers",
     "evaluation.save_total_limit",

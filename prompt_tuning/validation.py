@@ -12,13 +12,13 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import GenerationConfig
 
+from igrag.captioning.generator import clean_texts
+from igrag.data.tokenization import Collator
 from igrag.errors import TrainingError
-from igrag.generator import clean_texts
 from igrag.metrics import BleuScore, bleu
-from igrag.tokenised_data import Collator
+from prompt_tuning.global_batches import Batch, target_lengths
 from prompt_tuning.optimization import token_losses
 from prompt_tuning.prompt_tuner import PromptTuner
-from prompt_tuning.windows import Batch, target_lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Validation:
     """Scores a prompt on held-out examples, shared out over the processes.
 
     Args:
-        dataset: What `tokenised_dataset` returned.
+        dataset: What `tokenized_dataset` returned.
         collator: Pads examples to a batch.
         decoding: How captions are written.
         batch_size: Captions written at once.

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-r"""Build a knowledge base: encode captioned pictures with CLIP and save them with their captions.
+r"""Build a knowledge base: encode captioned images with CLIP and save them with their captions.
 
     python scripts/build_knowledge_base.py --captions captions_train2017.json \
         --images train2017 --output knowledge_base
 
 Finished batches are kept in OUTPUT.partial: after an interruption the same command continues.
-Pictures that cannot be read are left out and listed at the end.
+Images that cannot be read are left out and listed at the end.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if __name__ == "__main__":
 from igrag.config import DEFAULT_CONFIG, Config, load_config
 
 if TYPE_CHECKING:  # needs torch, which takes seconds to load
-    from igrag.knowledge_base_builder import BuildReport
+    from igrag.retrieval.build import BuildReport
 
-LISTED = 10  # of the pictures left out, so many are printed; knowledge_base.json names them all
+LISTED = 10  # of the images left out, so many are printed; knowledge_base.json names them all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the arguments and the configuration, build, report."""
+    """Reads the arguments and the configuration, build, report."""
     arguments = parse_arguments(argv)
     device = [f"model_config.device={arguments.device}"] if arguments.device else []
     config = load_config(Config, arguments.config, [*arguments.overrides, *device])
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    from igrag.build_plan import plan_build
+    from igrag.retrieval.build_plan import plan_build
 
     plan = plan_build(  # before torch and the model are loaded
         arguments.captions,
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         limit=arguments.limit,
         force=arguments.force,
     )
-    from igrag.image_encoder import ImageEncoder
-    from igrag.knowledge_base_builder import carry_out
+    from igrag.retrieval.build import carry_out
+    from igrag.retrieval.image_encoder import ImageEncoder
 
     encoder = ImageEncoder(
         config.retrieval_config.encoder,
@@ -70,16 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Define and read the command line."""
+    """Defines and read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--captions", type=Path, required=True, metavar="FILE", help="COCO captions file")
-    add("--images", type=Path, required=True, metavar="FOLDER", help="folder of its pictures")
+    add("--images", type=Path, required=True, metavar="FOLDER", help="folder of its images")
     add("--output", type=Path, required=True, metavar="FOLDER", help="knowledge base to make")
     add("--force", action="store_true", help="rebuild an existing knowledge base")
-    add("--limit", type=positive, metavar="N", help="take only the first N pictures of the file")
+    add("--limit", type=positive, metavar="N", help="take only the first N images of the file")
     add(
         "--config",
         type=Path,
@@ -100,14 +100,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--batch-size",
         type=positive,
         metavar="N",
-        help="pictures encoded at once (default: retrieval_config.batch_size)",
+        help="images encoded at once (default: retrieval_config.batch_size)",
     )
     add(
         "--workers",
         type=natural,
         metavar="N",
         default=min(4, os.cpu_count() or 1),
-        help="processes that read pictures; 0 reads in the main one (default: %(default)s)",
+        help="processes that read images; 0 reads in the main one (default: %(default)s)",
     )
     add("--verbose", action="store_true", help="log what is done")
     add("--debug", action="store_true", help="show the traceback of an error")
@@ -115,7 +115,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def natural(text: str) -> int:
-    """Read a whole number of at least 0."""
+    """Reads a whole number of at least 0."""
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f"{text}: expected at least 0")
@@ -123,7 +123,7 @@ def natural(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """Read a whole number of at least 1."""
+    """Reads a whole number of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
@@ -131,20 +131,20 @@ def positive(text: str) -> int:
 
 
 def print_report(report: BuildReport, output: Path) -> None:
-    """Print the result on stdout and what was left out on stderr."""
+    """Prints the result on stdout and what was left out on stderr."""
     if report.resumed:
-        print(f"continued an interrupted build after {report.resumed} pictures", file=sys.stderr)
-    reasons = [f"{picture.file_name}: {picture.reason}" for picture in report.skipped]
+        print(f"continued an interrupted build after {report.resumed} images", file=sys.stderr)
+    reasons = [f"{image.file_name}: {image.reason}" for image in report.skipped]
     print_list("left out", reasons)
     print_list("in the folder but not in the captions file", report.uncaptioned)
-    print(f"{output}: {report.count} pictures, {report.dimension} dimensions")
+    print(f"{output}: {report.count} images, {report.dimension} dimensions")
 
 
 def print_list(what: str, lines: Sequence[str]) -> None:
-    """Print a warning and the first of its lines on stderr."""
+    """Prints a warning and the first of its lines on stderr."""
     if not lines:
         return
-    print(f"warning: {len(lines)} pictures {what}:", file=sys.stderr)
+    print(f"warning: {len(lines)} images {what}:", file=sys.stderr)
     for line in lines[:LISTED]:
         print(f"  {line}", file=sys.stderr)
     if len(lines) > LISTED:

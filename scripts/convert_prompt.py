@@ -64,7 +64,7 @@ def check_output(path: Path, *, is_folder: bool, force: bool) -> None:
 
 def to_peft(path: Path, folder: Path, model: str) -> None:
     """Writes the prompt of a file as an adapter for `model`, which it must belong to."""
-    from igrag.language_model import load_language_model
+    from igrag.captioning.language_model import load_language_model
     from prompt_tuning.fingerprint import NO_ADAPTER, fingerprint_of
     from prompt_tuning.peft_format import export_peft
     from prompt_tuning.prompt_file import load_prompt

@@ -24,10 +24,8 @@ class Command:
         return code, captured.out, captured.err
 
 
-# What may stand beside an error: notes, the log, and how many pictures failed.
-_BESIDE = re.compile(
-    r"(note|warning|skipped|WARNING|INFO): .+|\d+ of \d+ pictures have no caption\."
-)
+# What may stand beside an error: notes, the log, and how many images failed.
+_BESIDE = re.compile(r"(note|warning|skipped|WARNING|INFO): .+|\d+ of \d+ images have no caption\.")
 
 
 def one_error(stderr: str) -> str:

@@ -29,21 +29,21 @@ def other_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a T5 model (gated GELU, d_model 32) whose tokenizer knows ``WORDS``."""
+    """Folder of a T5 model (gated GELU, d_model 32) whose tokenizer knows `WORDS`."""
     return save_t5(tmp_path_factory.mktemp("models") / "t5", words=WORDS.split(), seed=0)
 
 
 @pytest.fixture
 def coco(tmp_path: Path) -> CocoFolder:
-    """Twelve captioned pictures, a test's own to change."""
+    """Twelve captioned images, a test's own to change."""
     return save_coco(tmp_path / "coco", count=12)
 
 
 @pytest.fixture
 def knowledge_base(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Path:
-    """A knowledge base of the tiny pictures."""
-    from igrag.image_encoder import ImageEncoder
-    from igrag.knowledge_base_builder import build_knowledge_base
+    """A knowledge base of the tiny images."""
+    from igrag.retrieval.build import build_knowledge_base
+    from igrag.retrieval.image_encoder import ImageEncoder
 
     encoder = ImageEncoder(str(tiny_clip), device="cpu")
     build_knowledge_base(

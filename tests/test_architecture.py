@@ -15,9 +15,9 @@ RECIPES = ("lora_training", "prompt_tuning")
 # What stands outside of the package, which it must run without.
 OUTSIDE = (*RECIPES, "evaluation", "demo", "benchmarks", "scripts", "tests", "main")
 # What of a recipe the evaluation may use: how its results are named, read and switched on.
-EVALUATED = ("prompt_tuning.switching", "prompt_tuning.checkpoints", "prompt_tuning.prompt_file")
+EVALUATED = ("prompt_tuning.methods", "prompt_tuning.checkpoints", "prompt_tuning.prompt_file")
 # Who may know the configuration: the border where it is taken apart, and the entry points.
-KNOW_THE_CONFIG = ("igrag.assembly", "igrag.config")
+KNOW_THE_CONFIG = ("igrag.from_config", "igrag.config")
 # Each room is made from those above it alone; what is not named here belongs to "parts".
 ORDER = {"errors": 0, "files": 1, "config": 1, "cli": 1, "runtime": 1}
 ORDER |= {"placeholders": 1}  # what the config and the prompt's builder check a template by
@@ -36,7 +36,7 @@ HEAVY = (
 
 
 def modules(package: str) -> dict[str, Path]:
-    """Return the modules of a package with their files."""
+    """Returns the modules of a package with their files."""
     found = {}
     for file in sorted((REPO_ROOT / package).rglob("*.py")):
         parts = file.relative_to(REPO_ROOT).with_suffix("").parts
@@ -45,7 +45,7 @@ def modules(package: str) -> dict[str, Path]:
 
 
 def imports(file: Path) -> Iterator[str]:
-    """Yield what a file imports anywhere, inside functions too."""
+    """Yields what a file imports anywhere, inside functions too."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -60,7 +60,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def room(module: str) -> int:
-    """Return how far from the errors a module of the package stands."""
+    """Returns how far from the errors a module of the package stands."""
     return ORDER.get(module.split(".")[1], ORDER["parts"])
 
 
@@ -71,7 +71,11 @@ def test_the_check_sees_imports(tmp_path: Path) -> None:
         "import demo.world\nfrom igrag import output\n"
         "def f():\n    from lora_training.settings import LoraSettings\n"
     )
-    assert list(imports(file)) == ["demo.world", "igrag.output", "lora_training.settings"]
+    assert list(imports(file)) == [
+        "demo.world",
+        "igrag.captioning.output",
+        "lora_training.settings",
+    ]
 
 
 @pytest.mark.parametrize("module", modules("igrag"))

@@ -57,7 +57,7 @@ def shorten_lines(path: Path, count: int) -> None:
 
 
 def shorten_captions(path: Path, count: int) -> None:
-    """Keeps the first pictures of a COCO captions file, with their captions."""
+    """Keeps the first images of a COCO captions file, with their captions."""
     content = json.loads(path.read_text(encoding="utf-8"))
     content["images"] = content["images"][:count]
     ids = {image["id"] for image in content["images"]}
@@ -75,7 +75,7 @@ def shorten_training(path: Path) -> None:
 
 
 def name_the_miniature(path: Path) -> None:
-    """Lets the config of the real models name those at hand."""
+    """Lets the config of the real models name those available."""
     text = path.read_text(encoding="utf-8")
     for real, mini in (
         ("google/flan-t5-base", "demo/models/t5-mini"),

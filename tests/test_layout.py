@@ -25,7 +25,7 @@ FILES = [
 
 
 def sections(model: type[Section]) -> Iterator[type[Section]]:
-    """Yield a model and those of the sections inside it."""
+    """Yields a model and those of the sections inside it."""
     yield model
     for field in model.model_fields.values():
         for option in (field.annotation, *get_args(field.annotation)):
@@ -34,7 +34,7 @@ def sections(model: type[Section]) -> Iterator[type[Section]]:
 
 
 def unset(section: Section, name: str = "") -> Iterator[str]:
-    """Yield the keys of a loaded configuration that its file leaves to their defaults."""
+    """Yields the keys of a loaded configuration that its file leaves to their defaults."""
     for key, field in type(section).model_fields.items():
         path = f"{name}{field.alias or key}"
         if key not in section.model_fields_set:

@@ -24,16 +24,16 @@ from tests.tiny import CocoFolder
 
 def test_the_default_output_is_matches_then_caption(command: Command, coco: CocoFolder) -> None:
     """The retrieved captions come with their scores, the nearest first, then the caption."""
-    code, out, err = command("--i", coco.picture(4), "--top_k", 3)
+    code, out, err = command("--i", coco.image(4), "--top_k", 3)
     lines = out.splitlines()
-    assert code == 0 and lines[0] == str(coco.picture(4))
+    assert code == 0 and lines[0] == str(coco.image(4))
     assert lines[1].split() == ["1.000", "A", "dog", "in", "field", "4,", "way", "0."]
     assert len(lines) == 5 and lines[4].strip().startswith("Caption:")
     assert err.count("note: ") == 1 and "coco_flan_t5.yaml" in err
 
 
 def test_json_has_every_field(command: Command, coco: CocoFolder) -> None:
-    """One object a line: the picture, the caption, and how it came about."""
+    """One object a line: the image, the caption, and how it came about."""
     code, out, _ = command("--json", "--input", coco.images)
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(rows) == coco.count
@@ -53,22 +53,22 @@ def test_one_failure_does_not_stop_the_rest(
 ) -> None:
     """The others are captioned; the failure is listed at the end, and the exit code is 1."""
     bad = tmp_path / "bad.jpg"
-    bad.write_text("no picture")
-    code, out, err = command("--json", "--i", coco.picture(1), bad, coco.picture(2))
+    bad.write_text("no image")
+    code, out, err = command("--json", "--i", coco.image(1), bad, coco.image(2))
     assert code == 1
     assert [Path(json.loads(line)["image"]).name for line in out.splitlines()] == [
-        coco.picture(1).name, coco.picture(2).name,
+        coco.image(1).name, coco.image(2).name,
     ]  # fmt: skip
-    assert str(bad) in one_error(err) and "1 of 3 pictures have no caption." in err
+    assert str(bad) in one_error(err) and "1 of 3 images have no caption." in err
 
 
 def test_every_input_counts(command: Command, coco: CocoFolder) -> None:
-    """--i given again adds pictures, in the order of the command line."""
-    words = ["--i", coco.picture(3), "--i", coco.picture(1), coco.picture(2)]
+    """--i given again adds images, in the order of the command line."""
+    words = ["--i", coco.image(3), "--i", coco.image(1), coco.image(2)]
     code, out, _ = command("--json", *words)
     assert code == 0
     assert [Path(json.loads(line)["image"]) for line in out.splitlines()] == [
-        coco.picture(3), coco.picture(1), coco.picture(2),
+        coco.image(3), coco.image(1), coco.image(2),
     ]  # fmt: skip
 
 
@@ -76,26 +76,26 @@ def test_every_input_counts(command: Command, coco: CocoFolder) -> None:
 def test_every_input_that_is_wrong_is_listed(
     command: Command, coco: CocoFolder, tmp_path: Path, beside: bool
 ) -> None:
-    """Missing files, names too long and empty folders are all told; folders are no pictures."""
+    """Missing files, names too long and empty folders are all told; folders are no images."""
     names = ("nope1.jpg", "n" * 300 + ".jpg", "e")
     wrong = [tmp_path / name for name in names]
     (tmp_path / "e").mkdir()
-    more = [coco.picture(1)] if beside else []
+    more = [coco.image(1)] if beside else []
     code, out, err = command("--json", "--i", *wrong, *more)
     assert code == 1 and len(out.splitlines()) == len(more)
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3 and all(any(str(path) in line for line in errors) for path in wrong)
-    assert f"2 of {2 + len(more)} pictures have no caption." in err
+    assert f"2 of {2 + len(more)} images have no caption." in err
 
 
 def test_what_cannot_be_opened_is_told_before_the_models_are_loaded(
     command: Command, tmp_path: Path
 ) -> None:
-    """A picture that is damaged, alone, does not wait for a model that is not even there."""
-    (tmp_path / "bad.jpg").write_text("no picture")
+    """A image that is damaged, alone, does not wait for a model that is not even there."""
+    (tmp_path / "bad.jpg").write_text("no image")
     missing = "model_config.models.flan-t5.path=no/such/model"
     code, out, err = command("--i", tmp_path / "bad.jpg", settings=(missing,))
-    assert (code, out) == (1, "") and "bad.jpg: not a picture" in one_error(err)
+    assert (code, out) == (1, "") and "bad.jpg: not a image" in one_error(err)
     settings = (missing, "prompt_config.objects.source=instances",
                 f"prompt_config.objects.instances_path={tmp_path / 'none.json'}",
                 "retrieval_config.encoder=no/such/encoder")  # fmt: skip
@@ -112,7 +112,7 @@ def test_output_survives_any_name_and_any_encoding(
     folder = coco.images.parent / "odd"
     folder.mkdir()
     for name in names:
-        (folder / os.fsdecode(name)).write_bytes(coco.picture(1).read_bytes())
+        (folder / os.fsdecode(name)).write_bytes(coco.image(1).read_bytes())
     settings = (f"retrieval_config.encoder={tiny_clip}",
                 f"model_config.models.flan-t5.path={tiny_t5}",
                 f"knowledge_base_config.path={knowledge_base}",
@@ -133,22 +133,22 @@ def test_output_survives_any_name_and_any_encoding(
 
 def test_verbose_tells_what_is_loaded(command: Command, coco: CocoFolder) -> None:
     """With --verbose stderr names the knowledge base and the model; without, neither."""
-    told = command("--verbose", "--i", coco.picture(1))[2]
-    assert f"{coco.count} pictures" in told and "torch.float32 on cpu" in told
-    assert "INFO" not in command("--i", coco.picture(1))[2]
+    told = command("--verbose", "--i", coco.image(1))[2]
+    assert f"{coco.count} images" in told and "torch.float32 on cpu" in told
+    assert "INFO" not in command("--i", coco.image(1))[2]
 
 
 def test_an_empty_folder_does_not_stop_the_rest(
     command: Command, coco: CocoFolder, tmp_path: Path
 ) -> None:
-    """A folder without pictures beside a picture is one more failure."""
-    code, out, err = command("--json", "--i", coco.picture(1), tmp_path)
+    """A folder without images beside a image is one more failure."""
+    code, out, err = command("--json", "--i", coco.image(1), tmp_path)
     assert code == 1 and len(out.splitlines()) == 1
     assert str(tmp_path) in one_error(err)
 
 
 def _truncated(path: Path, coco: CocoFolder) -> None:
-    whole = coco.picture(1).read_bytes()
+    whole = coco.image(1).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
 
 
@@ -161,7 +161,7 @@ def _huge(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty folder", "text", "truncated", "huge"])
-def test_what_is_no_picture_isone_error(
+def test_what_is_no_image_isone_error(
     command: Command, coco: CocoFolder, tmp_path: Path, kind: str
 ) -> None:
     """Each wrong input is named in one line, with exit code 1."""
@@ -180,26 +180,26 @@ def test_what_is_no_picture_isone_error(
 
 
 def _unusual(kind: str, path: Path) -> None:
-    """Saves the same grey ramp in an unusual way; shown rightly, it is brighter on the right."""
+    """Saves the same gray ramp in an unusual way; shown rightly, it is brighter on the right."""
     ramp = np.tile(np.linspace(0, 255, 48), (40, 1))
-    grey = Image.fromarray(ramp.astype(np.uint8))
+    gray = Image.fromarray(ramp.astype(np.uint8))
     if kind == "16-bit":
         Image.fromarray((ramp * 257).astype(np.uint16)).save(path, "PNG")
     elif kind == "CMYK":
-        grey.convert("RGB").convert("CMYK").save(path, "JPEG")
+        gray.convert("RGB").convert("CMYK").save(path, "JPEG")
     elif kind == "transparent":
-        Image.merge("LA", (grey, Image.new("L", grey.size, 128))).save(path, "PNG")
+        Image.merge("LA", (gray, Image.new("L", gray.size, 128))).save(path, "PNG")
     else:
         exif = Image.Exif()
         exif[0x0112] = 3  # upside down
-        grey.rotate(180).save(path, "JPEG", exif=exif)
+        gray.rotate(180).save(path, "JPEG", exif=exif)
 
 
 @pytest.mark.parametrize("kind", ["16-bit", "CMYK", "transparent", "EXIF-rotated"])
-def test_unusual_pictures_are_captioned_as_what_they_show(
+def test_unusual_images_are_captioned_as_what_they_show(
     command: Command, tmp_path: Path, kind: str
 ) -> None:
-    """An unusual file is opened rightly: the same picture saved plainly gets the same matches."""
+    """An unusual file is opened rightly: the same image saved plainly gets the same matches."""
     unusual, plain = tmp_path / "unusual.jpg", tmp_path / "plain.png"
     _unusual(kind, unusual)
     ramp = np.tile(np.linspace(0, 255, 48), (40, 1))
@@ -218,17 +218,17 @@ def test_a_missing_or_damaged_knowledge_base_isone_error(
     """A knowledge base that is not there or has lost bytes is named, with exit code 1."""
     vectors = knowledge_base / "vectors.npy"
     vectors.write_bytes(vectors.read_bytes()[:-40])
-    code, _, err = command("--i", coco.picture(1))
+    code, _, err = command("--i", coco.image(1))
     assert code == 1 and str(knowledge_base) in one_error(err)
     shutil.rmtree(knowledge_base)
-    code, _, err = command("--i", coco.picture(1))
+    code, _, err = command("--i", coco.image(1))
     assert code == 1 and "build one with scripts/build_knowledge_base.py" in one_error(err)
 
 
 def test_another_encoder_is_refused(command: Command, coco: CocoFolder, other_clip: Path) -> None:
     """A knowledge base opened with another encoder than it was built with: both are named."""
     code, _, err = command(
-        "--i", coco.picture(1), settings=(f"retrieval_config.encoder={other_clip}",)
+        "--i", coco.image(1), settings=(f"retrieval_config.encoder={other_clip}",)
     )
     error = one_error(err)
     assert code == 1 and "clip-8" in error and "clip-12" in error
@@ -255,7 +255,7 @@ def test_wrong_settings_areone_error(
     command: Command, coco: CocoFolder, words: list[str], code: int, message: str
 ) -> None:
     """Nothing that is asked for is silently ignored: each mistake is one line and a code."""
-    found, out, err = command("--i", coco.picture(1), *words)
+    found, out, err = command("--i", coco.image(1), *words)
     assert (found, out) == (code, "")
     assert message in one_error(err)
 
@@ -269,8 +269,8 @@ def test_an_adapter_is_used_and_reported(
     model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(tiny_t5), config)
     model.save_pretrained(tmp_path / "adapter")
     switch = ("lora_config.enabled=true", f"lora_config.weights_path={tmp_path / 'adapter'}")
-    plain = json.loads(command("--json", "--i", coco.picture(1))[1])
-    adapted = json.loads(command("--json", "--i", coco.picture(1), settings=switch)[1])
+    plain = json.loads(command("--json", "--i", coco.image(1))[1])
+    adapted = json.loads(command("--json", "--i", coco.image(1), settings=switch)[1])
     assert adapted["lora"] is True and plain["lora"] is False
     assert adapted["caption"] != plain["caption"]
 
@@ -280,7 +280,7 @@ def test_objects_from_a_coco_file_reach_the_prompt(
 ) -> None:
     """With objects from an instances file the prompt tells what stands where."""
     instances = {
-        "images": [{"id": 1, "file_name": coco.picture(1).name, "width": 48, "height": 40}],
+        "images": [{"id": 1, "file_name": coco.image(1).name, "width": 48, "height": 40}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 9, "bbox": [0, 0, 8, 8]}],
         "categories": [{"id": 9, "name": "horse"}],
     }
@@ -288,7 +288,7 @@ def test_objects_from_a_coco_file_reach_the_prompt(
     path.write_text(json.dumps(instances))
     switch = ("prompt_config.objects.source=instances",)
     switch += (f"prompt_config.objects.instances_path={path}",)
-    row = json.loads(command("--json", "--i", coco.picture(1), settings=switch)[1])
+    row = json.loads(command("--json", "--i", coco.image(1), settings=switch)[1])
     assert "\nObjects in the picture:\n- horse: top left\n" in row["prompt"]
 
 

@@ -10,10 +10,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from igrag.assembly import build_captioner
+from igrag.captioning.generator import CaptionGenerator
 from igrag.config import Config
 from igrag.errors import ConfigError
-from igrag.generator import CaptionGenerator
+from igrag.from_config import build_captioner
 from prompt_tuning.fingerprint import adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import PromptFile, save_prompt
 from tests.command import Command, one_error
@@ -23,7 +23,7 @@ Settings = tuple[str, ...]
 
 
 def save_random_prompt(path: Path, model_path: Path, *, lora: str | None = None) -> Settings:
-    """Save a prompt that makes itself felt; return the setting that names it."""
+    """Saves a prompt that makes itself felt; return the setting that names it."""
     model = AutoModelForSeq2SeqLM.from_pretrained(model_path)
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     noise = torch.randn(20, 32, generator=torch.Generator().manual_seed(1)) * 20
@@ -56,8 +56,8 @@ def test_the_prompt_is_used_and_reported(
     command: Command, coco: CocoFolder, prompt: Settings
 ) -> None:
     """With prompt_tuning.enabled another caption is written, and the JSON says why."""
-    plain = json.loads(command("--json", "--i", coco.picture(1), settings=prompt)[1])
-    tuned = json.loads(command("--json", "--i", coco.picture(1), settings=(*prompt, *ON))[1])
+    plain = json.loads(command("--json", "--i", coco.image(1), settings=prompt)[1])
+    tuned = json.loads(command("--json", "--i", coco.image(1), settings=(*prompt, *ON))[1])
     assert (plain["prompt_tuning"], tuned["prompt_tuning"]) == (False, True)
     assert plain["prompt"] == tuned["prompt"] and plain["caption"] != tuned["caption"]
 
@@ -66,7 +66,7 @@ def test_a_missing_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_pa
     """Nobody gets an untuned caption who asked for a tuned one."""
     path = tmp_path / "none.pt"
     settings = (*ON, f"prompt_tuning.weights_path={path}")
-    code, out, err = command("--i", coco.picture(1), settings=settings)
+    code, out, err = command("--i", coco.image(1), settings=settings)
     assert (code, out) == (1, "") and str(path) in one_error(err)
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_pa
     path = tmp_path / "prompt_embeddings.pt"
     path.write_bytes(b"PK\x03\x04 not a prompt")
     settings = (*ON, f"prompt_tuning.weights_path={path}")
-    code, out, err = command("--i", coco.picture(1), settings=settings)
+    code, out, err = command("--i", coco.image(1), settings=settings)
     assert (code, out) == (1, "") and "damaged" in one_error(err)
 
 
@@ -85,7 +85,7 @@ def test_a_prompt_of_another_adapter_is_an_error(
     """A prompt that was trained on an adapter is refused without it, both sides named."""
     path = tmp_path / "other.pt"
     settings = save_random_prompt(path, tiny_t5, lora=adapter_hash(adapter))
-    code, out, err = command("--i", coco.picture(1), settings=(*ON, *settings))
+    code, out, err = command("--i", coco.image(1), settings=(*ON, *settings))
     assert (code, out) == (1, "") and "lora" in one_error(err) and "none" in one_error(err)
 
 
@@ -94,10 +94,10 @@ def test_contradicting_keys_are_reported(
 ) -> None:
     """prompt_length and initialization that are not the file's are told, and the file is used."""
     more = ("prompt_tuning.prompt_length=7", "prompt_tuning.initialization=text")
-    code, _, err = command("--i", coco.picture(1), settings=(*prompt, *ON, *more))
+    code, _, err = command("--i", coco.image(1), settings=(*prompt, *ON, *more))
     assert code == 0
     assert "prompt_length" in err and "7" in err and "initialization" in err
-    compared = command("--compare", "--i", coco.picture(1), settings=(*prompt, *more))[2]
+    compared = command("--compare", "--i", coco.image(1), settings=(*prompt, *more))[2]
     told = [line for line in err.splitlines() if "the configuration says" in line]
     assert len(told) == 2 and all(line in compared for line in told)
 
@@ -105,24 +105,24 @@ def test_contradicting_keys_are_reported(
 def test_compare_writes_batch_by_batch(
     command: Command, coco: CocoFolder, prompt: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each method writes for all pictures of a batch at once, and what it writes for one alone."""
+    """Each method writes for all images of a batch at once, and what it writes for one alone."""
     sizes, generate = [], CaptionGenerator.generate
 
     def counted(self: CaptionGenerator, prompts: Sequence[str]) -> list[str]:
-        # The tiny model writes the same of every picture; the hash tells whose caption it is.
+        # The tiny model writes the same of every image; the hash tells whose caption it is.
         sizes.append(len(prompts))
         texts = generate(self, prompts)
         return [f"{text} {crc32(one.encode())}" for text, one in zip(texts, prompts, strict=True)]
 
     monkeypatch.setattr(CaptionGenerator, "generate", counted)
     alone = [
-        json.loads(command("--json", "--compare", "--i", coco.picture(n), settings=prompt)[1])
+        json.loads(command("--json", "--compare", "--i", coco.image(n), settings=prompt)[1])
         for n in (1, 2, 3)
     ]
     sizes.clear()
-    pictures = [coco.picture(n) for n in (1, 2, 3)]
+    images = [coco.image(n) for n in (1, 2, 3)]
     settings = (*prompt, "generation_config.batch_size=2")
-    out = command("--json", "--compare", "--i", *pictures, settings=settings)[1]
+    out = command("--json", "--compare", "--i", *images, settings=settings)[1]
     found = [json.loads(line) for line in out.splitlines()]
     assert [each["captions"] for each in found] == [each["captions"] for each in alone]
     assert len({str(each["captions"]) for each in found}) > 1
@@ -141,11 +141,11 @@ def test_compare_shows_every_method(
         f"prompt_tuning.weights_path_with_lora={both}",
         f"lora_config.weights_path={adapter}",
     )
-    picture = coco.picture(1)
-    found = json.loads(command("--json", "--compare", "--i", picture, settings=paths)[1])
+    image = coco.image(1)
+    found = json.loads(command("--json", "--compare", "--i", image, settings=paths)[1])
     lora = ("lora_config.enabled=true",)
     one_by_one = {
-        name: json.loads(command("--json", "--i", picture, settings=(*paths, *switches))[1])
+        name: json.loads(command("--json", "--i", image, settings=(*paths, *switches))[1])
         for name, switches in {
             "base": (), "prompt": ON, "lora": lora, "lora+prompt": (*ON, *lora),
         }.items()
@@ -155,11 +155,11 @@ def test_compare_shows_every_method(
     # What stands beside them is the configuration's own method.
     assert (found["caption"], found["lora"]) == (found["captions"]["base"], False)
     switched = (*paths, *ON, *lora)
-    found = json.loads(command("--json", "--compare", "--i", picture, settings=switched)[1])
+    found = json.loads(command("--json", "--compare", "--i", image, settings=switched)[1])
     assert found["caption"] == found["captions"]["lora+prompt"]
     assert (found["prompt_tuning"], found["lora"]) == (True, True)
     assert found["captions"] == {name: each["caption"] for name, each in one_by_one.items()}
-    shown = command("--compare", "--i", picture, settings=paths)[1]
+    shown = command("--compare", "--i", image, settings=paths)[1]
     assert all(f"{name}:" in shown for name in found["captions"])
 
 
@@ -169,7 +169,7 @@ def test_compare_says_what_is_not_trained(
     """Without any training there is the base model's caption, and a note on the others."""
     nothing = (f"prompt_tuning.weights_path={tmp_path / 'a'}",
                f"lora_config.weights_path={tmp_path / 'b'}")  # fmt: skip
-    code, out, err = command("--compare", "--i", coco.picture(1), settings=nothing)
+    code, out, err = command("--compare", "--i", coco.image(1), settings=nothing)
     assert code == 0 and "base:" in out
     assert "not trained: prompt, lora, lora+prompt" in err
 
@@ -178,14 +178,14 @@ def test_compare_wants_what_is_switched_on(
     command: Command, coco: CocoFolder, tmp_path: Path, prompt: Settings, adapter: Path
 ) -> None:
     """A method that the configuration switches on is there, or the comparison is an error too."""
-    picture, lora = coco.picture(1), f"lora_config.weights_path={adapter}"
+    image, lora = coco.image(1), f"lora_config.weights_path={adapter}"
     for settings, named in (
         ((*ON, f"prompt_tuning.weights_path={tmp_path / 'none.pt'}"), "none.pt"),
         (("lora_config.enabled=true", f"lora_config.weights_path={tmp_path / 'none'}"), "none"),
         ((*ON, "lora_config.enabled=true", lora, *prompt,
           "prompt_tuning.weights_path_with_lora=null"), "without a LoRA adapter"),
     ):  # fmt: skip
-        code, out, err = command("--compare", "--i", picture, settings=settings)
+        code, out, err = command("--compare", "--i", image, settings=settings)
         assert (code, out) == (1, "") and named in one_error(err)
 
 
@@ -198,12 +198,12 @@ def test_compare_tells_why_a_prompt_is_not_used(
     settings = (f"prompt_tuning.weights_path={tmp_path / 'none.pt'}",
                 f"prompt_tuning.weights_path_with_lora={both}",
                 f"lora_config.weights_path={adapter}")  # fmt: skip
-    code, out, err = command("--compare", "--i", coco.picture(1), settings=settings)
+    code, out, err = command("--compare", "--i", coco.image(1), settings=settings)
     assert code == 0 and "base:" in out and "lora:" in out
     assert f"lora+prompt: {both}: was trained on another LoRA adapter" in err
     assert "not trained: prompt\n" in err
     (adapter / "adapter_model.safetensors").write_bytes(b"damaged")
-    code, _, err = command("--compare", "--i", coco.picture(1), settings=settings)
+    code, _, err = command("--compare", "--i", coco.image(1), settings=settings)
     assert code == 1 and f"{adapter}: damaged" in one_error(err)
 
 

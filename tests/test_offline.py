@@ -16,7 +16,7 @@ NO_HUB = "http://127.0.0.1:9"
 
 
 def run(cache: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run main.py with an empty cache, or one of the test's own."""
+    """Runs main.py with an empty cache, or one of the test's own."""
     environment = {**os.environ, "HF_HOME": str(cache), "HF_ENDPOINT": NO_HUB}
     del environment["HF_HUB_OFFLINE"]  # set for all tests
     return subprocess.run(
@@ -33,7 +33,7 @@ def words(knowledge_base: Path, tiny_clip: Path, coco: CocoFolder) -> list[objec
         f"knowledge_base_config.path={knowledge_base}",
         "generation_config.max_new_tokens=4",
     ]
-    return ["--i", coco.picture(1), *(w for item in settings for w in ("--set", item))]
+    return ["--i", coco.image(1), *(w for item in settings for w in ("--set", item))]
 
 
 def test_an_unknown_model_is_one_line(words: list[object], tmp_path: Path) -> None:

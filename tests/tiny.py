@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 WORDS = (
-    "a an the in on near and two three picture image of caption describe generate concise "
-    "accurate for using captions similar pictures are described as below dog cat horse bird man "
+    "a an the in on near and two three image image of caption describe generate concise "
+    "accurate for using captions similar images are described as below dog cat horse bird man "
     "woman child car bus train boat tree house street field beach kitchen table ball red blue "
     "green white black small large old young sits stands runs plays lies rides eats with "
     ". , : - ( )"
@@ -21,7 +21,7 @@ WORDS = (
 
 
 def save_clip(path: Path, *, dimension: int, seed: int, size: int = 32) -> Path:
-    """Save a CLIPModel of random weights with its Pillow preprocessing."""
+    """Saves a CLIPModel of random weights with its Pillow preprocessing."""
     import torch
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
     from transformers.utils import logging
@@ -47,7 +47,7 @@ def save_clip(path: Path, *, dimension: int, seed: int, size: int = 32) -> Path:
 
 
 def save_t5(path: Path, *, words: Sequence[str], seed: int, width: int = 32) -> Path:
-    """Save a small T5 in Flan-T5's architecture with a word-level tokenizer."""
+    """Saves a small T5 in Flan-T5's architecture with a word-level tokenizer."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
@@ -85,34 +85,34 @@ def save_t5(path: Path, *, words: Sequence[str], seed: int, width: int = 32) -> 
 
 @dataclass(frozen=True)
 class CocoFolder:
-    """A captions file of ``count`` pictures with the ids 1, 2, ..., and their folder."""
+    """A captions file of `count` images with the ids 1, 2, ..., and their folder."""
 
     captions: Path
     images: Path
     count: int
 
-    def picture(self, image_id: int) -> Path:
-        """Return a picture's file."""
+    def image(self, image_id: int) -> Path:
+        """Returns a image's file."""
         return self.images / f"{image_id:012}.jpg"
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the captions file's data."""
+        """Changes the captions file's data."""
         data = json.loads(self.captions.read_text(encoding="utf-8"))
         change(data)
         self.captions.write_text(json.dumps(data), encoding="utf-8")
 
 
 def save_coco(path: Path, *, count: int, seed: int = 0) -> CocoFolder:
-    """Save pictures of coloured noise with two captions each in COCO's format."""
+    """Saves images of colored noise with two captions each in COCO's format."""
     noise = np.random.default_rng(seed)
-    coco = CocoFolder(path / "captions.json", path / "pictures", count)
+    coco = CocoFolder(path / "captions.json", path / "images", count)
     coco.images.mkdir(parents=True)
     ids = range(1, count + 1)
     for image_id in ids:
         coarse = noise.integers(0, 255, (5, 6, 3)).astype(np.uint8)
-        picture = Image.fromarray(coarse).resize((48, 40), Image.Resampling.NEAREST)
-        picture.save(coco.picture(image_id))
-    images = [{"id": n, "file_name": coco.picture(n).name, "width": 48, "height": 40} for n in ids]
+        image = Image.fromarray(coarse).resize((48, 40), Image.Resampling.NEAREST)
+        image.save(coco.image(image_id))
+    images = [{"id": n, "file_name": coco.image(n).name, "width": 48, "height": 40} for n in ids]
     annotations = [
         {"id": 2 * n + way, "image_id": n, "caption": f"A dog in field {n}, way {way}."}
         for n in ids

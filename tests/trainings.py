@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from igrag.training_record import Evaluation, ModelFacts, TrainingRecord, TrainingStep
+from igrag.training.record import Evaluation, ModelFacts, TrainingRecord, TrainingStep
 
 
 def evaluation(step: int, bleu4: float, *, loss: float = 1.0) -> Evaluation:
-    """Make a validation; at step 0 that of the untuned model."""
+    """Makes a validation; at step 0 that of the untuned model."""
     return Evaluation(
         step=step,
         epoch=step / 20,
@@ -21,7 +21,7 @@ def evaluation(step: int, bleu4: float, *, loss: float = 1.0) -> Evaluation:
 
 
 def training(bleu4: Mapping[int, float], *, steps: int = 0) -> TrainingRecord:
-    """Make a record of a training with these scores (step -> BLEU-4) and so many updates."""
+    """Makes a record of a training with these scores (step -> BLEU-4) and so many steps."""
     return TrainingRecord(
         method="prompt_tuning",
         config={"training": {"learning_rate": 0.3, "seed": None}},

@@ -86,7 +86,7 @@ def _listed(rng: Random, lines: list[str]) -> str:
 
 
 def _similar(rng: Random, scene: Scene, asked: tuple[str, ...] = ()) -> Example:
-    """Describe a scene from descriptions of scenes that look alike."""
+    """Describes a scene from descriptions of scenes that look alike."""
     style, requests = sample_style(rng)
     likeness = rng.uniform(0.4, 1.0)
     count = rng.choice(_SIMILAR_COUNTS)
@@ -128,14 +128,14 @@ def _most(values: Iterable[_T]) -> _T:
 
 
 def _paraphrase(rng: Random, scene: Scene) -> Example:
-    """Say the same otherwise, in the style asked for."""
+    """Says the same otherwise, in the style asked for."""
     style, requests = sample_style(rng)
     source = _ask(rng, _PARAPHRASE_REQUESTS, requests, _full_description(rng, scene))
     return source, describe(rng, scene, style)
 
 
 def _combine(rng: Random, scene: Scene) -> Example:
-    """Make one description from two that each tell a part."""
+    """Makes one description from two that each tell a part."""
     style, requests = sample_style(rng)
     main = describe(rng, scene, replace(_any_style(rng), detail="medium", verb="participle"))
     plain = replace(scene, main=replace(scene.main, colour=None))
@@ -145,7 +145,7 @@ def _combine(rng: Random, scene: Scene) -> Example:
 
 
 def _keywords(rng: Random, scene: Scene) -> Example:
-    """Describe a scene given as loose words."""
+    """Describes a scene given as loose words."""
     style, requests = sample_style(rng)
     words = [
         phrases.noun_phrase(rng, scene.main, colour=True, count=True, rich=False),
@@ -162,7 +162,7 @@ def _keywords(rng: Random, scene: Scene) -> Example:
 
 
 def _list_things(rng: Random, scene: Scene) -> Example:
-    """Name the things in a description."""
+    """Names the things in a description."""
     names = [scene.main.kind.name]
     if scene.companion:
         names.append(scene.companion.kind.name)
@@ -170,7 +170,7 @@ def _list_things(rng: Random, scene: Scene) -> Example:
 
 
 def _gap(rng: Random, scene: Scene) -> Example:
-    """Find the word that is missing, from the same scene told otherwise."""
+    """Finds the word that is missing, from the same scene told otherwise."""
     sentence = describe(rng, scene, replace(_FULL, opening="direct"))
     options = [phrases.noun_phrase(rng, scene.main, colour=True, count=True, rich=False)]
     if scene.companion:

@@ -10,13 +10,13 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from igrag.config.loader import Section, load_config
 from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference
-from igrag.errors import ConfigError
-from igrag.placeholders import (
+from igrag.config.placeholders import (
     check_caption_line,
     check_object_line,
     check_template,
     shows_objects,
 )
+from igrag.errors import ConfigError
 
 DEFAULT_CONFIG = REPO_ROOT / "configs" / "config.yaml"
 Positive = Annotated[int, Field(gt=0)]
@@ -78,18 +78,16 @@ class ModelConfig(Section):
 
 
 class RetrievalConfig(Section):
-    """How similar pictures are found."""
+    """How similar images are found."""
 
     encoder: ModelReference = Field(description="Folder or hub id of a CLIP model.")
-    top_k: Positive = Field(
-        default=5, description="Similar pictures whose captions fill the prompt."
-    )
-    batch_size: Positive = Field(default=32, description="Pictures encoded at once.")
+    top_k: Positive = Field(default=5, description="Similar images whose captions fill the prompt.")
+    batch_size: Positive = Field(default=32, description="Images encoded at once.")
     encoder_dtype: DType = Field(default="float32", description="Dtype of the image encoder.")
 
 
 class KnowledgeBaseConfig(Section):
-    """Where the captioned pictures are."""
+    """Where the captioned images are."""
 
     path: ConfigPath = Field(description="Folder made by scripts/build_knowledge_base.py.")
 
@@ -107,7 +105,7 @@ class GenerationConfig(Section):
         default=1.0, description="Only when sampling."
     )
     top_p: Share = Field(default=1.0, description="Only when sampling: nucleus size.")
-    length_penalty: float = Field(default=1.0, description="Above 1 favours longer captions.")
+    length_penalty: float = Field(default=1.0, description="Above 1 favors longer captions.")
     no_repeat_ngram_size: Annotated[int, Field(ge=0)] = Field(
         default=0, description="0 switches it off."
     )
@@ -217,7 +215,7 @@ class Config(Section):
     """The whole file. pydantic reserves `model_config`, hence the attribute `models`."""
 
     models: ModelConfig = Field(alias="model_config", description="The language models.")
-    retrieval_config: RetrievalConfig = Field(description="How similar pictures are found.")
+    retrieval_config: RetrievalConfig = Field(description="How similar images are found.")
     knowledge_base_config: KnowledgeBaseConfig = Field(description="Where they are.")
     generation_config: GenerationConfig = Field(
         default_factory=GenerationConfig, description="How the caption is decoded."

@@ -1,7 +1,7 @@
 """Scores of captions against references, as COCO's caption evaluation computes them.
 
 BLEU-1 to 4, ROUGE-L and CIDEr-D, equal to pycocoevalcap's on the same tokens, and how far they may
-be trusted; METEOR where its program is at hand (`corpus_meteor`). SPICE is left out (`LEFT_OUT`).
+be trusted; METEOR where its program is available (`corpus_meteor`). SPICE is left out (`LEFT_OUT`).
 """
 
 from igrag.metrics.bleu import BleuScore, bleu, corpus_bleu4
@@ -10,21 +10,21 @@ from igrag.metrics.meteor import MeteorError, corpus_meteor
 from igrag.metrics.scores import (
     LEFT_OUT,
     CaptionScores,
-    PictureScores,
+    ImageScores,
     format_score,
     score_captions,
-    score_pictures,
+    score_images,
 )
-from igrag.metrics.tokens import tokenise
+from igrag.metrics.tokens import tokenize
 
 __all__ = [
     "LEFT_OUT",
     "BleuScore",
     "CaptionScores",
     "Comparison",
+    "ImageScores",
     "Interval",
     "MeteorError",
-    "PictureScores",
     "bleu",
     "bootstrap_interval",
     "corpus_bleu4",
@@ -32,6 +32,6 @@ __all__ = [
     "format_score",
     "paired_bootstrap",
     "score_captions",
-    "score_pictures",
-    "tokenise",
+    "score_images",
+    "tokenize",
 ]

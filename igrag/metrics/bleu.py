@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sacrebleu.metrics import BLEU
 
-from igrag.metrics.tokens import Tokens, tokenise_corpus
+from igrag.metrics.tokens import Tokens, tokenize_corpus
 
 ORDERS = 4
 # pycocoevalcap adds these to every count (bleu_scorer.py): a score is never a division by zero.
@@ -31,20 +31,20 @@ def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Bleu
     to the matches and 1e-9 to the counts, and so does this.
 
     Args:
-        hypotheses: One caption a picture; an empty one counts as a miss.
-        references: For each picture its references, one or more, in any number.
+        hypotheses: One caption a image; an empty one counts as a miss.
+        references: For each image its references, one or more, in any number.
 
     Raises:
-        ValueError: Nothing to score, different lengths, or a picture without references.
+        ValueError: Nothing to score, different lengths, or a image without references.
     """
-    statistics = bleu_statistics(*tokenise_corpus(hypotheses, references))
+    statistics = bleu_statistics(*tokenize_corpus(hypotheses, references))
     return BleuScore(*corpus_bleu(statistics.sum(axis=0)).tolist())
 
 
 def bleu_statistics(
     hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> NDArray[np.int64]:
-    """Counts all that BLEU needs to know of each of N pictures; their sum scores the corpus.
+    """Counts all that BLEU needs to know of each of N images; their sum scores the corpus.
 
     Returns:
         [N, 10]: matches of order 1 to 4 (clipped), n-grams of order 1 to 4 in the caption, its

@@ -1,9 +1,9 @@
-"""How far a score may be trusted: intervals and paired tests by bootstrap over pictures.
+"""How far a score may be trusted: intervals and paired tests by bootstrap over images.
 
-The pictures are drawn anew, with replacement, many times; the spread of the resampled scores
+The images are drawn again, with replacement, many times; the spread of the resampled scores
 stands for the spread over other test sets (Koehn 2004, "Statistical significance tests for machine
 translation evaluation"). Nothing is counted again: a resample's score comes from the sum of what
-was counted once for each picture.
+was counted once for each image.
 
     bootstrap_interval(scores.cider_d)
     bootstrap_interval(scores.bleu_statistics, corpus_score=corpus_bleu4)
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-# Sums [..., K] over pictures -> scores [...].
+# Sums [..., K] over images -> scores [...].
 CorpusScore = Callable[[Array], Array]
 
 RESAMPLES = 1000
@@ -56,19 +56,19 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Computes a score and its 95% percentile interval over pictures.
+    """Computes a score and its 95% percentile interval over images.
 
     CIDEr-D's weights of n-grams stay those of the whole set in every resample.
 
     Args:
         statistics: [N] scores whose mean counts, or [N, K] counts for `corpus_score`.
-        corpus_score: From sums [..., K] over pictures to scores; for `bleu_statistics` it is
+        corpus_score: From sums [..., K] over images to scores; for `bleu_statistics` it is
             `corpus_bleu4`.
-        resamples: How often the pictures are drawn anew.
+        resamples: How often the images are drawn again.
         seed: Of the draws; the same seed gives the same interval.
 
     Raises:
-        ValueError: No pictures, or `corpus_score` missing for counts or given for scores.
+        ValueError: No images, or `corpus_score` missing for counts or given for scores.
     """
     rows, score = _prepare(statistics, corpus_score)
     draws = score(_resampled_sums(rows, resamples, seed))
@@ -84,24 +84,24 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Tests whether the second system's lead over the first holds on other pictures too.
+    """Tests whether the second system's lead over the first holds on other images too.
 
-    Both are drawn with the same pictures, so that a picture hard for both says nothing. The p-value
+    Both are drawn with the same images, so that a image hard for both says nothing. The p-value
     is twice Koehn's share of resamples in which the lead is gone; with the observed one counted
     among them it is never 0 (Davison and Hinkley 1997, 4.2.1).
 
     Args:
         first: [N] or [N, K] of one system, as for `bootstrap_interval`.
-        second: The same of the other, for the same pictures in the same order.
+        second: The same of the other, for the same images in the same order.
         corpus_score: As for `bootstrap_interval`.
-        resamples: How often the pictures are drawn anew; p is at least 2 / (resamples + 1).
+        resamples: How often the images are drawn again; p is at least 2 / (resamples + 1).
         seed: Of the draws.
 
     Raises:
         ValueError: As for `bootstrap_interval`, or the systems' shapes differ.
     """
     if first.shape != second.shape:
-        raise ValueError(f"shapes {first.shape} and {second.shape}, expected the same pictures")
+        raise ValueError(f"shapes {first.shape} and {second.shape}, expected the same images")
     before, score = _prepare(first, corpus_score)
     after, _ = _prepare(second, corpus_score)
     sums = _resampled_sums(np.hstack([before, after]), resamples, seed)
@@ -123,7 +123,7 @@ def _prepare(
     """Returns the statistics as [N, K], and what turns sums [..., K] into scores [...]."""
     count = len(statistics)
     if not count:
-        raise ValueError("no pictures, expected one or more")
+        raise ValueError("no images, expected one or more")
     if statistics.ndim != (1 if corpus_score is None else 2):
         raise ValueError(
             f"statistics of shape {statistics.shape}: expected [N] scores alone, or [N, K] counts "
@@ -139,7 +139,7 @@ def _resampled_sums(rows: Array, resamples: int, seed: int) -> Array:
     count = len(rows)
     sums = np.empty((resamples, rows.shape[1]))
     for draw in sums:
-        # How often each picture is drawn, instead of a copy of its row as often.
+        # How often each image is drawn, instead of a copy of its row as often.
         times = np.bincount(generator.integers(count, size=count), minlength=count)
         draw[:] = times @ rows
     return sums

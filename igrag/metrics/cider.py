@@ -34,18 +34,18 @@ class _Vector:
 def cider_d(
     hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> NDArray[np.float64] | None:
-    """Computes CIDEr-D [N] of each picture, from 0 to 10; their mean is the corpus's.
+    """Computes CIDEr-D [N] of each image, from 0 to 10; their mean is the corpus's.
 
-    An n-gram weighs the less, the more pictures have it in their references. The scores hold for
-    this set of pictures only, and a single picture has none: every weight would be 0.
+    An n-gram weighs the less, the more images have it in their references. The scores hold for
+    this set of images only, and a single image has none: every weight would be 0.
 
     Returns:
-        The scores, or None for a single picture.
+        The scores, or None for a single image.
     """
     if len(references) == 1:
         return None
     weights = _inverse_frequencies(references)
-    # What stands in no reference weighs as much as what stands in those of one picture.
+    # What stands in no reference weighs as much as what stands in those of one image.
     unknown = log(len(references))
     scores = np.empty(len(hypotheses))
     for index, (words, texts) in enumerate(zip(hypotheses, references, strict=True)):
@@ -61,11 +61,11 @@ def _ngrams(words: Tokens) -> Iterable[_Ngram]:
 
 
 def _inverse_frequencies(references: Sequence[Sequence[Tokens]]) -> dict[_Ngram, float]:
-    """Returns for every n-gram log(pictures / pictures with the n-gram in their references)."""
-    pictures: Counter[_Ngram] = Counter()
+    """Returns for every n-gram log(images / images with the n-gram in their references)."""
+    images: Counter[_Ngram] = Counter()
     for texts in references:
-        pictures.update({ngram for text in texts for ngram in _ngrams(text)})
-    return {ngram: log(len(references) / count) for ngram, count in pictures.items()}
+        images.update({ngram for text in texts for ngram in _ngrams(text)})
+    return {ngram: log(len(references) / count) for ngram, count in images.items()}
 
 
 def _vector(words: Tokens, weights: dict[_Ngram, float], unknown: float) -> _Vector:

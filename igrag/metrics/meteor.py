@@ -1,4 +1,4 @@
-"""METEOR as COCO's caption evaluation computes it: its own program, where that is at hand.
+"""METEOR as COCO's caption evaluation computes it: its own program, where that is available.
 
 pycocoevalcap brings the program with its table of paraphrases (Denkowski and Lavie 2014, "Meteor
 Universal"); running it takes Java, two gigabytes of memory, and ten seconds to read the table.
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from igrag.metrics.tokens import Tokens, tokenise_corpus
+from igrag.metrics.tokens import Tokens, tokenize_corpus
 
 _PACKAGE, _JAR = "pycocoevalcap", Path("meteor", "meteor-1.5.jar")
 # As pycocoevalcap calls it: English, what is written "don't" or "do n't" made alike.
@@ -34,20 +34,20 @@ def corpus_meteor(
     """Computes METEOR of several sets of captions, starting the program once.
 
     Args:
-        captions: By method, one caption a picture; an empty one counts as a miss.
-        references: For each picture its references, one or more, in any number.
+        captions: By method, one caption a image; an empty one counts as a miss.
+        references: For each image its references, one or more, in any number.
 
     Returns:
-        By method the score of all pictures together, from 0 to 1. It is the program's own, made
-        of the pictures' counts; it is not the mean of their scores.
+        By method the score of all images together, from 0 to 1. It is the program's own, made
+        of the images' counts; it is not the mean of their scores.
 
     Raises:
         MeteorError: Something it needs is not installed, or the program fails.
-        ValueError: See `igrag.metrics.tokens.tokenise_corpus`.
+        ValueError: See `igrag.metrics.tokens.tokenize_corpus`.
     """
     with _program() as program:
         return {
-            name: program.score(*tokenise_corpus(texts, references))
+            name: program.score(*tokenize_corpus(texts, references))
             for name, texts in captions.items()
         }
 
@@ -65,14 +65,14 @@ class _Program:
         self._errors = errors
 
     def score(self, hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> float:
-        """Returns the score of all pictures together."""
+        """Returns the score of all images together."""
         counts = []
         for words, texts in zip(hypotheses, references, strict=True):
             lines = [*map(_line, texts), _line(words)]
             self._tell(_SEPARATOR.join(["SCORE", *lines]))
             counts.append(self._hear())
         self._tell(_SEPARATOR.join(["EVAL", *counts]))
-        *_, whole = [self._hear() for _ in range(len(counts) + 1)]  # each picture's comes first
+        *_, whole = [self._hear() for _ in range(len(counts) + 1)]  # each image's comes first
         try:
             return float(whole)
         except ValueError:

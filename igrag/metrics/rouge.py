@@ -13,17 +13,17 @@ _BETA = 1.2  # recall counts this many times as much as precision
 def rouge_l(
     hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> NDArray[np.float64]:
-    """Computes ROUGE-L [N] of each picture, from 0 to 1; their mean is the corpus's.
+    """Computes ROUGE-L [N] of each image, from 0 to 1; their mean is the corpus's.
 
     As in COCO's evaluation, the best precision and the best recall count, which may come from
     two references. An empty caption scores 0. (pycocoevalcap gives it 1 if a reference has no
     words either, because it takes both for one empty word; no caption of COCO is like that.)
     """
     pairs = zip(hypotheses, references, strict=True)
-    return np.array([_picture_score(words, texts) for words, texts in pairs])
+    return np.array([_image_score(words, texts) for words, texts in pairs])
 
 
-def _picture_score(words: Tokens, texts: Sequence[Tokens]) -> float:
+def _image_score(words: Tokens, texts: Sequence[Tokens]) -> float:
     common = [_common_length(words, text) for text in texts]
     if not any(common):
         return 0.0
@@ -35,7 +35,7 @@ def _picture_score(words: Tokens, texts: Sequence[Tokens]) -> float:
 def _common_length(first: Tokens, second: Tokens) -> int:
     """Returns the length of the longest common subsequence.
 
-    Bit i of `row` is 0 where the table of the textbook's dynamic programme grows from column i
+    Bit i of `row` is 0 where the table of the textbook's dynamic program grows from column i
     to i + 1; one addition moves a whole row on (Hyyrö 2004, "Bit-parallel LCS-length computation
     revisited").
     """

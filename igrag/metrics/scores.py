@@ -1,4 +1,4 @@
-"""All scores of a set of captions at once, for the corpus and for every picture."""
+"""All scores of a set of captions at once, for the corpus and for every image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from igrag.metrics.bleu import bleu_statistics, corpus_bleu
 from igrag.metrics.cider import cider_d
 from igrag.metrics.rouge import rouge_l
-from igrag.metrics.tokens import tokenise_corpus
+from igrag.metrics.tokens import tokenize_corpus
 
 # What COCO's evaluation reports and this never does, and why: a report may print it.
 LEFT_OUT = {"SPICE": "needs Java and a download of a parser's models"}
@@ -19,7 +19,7 @@ LEFT_OUT = {"SPICE": "needs Java and a download of a parser's models"}
 class CaptionScores:
     """Scores of a corpus: BLEU and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10.
 
-    `cider_d` is None where it is not defined: for a single picture.
+    `cider_d` is None where it is not defined: for a single image.
     """
 
     bleu1: float
@@ -37,13 +37,13 @@ class CaptionScores:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PictureScores:
-    """Scores of each of N pictures; where BLEU has none, the counts that add up to the corpus's.
+class ImageScores:
+    """Scores of each of N images; where BLEU has none, the counts that add up to the corpus's.
 
     Attributes:
         bleu_statistics: [N, 10], see `igrag.metrics.bleu.bleu_statistics`.
         rouge_l: [N].
-        cider_d: [N], or None for a single picture.
+        cider_d: [N], or None for a single image.
     """
 
     bleu_statistics: NDArray[np.int64]
@@ -51,32 +51,32 @@ class PictureScores:
     cider_d: NDArray[np.float64] | None
 
     def corpus(self) -> CaptionScores:
-        """Returns the scores of all pictures together."""
+        """Returns the scores of all images together."""
         bleu1, bleu2, bleu3, bleu4 = corpus_bleu(self.bleu_statistics.sum(axis=0)).tolist()
         rouge = float(self.rouge_l.mean())
         cider = None if self.cider_d is None else float(self.cider_d.mean())
         return CaptionScores(bleu1, bleu2, bleu3, bleu4, rouge_l=rouge, cider_d=cider)
 
 
-def score_pictures(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> PictureScores:
-    """Scores captions picture by picture, as COCO's caption evaluation does.
+def score_images(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> ImageScores:
+    """Scores captions image by image, as COCO's caption evaluation does.
 
     Args:
-        hypotheses: One caption a picture; an empty one counts as a miss.
-        references: For each picture its references, one or more, in any number.
+        hypotheses: One caption a image; an empty one counts as a miss.
+        references: For each image its references, one or more, in any number.
 
     Raises:
-        ValueError: Nothing to score, different lengths, or a picture without references.
+        ValueError: Nothing to score, different lengths, or a image without references.
     """
-    tokens = tokenise_corpus(hypotheses, references)
-    return PictureScores(
+    tokens = tokenize_corpus(hypotheses, references)
+    return ImageScores(
         bleu_statistics=bleu_statistics(*tokens), rouge_l=rouge_l(*tokens), cider_d=cider_d(*tokens)
     )
 
 
 def score_captions(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScores:
-    """Scores captions as COCO's caption evaluation does; arguments as for `score_pictures`."""
-    return score_pictures(hypotheses, references).corpus()
+    """Scores captions as COCO's caption evaluation does; arguments as for `score_images`."""
+    return score_images(hypotheses, references).corpus()
 
 
 def format_score(value: float | None, *, digits: int = 3) -> str:

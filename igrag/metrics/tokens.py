@@ -8,7 +8,7 @@ from nltk.tokenize import NLTKWordTokenizer
 
 Tokens = list[str]
 
-# pycocoevalcap drops these after tokenising (ptbtokenizer.py).
+# pycocoevalcap drops these after tokenizing (ptbtokenizer.py).
 _DROPPED = frozenset(["''", "'", "``", "`", '"', *"(){}[].?!,:-;", "--", "..."])
 # The Java program's plain forms of what a text processor makes of quotes, dashes and dots.
 _PLAIN_FORMS = str.maketrans(
@@ -30,7 +30,7 @@ def _tokenizer() -> NLTKWordTokenizer:
     return NLTKWordTokenizer()
 
 
-def tokenise(caption: str) -> Tokens:
+def tokenize(caption: str) -> Tokens:
     """Splits a caption into PTB tokens, lower-cased, without punctuation: COCO's preparation.
 
     It needs no Java; the tokens are those of COCO's Java program for 99.9% of COCO's captions.
@@ -45,17 +45,17 @@ def tokenise(caption: str) -> Tokens:
     return [word for word in _tokenizer().tokenize(text) if word not in _DROPPED]
 
 
-def tokenise_corpus(
+def tokenize_corpus(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[list[Tokens], list[list[Tokens]]]:
-    """Checks that there is something to score for every picture, and tokenises all of it.
+    """Checks that there is something to score for every image, and tokenizes all of it.
 
     Args:
-        hypotheses: One caption a picture; an empty one is kept, as a miss.
-        references: For each picture its references, one or more, in any number.
+        hypotheses: One caption a image; an empty one is kept, as a miss.
+        references: For each image its references, one or more, in any number.
 
     Raises:
-        ValueError: Nothing to score, different lengths, a picture without references, or a text
+        ValueError: Nothing to score, different lengths, a image without references, or a text
             where a list of texts belongs (its letters would be taken for captions).
     """
     if isinstance(hypotheses, str) or any(isinstance(texts, str) for texts in references):
@@ -68,6 +68,6 @@ def tokenise_corpus(
         if not texts:
             raise ValueError(f"references[{index}]: empty, expected at least one reference")
     return (
-        [tokenise(caption) for caption in hypotheses],
-        [[tokenise(text) for text in texts] for texts in references],
+        [tokenize(caption) for caption in hypotheses],
+        [[tokenize(text) for text in texts] for texts in references],
     )

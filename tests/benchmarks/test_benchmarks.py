@@ -20,8 +20,8 @@ def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def few_pictures(folder: Path, count: int) -> Path:
-    """Writes a COCO captions file of the miniature's first pictures."""
+def few_images(folder: Path, count: int) -> Path:
+    """Writes a COCO captions file of the miniature's first images."""
     source = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_val.json"
     content = json.loads(source.read_text(encoding="utf-8"))
     content["images"] = content["images"][:count]
@@ -46,7 +46,7 @@ def few_examples(folder: Path) -> list[str]:
 
 def test_the_whole_path_on_the_real_shapes(tmp_path: Path) -> None:
     """COCO's files, CLIP's and Flan-T5's widths: data without leaks, both methods, both at once."""
-    done = run("real_shapes.py", "--quick", "--captions", few_pictures(tmp_path, 16))
+    done = run("real_shapes.py", "--quick", "--captions", few_images(tmp_path, 16))
     assert done.returncode == 0, done.stderr
     assert "0 prompts hold their own target or reference." in done.stdout
     assert done.stdout.count("parameters are trained") == 3

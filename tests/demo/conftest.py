@@ -2,7 +2,7 @@
 
 import pytest
 
-from demo.pictures.sprites import FontMissingError, find_font
+from demo.drawing.sprites import FontMissingError, find_font
 
 
 def _font_problem() -> str:

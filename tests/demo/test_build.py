@@ -1,4 +1,4 @@
-"""python -m demo.build, with few pictures and few steps, and what it does when it cannot."""
+"""python -m demo.build, with few images and few steps, and what it does when it cannot."""
 
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,12 @@ from demo.train_clip import train_clip
 from demo.train_t5 import Round as T5Round
 from demo.train_t5 import train_t5
 from demo.world.splits import SPLIT_SIZES
-from igrag.caption_data import iter_examples
-from igrag.coco import read_captions
+from igrag.captioning.language_model import load_language_model
+from igrag.data.coco import read_captions
+from igrag.data.examples import iter_examples
 from igrag.errors import UsageError
-from igrag.image_encoder import ImageEncoder
-from igrag.knowledge_base import KnowledgeBase
-from igrag.language_model import load_language_model
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training.leak_audit import audit_leaks
 
 _FEW = {"train": 30, "val": 6, "test": 6}
@@ -24,15 +24,13 @@ _FEW = {"train": 30, "val": 6, "test": 6}
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A miniature of few pictures, and models that hardly train."""
+    """A miniature of few images, and models that hardly train."""
     for split, size in _FEW.items():
         monkeypatch.setitem(SPLIT_SIZES, split, size)
     once = (ClipRound("", 1, 1e-3),)
     briefly = (T5Round(2, 1e-3, composed=0.0), T5Round(2, 1e-3, composed=0.8))
     monkeypatch.setattr("demo.train_clip.BATCH_SIZE", 125)
-    monkeypatch.setattr(
-        "demo.train_clip.train_clip", partial(train_clip, pictures=250, rounds=once)
-    )
+    monkeypatch.setattr("demo.train_clip.train_clip", partial(train_clip, images=250, rounds=once))
     monkeypatch.setattr("demo.train_t5.train_t5", partial(train_t5, rounds=briefly))
     monkeypatch.setattr("demo.train_t5.BATCH_SIZE", 4)
     monkeypatch.setattr("demo.train_t5._TOKENIZER_EXAMPLES", 500)
@@ -44,7 +42,7 @@ def _build(root: Path, *words: str) -> int:
 
 @pytest.mark.usefixtures("few", "emoji_font")
 def test_the_stages_make_a_whole_miniature(tmp_path: Path) -> None:
-    """All stages in a row leave pictures, models, a knowledge base and data that fit together."""
+    """All stages in a row leave images, models, a knowledge base and data that fit together."""
     root = tmp_path / "demo"
     assert _build(root) == 0
     for split, size in _FEW.items():
@@ -65,8 +63,8 @@ def test_the_stages_make_a_whole_miniature(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few", "emoji_font")
-def test_pictures_are_the_same_bytes_again(tmp_path: Path) -> None:
-    """The stage that draws gives the same files each time, and removes pictures it did not draw."""
+def test_images_are_the_same_bytes_again(tmp_path: Path) -> None:
+    """The stage that draws gives the same files each time, and removes images it did not draw."""
     one, other = tmp_path / "one", tmp_path / "other"
     _build(one, "--stages", "pictures")
     stale = other / "coco" / "train" / "000000000001.jpg"

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from demo.language import phrases
-from demo.language.annotators import CAPTIONS_PER_PICTURE, write_captions
+from demo.language.annotators import CAPTIONS_PER_IMAGE, write_captions
 from demo.language.requests import compose_request
 from demo.language.strange import estranged
 from demo.language.styles import OPENINGS, VERBS, Style, describe, sample_style
@@ -28,7 +28,7 @@ def _sentences() -> list[str]:
 def test_captions_are_five_different_sentences() -> None:
     """A scene that offers synonyms gets five captions, no two alike."""
     captions = write_captions(Random(1), _DOG)
-    assert len(captions) == CAPTIONS_PER_PICTURE == len(set(captions))
+    assert len(captions) == CAPTIONS_PER_IMAGE == len(set(captions))
 
 
 def test_captions_are_well_formed() -> None:
@@ -77,7 +77,7 @@ def test_what_flies_is_over_a_place() -> None:
             "In the park at sunset, a brown dog is playing with a ball next to a tree.",
         ),
         (Style("place first"), "In the park, there is a dog."),
-        (Style("picture of", "participle"), "A picture of a dog playing with a ball in the park."),
+        (Style("image of", "participle"), "A image of a dog playing with a ball in the park."),
     ],
 )
 def test_a_style_decides_the_sentence(style: Style, expected: str) -> None:
@@ -112,7 +112,7 @@ def test_the_verb_asked_for_is_the_verb_written(opening: str) -> None:
 
 
 def test_the_mixture_holds_no_forbidden_caption() -> None:
-    """The captions of the miniature's pictures are no answers, and stand in no question."""
+    """The captions of the miniature's images are no answers, and stand in no question."""
     forbidden = all_captions()
 
     def of(side: int, **options) -> str:

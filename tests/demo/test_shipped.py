@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demo.coco_files import PICTURE_SIZE, file_name
+from demo.coco_files import IMAGE_SIZE, file_name
 from demo.world.splits import SPLIT_SIZES, captioned_scenes
-from igrag.caption_data import iter_examples
 from igrag.config import REPO_ROOT
+from igrag.data.examples import iter_examples
 from lora_training.leak_audit import audit_leaks
 
 _DEMO = REPO_ROOT / "demo"
@@ -44,26 +44,26 @@ def test_captions_are_those_of_the_scenes(split: str) -> None:
 
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
-def test_pictures_are_there_and_their_things_inside(split: str) -> None:
-    """Every picture opens in its size, and each main thing has its boxes within it."""
+def test_images_are_there_and_their_things_inside(split: str) -> None:
+    """Every image opens in its size, and each main thing has its boxes within it."""
     content = _annotations("instances", split)
     names = {category["id"]: category["name"] for category in content["categories"]}
     found: dict[int, list[str]] = {}
     for note in content["annotations"]:
         x, y, width, height = note["bbox"]
-        assert 0 <= x < x + width <= PICTURE_SIZE[0]
-        assert 0 <= y < y + height <= PICTURE_SIZE[1]
+        assert 0 <= x < x + width <= IMAGE_SIZE[0]
+        assert 0 <= y < y + height <= IMAGE_SIZE[1]
         found.setdefault(note["image_id"], []).append(names[note["category_id"]])
     for item in captioned_scenes(split):
-        with Image.open(_DEMO / "coco" / split / file_name(item.image_id)) as picture:
-            assert picture.size == PICTURE_SIZE
+        with Image.open(_DEMO / "coco" / split / file_name(item.image_id)) as image:
+            assert image.size == IMAGE_SIZE
         main = item.scene.main
         assert found[item.image_id].count(main.kind.name) >= main.count
 
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
 def test_data_are_of_the_split_and_leak_nothing(split: str) -> None:
-    """Each line is a picture of the split with its own captions, none of them in its prompt."""
+    """Each line is a image of the split with its own captions, none of them in its prompt."""
     path = _DEMO / "data" / f"{split}.jsonl"
     captions = {item.image_id: item.captions for item in captioned_scenes(split)}
     for example in iter_examples(path):

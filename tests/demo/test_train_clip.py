@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from demo.clip_model import SPECIAL_TOKENS, enlarged, new_model, save_clip, train_tokenizer
 from demo.train_clip import augment, contrastive_loss
-from igrag.image_encoder import ImageEncoder
+from igrag.retrieval.image_encoder import ImageEncoder
 
 _CAPTIONS = ["A brown dog running in the park.", "Two red cars parked on the street."] * 5
 
@@ -62,11 +62,11 @@ def test_the_loss_is_clips(saved: Path) -> None:
     assert ours.item() == pytest.approx(output.loss.item(), abs=1e-5)
 
 
-def test_augmentation_moves_pictures_only_a_little() -> None:
-    """A batch comes out normalised, varied, seeded, and still like the pictures."""
+def test_augmentation_moves_images_only_a_little() -> None:
+    """A batch comes out normalized, varied, seeded, and still like the images."""
     rows = torch.linspace(0, 255, 96).to(torch.uint8)
-    pictures = rows[None, :, None, None].expand(4, 96, 96, 3)
-    first, again = (augment(pictures, torch.Generator().manual_seed(3)) for _ in range(2))
+    images = rows[None, :, None, None].expand(4, 96, 96, 3)
+    first, again = (augment(images, torch.Generator().manual_seed(3)) for _ in range(2))
     assert first.shape == (4, 3, 96, 96)
     assert torch.equal(first, again)
     assert not torch.equal(first[0], first[1])
@@ -74,8 +74,8 @@ def test_augmentation_moves_pictures_only_a_little() -> None:
     assert (means[:, -10:].mean(1) > means[:, :10].mean(1) + 1).all()
 
 
-def test_the_image_tower_sees_the_whole_picture(saved: Path) -> None:
-    """The saved processor squeezes a wide picture instead of cutting off its sides."""
+def test_the_image_tower_sees_the_whole_image(saved: Path) -> None:
+    """The saved processor squeezes a wide image instead of cutting off its sides."""
     encoder = ImageEncoder(str(saved), device="cpu")
     assert encoder.identity.dimension == 128
     wide = np.full((40, 200, 3), 255, np.uint8)
@@ -86,7 +86,7 @@ def test_the_image_tower_sees_the_whole_picture(saved: Path) -> None:
 
 
 def test_an_enlarged_model_keeps_what_it_knows(saved: Path) -> None:
-    """A model for larger pictures has more positions, and sees a flat picture much the same."""
+    """A model for larger images has more positions, and sees a flat image much the same."""
     model = AutoModel.from_pretrained(saved, dtype=torch.float32).eval()
     larger = enlarged(model, 128).eval()
     assert larger.config.vision_config.image_size == 128

@@ -19,7 +19,7 @@ def _scenes(count: int = 400) -> list[Scene]:
 
 
 def test_the_world_is_as_large_as_promised() -> None:
-    """There are at least 12 places and 40 kinds that can be the main thing of a picture."""
+    """There are at least 12 places and 40 kinds that can be the main thing of a image."""
     assert len(PLACES) >= 12
     assert len(MAIN_KINDS) >= 40
 
@@ -39,17 +39,17 @@ def test_a_place_has_main_kinds_and_known_props(place) -> None:
 
 
 def test_a_scene_keeps_to_the_world() -> None:
-    """A sampled scene has its main kind at home, in a pose and a colour of that kind."""
+    """A sampled scene has its main kind at home, in a pose and a color of that kind."""
     for scene in _scenes():
         kind = scene.main.kind
         assert scene.pose in kind.homes[scene.place]
-        assert scene.main.colour is None if not kind.colours else scene.main.colour in kind.colours
+        assert scene.main.color is None if not kind.colors else scene.main.color in kind.colors
         assert 1 <= scene.main.count <= (3 if kind.herd else 1)
         assert scene.time == "day" or not PLACES[scene.place].indoors
 
 
-def test_the_pictures_to_try_are_of_no_split() -> None:
-    """input/ holds the scenes that the build draws for it, and no picture of a split shows one."""
+def test_the_images_to_try_are_of_no_split() -> None:
+    """input/ holds the scenes that the build draws for it, and no image of a split shows one."""
     inputs = dict(input_scenes(seed=7))
     assert {path.stem for path in (REPO_ROOT / "input").glob("*.jpg")} == set(inputs)
 
@@ -82,7 +82,7 @@ def test_similar_scenes_mostly_share_kind_and_place() -> None:
 
 
 def test_no_image_id_is_in_two_splits() -> None:
-    """The splits have their sizes, five captions a picture, and no image id in common."""
+    """The splits have their sizes, five captions a image, and no image id in common."""
     ids: set[int] = set()
     for split, size in SPLIT_SIZES.items():
         items = captioned_scenes(split)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.candidates import Paths
+from evaluation.methods import Paths
 from tests.trainings import training
 
 # Saves a prompt file for the tiny model: path, seed, and the adapter's folder if it is for one.

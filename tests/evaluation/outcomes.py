@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluation.earlier import identify
-from evaluation.outcome import Origin, Outcome, score_outcome
-from evaluation.sources import Picture, Split
+from evaluation.dataset import EvaluationImage, Split
+from evaluation.overwrite_guard import identify
+from evaluation.results import Origin, Outcome, score_outcome
 from evaluation.training_facts import NOTHING_TRAINED, TrainingFacts
-from igrag.coco import ImageId
+from igrag.data.coco import ImageId
 
 REFERENCES = (
     ("a dog runs on the beach", "a dog is running"),
@@ -26,14 +26,14 @@ def split_of(
     ids: Sequence[ImageId] | None = None,
     files: Sequence[Path | None] | None = None,
 ) -> Split:
-    """Make pictures with these references, numbered from 1."""
+    """Makes images with these references, numbered from 1."""
     ids = ids or range(1, len(references) + 1)
     files = files or [None] * len(references)
-    pictures = tuple(
-        Picture(image_id, tuple(texts), file=file)
+    images = tuple(
+        EvaluationImage(image_id, tuple(texts), file=file)
         for image_id, texts, file in zip(ids, references, files, strict=True)
     )
-    return Split(Path("captions.json"), pictures, frozenset(ids))
+    return Split(Path("captions.json"), images, frozenset(ids))
 
 
 def outcome_of(
@@ -42,7 +42,7 @@ def outcome_of(
     *,
     written: bool = False,
 ) -> Outcome:
-    """Score captions; the first method is the reference, `written` by a model of the tests."""
+    """Scores captions; the first method is the reference, `written` by a model of the tests."""
     names = list(captions)
     tuned = TrainingFacts(3200, 3_395_616, 102.4, 15_320)
     facts = {name: tuned if place else NOTHING_TRAINED for place, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Every method writes the captions of all pictures, in turns."""
+"""Every method writes the captions of all images, in turns."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class Noting:
         self.calls: list[tuple[Any, int]] = []
 
     def switch_to(self, writer: Any) -> None:
-        """Make another one write."""
+        """Makes another one write."""
         self.writer = writer
 
     def generate(self, prompts: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The picture of a comparison."""
+"""The image of a comparison."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation.chart import draw_comparison, method_colours
-from evaluation.outcome import Outcome
+from evaluation.chart import draw_comparison, method_colors
+from evaluation.results import Outcome
 from evaluation.scoring import METRICS
 from tests.evaluation.outcomes import CAPTIONS, outcome_of, split_of
 
@@ -30,7 +30,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def draw(outcome: Outcome, path: Path, *, title: str = "Captions") -> Path:
-    """Draw a comparison."""
+    """Draws a comparison."""
     draw_comparison(
         outcome.scores, path, title=title, subtitle=outcome.subject, reference=outcome.reference
     )
@@ -38,20 +38,20 @@ def draw(outcome: Outcome, path: Path, *, title: str = "Captions") -> Path:
 
 
 def bars(axes: Axes) -> list[float]:
-    """Return the lengths of a panel's bars, from the top down."""
+    """Returns the lengths of a panel's bars, from the top down."""
     containers = [each for each in axes.containers if isinstance(each, BarContainer)]
     return [float(bar.get_width()) for each in containers for bar in each]
 
 
-def test_picture(tmp_path: Path) -> None:
+def test_image(tmp_path: Path) -> None:
     """A PNG, higher with more methods, the same bytes every time."""
     path = draw(outcome_of(), tmp_path / "new" / "comparison.png")
     again = draw(outcome_of(), tmp_path / "again.png")
     assert path.read_bytes() == again.read_bytes()
     more = draw(outcome_of({str(n): CAPTIONS["base"] for n in range(20)}), tmp_path / "more.png")
-    with Image.open(path) as picture, Image.open(more) as higher:
-        assert picture.format == "PNG" and picture.width == higher.width == 1350
-        assert higher.height > 3 * picture.height
+    with Image.open(path) as image, Image.open(more) as higher:
+        assert image.format == "PNG" and image.width == higher.width == 1350
+        assert higher.height > 3 * image.height
 
 
 def test_bars_and_intervals_are_the_scores(tmp_path: Path, figures: list[Figure]) -> None:
@@ -78,7 +78,7 @@ def test_bars_and_intervals_are_the_scores(tmp_path: Path, figures: list[Figure]
 
 
 def test_a_score_that_is_not_defined(tmp_path: Path, figures: list[Figure]) -> None:
-    """A single picture has no CIDEr-D: the panel says so instead of drawing 0."""
+    """A single image has no CIDEr-D: the panel says so instead of drawing 0."""
     one = {name: texts[:1] for name, texts in CAPTIONS.items()}
     draw(outcome_of(one, split_of((("a dog runs",),))), tmp_path / "a.png")
     cider = figures[0].axes[1]
@@ -87,10 +87,10 @@ def test_a_score_that_is_not_defined(tmp_path: Path, figures: list[Figure]) -> N
 
 
 def test_methods_are_told_apart(tmp_path: Path) -> None:
-    """By colours of their own, the reference's being grey, and by names of any kind."""
+    """By colors of their own, the reference's being gray, and by names of any kind."""
     names = ["base", "prompt", "lora", "lora+prompt", "$x_1$", "a" * 80]
     outcome = outcome_of(dict.fromkeys(names, CAPTIONS["base"]))
-    colours = method_colours(outcome.scores, "base")
-    assert len(set(colours)) == len(names) and colours[0] == to_hex("#999999")
-    assert method_colours(outcome.scores, "lora")[2] == colours[0]
+    colors = method_colors(outcome.scores, "base")
+    assert len(set(colors)) == len(names) and colors[0] == to_hex("#999999")
+    assert method_colors(outcome.scores, "lora")[2] == colors[0]
     draw(outcome, tmp_path / "a.png", title="$\\frac$")

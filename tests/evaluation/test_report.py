@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from evaluation.outcome import Outcome
-from evaluation.publishing import publish
 from evaluation.report import make_cards, write_report
-from igrag.metrics import score_pictures
+from evaluation.results import Outcome
+from evaluation.save_results import publish
+from igrag.metrics import score_images
 from tests.evaluation.outcomes import CAPTIONS, REFERENCES, outcome_of, split_of
 from tests.tiny import CocoFolder
 
@@ -41,7 +41,7 @@ class Page(HTMLParser):
             self.texts.setdefault(tag, []).append("")
 
     def handle_endtag(self, tag: str) -> None:
-        """Close an element, which must be the last that was opened."""
+        """Closes an element, which must be the last that was opened."""
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
@@ -50,23 +50,23 @@ class Page(HTMLParser):
             self.texts[tag][-1] += data
 
     def all(self, tag: str) -> list[dict[str, Any]]:
-        """Return the attributes of all elements of a kind."""
+        """Returns the attributes of all elements of a kind."""
         return [attributes for name, attributes in self.elements if name == tag]
 
     def text(self, tag: str) -> list[str]:
-        """Return the texts of all elements of a kind, white space normalised."""
+        """Returns the texts of all elements of a kind, white space normalized."""
         return [" ".join(text.split()) for text in self.texts.get(tag, [])]
 
 
 def save(outcome: Outcome, folder: Path, *, most: int = 500) -> Page:
-    """Write a report with a chart of one pixel, and read it as a browser does."""
+    """Writes a report with a chart of one pixel, and read it as a browser does."""
     Image.new("RGB", (1, 1)).save(folder / "chart.png")
     write_report(outcome, folder / "report.html", chart=folder / "chart.png", most=most)
     return Page(folder / "report.html")
 
 
 def test_everything_stands_side_by_side(tmp_path: Path) -> None:
-    """For each picture its id, the captions of all methods, and all references."""
+    """For each image its id, the captions of all methods, and all references."""
     page = save(outcome_of(), tmp_path)
     cards = page.text("article")
     assert len(cards) == 3
@@ -83,7 +83,7 @@ def test_best_first_and_worst_last(tmp_path: Path) -> None:
     """In the order of what the best method gains over the base; each card knows its figures."""
     page = save(outcome_of(), tmp_path)
     before, after = (
-        score_pictures(CAPTIONS[name], REFERENCES).cider_d for name in ("base", "prompt")
+        score_images(CAPTIONS[name], REFERENCES).cider_d for name in ("base", "prompt")
     )
     assert before is not None and after is not None
     gains = (after - before).tolist()
@@ -97,7 +97,7 @@ def test_best_first_and_worst_last(tmp_path: Path) -> None:
 
 def test_nothing_is_fetched(tmp_path: Path, coco: CocoFolder) -> None:
     """No element names anything outside of the file, and the page forbids itself to."""
-    split = split_of(files=[coco.picture(1), coco.picture(2), None])
+    split = split_of(files=[coco.image(1), coco.image(2), None])
     page = save(outcome_of(split=split), tmp_path)
     assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
     for tag, attributes in page.elements:
@@ -109,32 +109,30 @@ def test_nothing_is_fetched(tmp_path: Path, coco: CocoFolder) -> None:
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
 
 
-def test_pictures_are_inlined_and_small(tmp_path: Path, coco: CocoFolder) -> None:
+def test_images_are_inlined_and_small(tmp_path: Path, coco: CocoFolder) -> None:
     """Scaled down, in their proportions, with a text for those who do not see them."""
     large = tmp_path / "large.png"
     Image.new("RGB", (2000, 1000), "teal").save(large)
-    page = save(outcome_of(split=split_of(files=[large, coco.picture(2), None])), tmp_path)
-    pictures = {each["alt"]: each["src"] for each in page.all("img")}
+    page = save(outcome_of(split=split_of(files=[large, coco.image(2), None])), tmp_path)
+    images = {each["alt"]: each["src"] for each in page.all("img")}
     sizes = {}
-    for name, uri in pictures.items():
-        if name.startswith("Picture"):
+    for name, uri in images.items():
+        if name.startswith("EvaluationImage"):
             assert uri.startswith("data:image/jpeg;base64,")
             content = base64.b64decode(uri.partition(",")[2], validate=True)
             with Image.open(io.BytesIO(content)) as image:
                 sizes[name] = image.size
-    assert sizes == {"Picture 1": (360, 180), "Picture 2": (48, 40)}
+    assert sizes == {"EvaluationImage 1": (360, 180), "EvaluationImage 2": (48, 40)}
     assert [card.get("class") for card in page.all("article")].count("text") == 1
 
 
-def test_an_unreadable_picture_is_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_image_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its captions are shown without it, which is said."""
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     page = save(outcome_of(split=split_of(files=[broken, None, None])), tmp_path)
     assert len(page.all("article")) == 3 and len(page.all("img")) == 1
-    assert "not shown in the report: 1 pictures" in caplog.text and "broken.jpg" in caplog.text
+    assert "not shown in the report: 1 images" in caplog.text and "broken.jpg" in caplog.text
 
 
 def test_texts_are_texts(tmp_path: Path) -> None:
@@ -165,7 +163,7 @@ def test_words_of_no_reference_are_marked(tmp_path: Path) -> None:
     assert "(empty)" in page.text("dd")
 
 
-def test_of_many_pictures_the_extremes_are_shown(tmp_path: Path) -> None:
+def test_of_many_images_the_extremes_are_shown(tmp_path: Path) -> None:
     """Half of them the greatest gains, half the greatest losses, and the page says so."""
     count = 9
     references = [(f"a dog number {n} runs on a beach",) for n in range(count)]
@@ -192,7 +190,7 @@ def test_one_method_alone(tmp_path: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_single_picture(tmp_path: Path) -> None:
+def test_a_single_image(tmp_path: Path) -> None:
     """CIDEr-D is not defined there; ROUGE-L stands beside the captions, and the page says so."""
     one = {name: texts[:1] for name, texts in CAPTIONS.items()}
     page = save(outcome_of(one, split_of(REFERENCES[:1])), tmp_path)
@@ -216,9 +214,9 @@ def test_controls_do_what_they_say(tmp_path: Path) -> None:
 def test_all_files_are_published(tmp_path: Path) -> None:
     """Captions that a model wrote are written too, those from files are not written again."""
     names = ["metrics.json", "table.md", "comparison.png", "report.html"]
-    written = publish(outcome_of(), tmp_path / "a", report_pictures=5)
+    written = publish(outcome_of(), tmp_path / "a", report_images=5)
     assert [path.name for path in written] == names
-    written = publish(outcome_of(written=True), tmp_path / "b", report_pictures=5)
+    written = publish(outcome_of(written=True), tmp_path / "b", report_images=5)
     assert [path.name for path in written] == [
         "results.json", "results_base.json", "results_prompt.json", *names,
     ]  # fmt: skip

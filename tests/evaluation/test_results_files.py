@@ -14,7 +14,7 @@ ENTRIES = [{"image_id": 1, "caption": "a dog"}, {"image_id": 2, "caption": "  a 
 
 
 def save(path: Path, content: Any) -> Path:
-    """Save JSON in a folder that is made."""
+    """Saves JSON in a folder that is made."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
@@ -67,7 +67,7 @@ def test_methods_can_be_chosen(tmp_path: Path) -> None:
         ([{"image_id": 1.0, "caption": "a"}], '"image_id", found 1.0'),
         ([{"image_id": 1}], '"caption", found None'),
         ([{"image_id": 1, "caption": ["a"]}], '"caption", found'),
-        ([*ENTRIES, ENTRIES[1]], r"\[2\]: the picture 2 is there twice"),
+        ([*ENTRIES, ENTRIES[1]], r"\[2\]: the image 2 is there twice"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, content: Any, message: str) -> None:
@@ -78,16 +78,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: Any, message: str) -> N
     assert str(path) in str(caught.value)
 
 
-def test_captions_come_in_the_order_of_the_pictures() -> None:
-    """Whatever the file's order; empty ones stay, and those of pictures beyond do not matter."""
+def test_captions_come_in_the_order_of_the_images() -> None:
+    """Whatever the file's order; empty ones stay, and those of images beyond do not matter."""
     split = split_of((("a",), ("b",)), ids=[2, 1])
-    split = type(split)(split.path, split.pictures, frozenset({1, 2, 3}))
+    split = type(split)(split.path, split.images, frozenset({1, 2, 3}))
     assert match_results("base", {1: "one", 3: "three", 2: ""}, split) == ("", "one")
 
 
 def test_missing_captions_are_an_error() -> None:
-    """Scoring only what is there would be the score of other pictures."""
-    with pytest.raises(DataError, match=r"base: 2 of 3 pictures .* \(the first is 1\)"):
+    """Scoring only what is there would be the score of other images."""
+    with pytest.raises(DataError, match=r"base: 2 of 3 images .* \(the first is 1\)"):
         match_results("base", {2: "a"}, split_of())
 
 

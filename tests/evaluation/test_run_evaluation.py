@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from evaluation import scoring
-from evaluation.arguments import check, parse_arguments
-from evaluation.candidates import Paths
+from evaluation.methods import Paths
+from evaluation.options import check, parse_arguments
 from evaluation.run_evaluation import main
 from igrag.cli import run
 from igrag.config import REPO_ROOT
@@ -35,7 +35,7 @@ class Evaluator:
     capfd: pytest.CaptureFixture[str]
 
     def __call__(self, *words: object) -> tuple[int, str, str]:
-        """Return the exit code and what was printed on stdout and stderr."""
+        """Returns the exit code and what was printed on stdout and stderr."""
         output = ["--output_dir", str(self.output), "--device", "cpu", "--meteor", "off"]
         settings = [word for setting in self.settings for word in ("--set", setting)]
         arguments = parse_arguments([*output, *settings, *map(str, words)])
@@ -44,7 +44,7 @@ class Evaluator:
         return code, captured.out, captured.err
 
     def read(self, name: str) -> Any:
-        """Return the content of one of the JSON files."""
+        """Returns the content of one of the JSON files."""
         return json.loads((self.output / name).read_text(encoding="utf-8"))
 
 
@@ -84,7 +84,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def texts(results: list[dict[str, Any]]) -> list[str]:
-    """Return the captions of COCO results."""
+    """Returns the captions of COCO results."""
     return [entry["caption"] for entry in results]
 
 
@@ -92,12 +92,12 @@ def test_every_method_after_one_load(
     evaluator: Evaluator, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All four are written by one model, and each as if it had been loaded alone."""
-    from igrag import assembly
+    from igrag import from_config
 
     loads: list[str] = []
-    load = assembly.load_language
+    load = from_config.load_language
     monkeypatch.setattr(
-        assembly, "load_language", lambda config, path: loads.append(path) or load(config, path)
+        from_config, "load_language", lambda config, path: loads.append(path) or load(config, path)
     )
     code, out, _ = evaluator("--data", data)
     together = evaluator.read("results.json")
@@ -118,7 +118,7 @@ def test_figures_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> 
     evaluator("--data", data, "--methods", "prompt,base", "--seed", "5")
     results, metrics = evaluator.read("results.json"), evaluator.read("metrics.json")
     lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
-    assert metrics["pictures"] == 6 and metrics["reference"] == "base"
+    assert metrics["images"] == 6 and metrics["reference"] == "base"
     assert metrics["bootstrap"] == {"resamples": 1000, "seed": 5}
     table = (evaluator.output / "table.md").read_text("utf-8")
     for name in ("base", "prompt"):
@@ -173,15 +173,15 @@ def test_what_is_not_trained(untrained: Evaluator, data: Path) -> None:
     assert list(untrained.read("results.json")) == ["base"]
 
 
-def test_a_picture_never_retrieves_itself(
+def test_a_image_never_retrieves_itself(
     untrained: Evaluator, coco: CocoFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor a copy under another id: its captions would be the answer. Others are retrieved."""
-    from igrag.generator import CaptionGenerator
+    from igrag.captioning.generator import CaptionGenerator
 
-    coco.picture(2).write_bytes(coco.picture(7).read_bytes())  # The knowledge base has 7's vector.
-    with Image.open(coco.picture(3)) as picture:  # No longer an exact copy of what is held.
-        picture.save(coco.picture(3), quality=30)
+    coco.image(2).write_bytes(coco.image(7).read_bytes())  # The knowledge base has 7's vector.
+    with Image.open(coco.image(3)) as image:  # No longer an exact copy of what is held.
+        image.save(coco.image(3), quality=30)
     prompts: list[str] = []
     generate = CaptionGenerator.generate
     monkeypatch.setattr(
@@ -202,7 +202,7 @@ def test_a_picture_never_retrieves_itself(
     assert report.count("data:image/jpeg") == 12
 
 
-def test_pictures_of_jsonl_are_shown(untrained: Evaluator, data: Path, coco: CocoFolder) -> None:
+def test_images_of_jsonl_are_shown(untrained: Evaluator, data: Path, coco: CocoFolder) -> None:
     """Where their folder is given; they are found by the ids of the lines."""
     assert untrained("--data", data, "--images", coco.images, "--limit", "4")[0] == 0
     report = (untrained.output / "report.html").read_text("utf-8")
@@ -210,13 +210,13 @@ def test_pictures_of_jsonl_are_shown(untrained: Evaluator, data: Path, coco: Coc
 
 
 def test_limit(untrained: Evaluator, coco: CocoFolder) -> None:
-    """The first pictures of the file, and no others."""
-    coco.picture(12).unlink()
+    """The first images of the file, and no others."""
+    coco.image(12).unlink()
     words = ("--captions", coco.captions, "--images", coco.images)
     assert untrained(*words, "--limit", "2")[0] == 0
     assert [each["image_id"] for each in untrained.read("results_base.json")] == [1, 2]
     code, _, err = untrained(*words)
-    assert code == 1 and "000000000012.jpg: no such picture" in one_error(err)
+    assert code == 1 and "000000000012.jpg: no such image" in one_error(err)
 
 
 def test_results_are_scored_without_a_model(
@@ -242,7 +242,7 @@ def test_results_are_scored_without_a_model(
 
 
 def test_results_are_scored_against_jsonl(untrained: Evaluator, data: Path, tmp_path: Path) -> None:
-    """So that a checkpoint's predictions.json can be compared; files have no picture to show."""
+    """So that a checkpoint's predictions.json can be compared; files have no image to show."""
     lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
     results = [{"image_id": line["image_id"], "caption": line["caption"]} for line in lines]
     path = tmp_path / "predictions.json"
@@ -251,7 +251,7 @@ def test_results_are_scored_against_jsonl(untrained: Evaluator, data: Path, tmp_
     assert untrained.read("metrics.json")["methods"]["predictions"]["bleu4"] == pytest.approx(1.0)
     path.write_text(json.dumps(results[1:]), encoding="utf-8")
     code, _, err = untrained("--data", data, "--results", path)
-    assert code == 1 and "1 of 6 pictures" in one_error(err)
+    assert code == 1 and "1 of 6 images" in one_error(err)
 
 
 def test_checkpoints_are_compared(untrained: Evaluator, data: Path, checkpoints: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_failure_leaves_the_last_evaluation(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--limit 4", "pictures was 6, is 4"),
+        ("--limit 4", "images was 6, is 4"),
         ("--set generation_config.num_beams=1", "num_beams was 4, is 1"),
         ("--methods base,lora", "it has lora.prompt, prompt too"),
         ("--set prompt_tuning.weights_path={prompt}", "prompt was .*, is .*other.pt"),
@@ -335,7 +335,7 @@ def test_where_nothing_can_be_written(untrained: Evaluator, words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--captions a.json", "--captions: the pictures are missing"),
+        ("--captions a.json", "--captions: the images are missing"),
         ("--results a.json", "--results: the references are missing"),
         ("--captions a.json --images b --data c", "--captions and --data"),
         ("--captions a.json --images b --split val", "--captions and --split"),

@@ -1,15 +1,15 @@
-"""Scores, intervals and tests of several methods on the same pictures."""
+"""Scores, intervals and tests of several methods on the same images."""
 
 import pytest
 
-from evaluation.outcome import score_outcome
+from evaluation.results import score_outcome
 from evaluation.scoring import BLEU4, CIDER_D, METRICS, ROUGE_L, score_methods
 from igrag.metrics import bootstrap_interval, corpus_bleu4, score_captions
 from tests.evaluation.outcomes import CAPTIONS, REFERENCES, split_of
 
 
 def test_scores_are_those_of_the_metrics() -> None:
-    """Nothing is computed anew here; the reference comes first and is compared with nothing."""
+    """Nothing is computed again here; the reference comes first and is compared with nothing."""
     base, prompt = score_methods(CAPTIONS, REFERENCES, reference="base", seed=3)
     for score in (base, prompt):
         expected = score_captions(CAPTIONS[score.name], REFERENCES)
@@ -18,9 +18,7 @@ def test_scores_are_those_of_the_metrics() -> None:
             expected.bleu4, expected.cider_d, expected.rouge_l,
         ]  # fmt: skip
     assert base.gains == {}
-    interval = bootstrap_interval(
-        prompt.pictures.bleu_statistics, corpus_score=corpus_bleu4, seed=3
-    )
+    interval = bootstrap_interval(prompt.images.bleu_statistics, corpus_score=corpus_bleu4, seed=3)
     assert prompt.intervals["bleu4"] == interval
 
 
@@ -36,7 +34,7 @@ def test_gains_are_over_the_reference(metric: object) -> None:
     assert turned.gains[key].difference == pytest.approx(-difference)
 
 
-def test_a_single_picture_has_no_interval() -> None:
+def test_a_single_image_has_no_interval() -> None:
     """It would be of no width at all; CIDEr-D is not defined."""
     one = {name: texts[:1] for name, texts in CAPTIONS.items()}
     base, prompt = score_methods(one, REFERENCES[:1], reference="base", seed=0)

@@ -11,7 +11,7 @@ from tests.evaluation.outcomes import CAPTIONS, REFERENCES, outcome_of, split_of
 
 
 def column(rows: list[list[str]], title: str) -> list[str]:
-    """Return the cells below a title."""
+    """Returns the cells below a title."""
     place = rows[0].index(title)
     return [row[place] for row in rows[1:]]
 
@@ -42,7 +42,7 @@ def test_captions_from_files_have_no_cost() -> None:
     assert titles[-1] == "p" and "captions/s" not in titles
 
 
-def test_a_single_picture() -> None:
+def test_a_single_image() -> None:
     """What is not defined is n/a."""
     one = {name: texts[:1] for name, texts in CAPTIONS.items()}
     scores = score_methods(one, REFERENCES[:1], reference="base", seed=0)

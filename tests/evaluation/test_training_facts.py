@@ -13,19 +13,19 @@ from evaluation.training_facts import (
     prompt_facts,
 )
 from igrag.errors import CheckpointError
-from igrag.training_record import ModelFacts
+from igrag.training.record import ModelFacts
 from tests.trainings import training
 
 
 def save_prompt_bytes(folder: Path) -> Path:
-    """Make a file of 1,500 bytes; nobody opens it."""
+    """Makes a file of 1,500 bytes; nobody opens it."""
     folder.mkdir(parents=True)
     (folder / "prompt_embeddings.pt").write_bytes(bytes(1500))
     return folder / "prompt_embeddings.pt"
 
 
 def save_adapter_bytes(folder: Path) -> Path:
-    """Make an adapter of 900 bytes, and what PEFT puts beside it."""
+    """Makes an adapter of 900 bytes, and what PEFT puts beside it."""
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(bytes(700))
     (folder / "adapter_config.json").write_bytes(bytes(200))

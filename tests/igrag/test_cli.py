@@ -18,7 +18,7 @@ from igrag.errors import ConfigError, DataError
 
 @pytest.fixture(autouse=True)
 def _restore_process() -> Iterator[None]:
-    """Put back the signal handler, the root logger and the environment."""
+    """Puts back the signal handler, the root logger and the environment."""
     handler = signal.getsignal(signal.SIGTERM)
     root = logging.getLogger()
     handlers, level, environment = list(root.handlers), root.level, dict(os.environ)
@@ -31,7 +31,7 @@ def _restore_process() -> Iterator[None]:
 
 
 def failing(error: BaseException) -> int:
-    """Run a command that raises `error`."""
+    """Runs a command that raises `error`."""
 
     def command() -> int:
         raise error
@@ -95,7 +95,7 @@ def test_interruption(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def outcome_of(code: str) -> tuple[int, bytes]:
-    """Run Python with some code; return its exit code and what it wrote to stderr."""
+    """Runs Python with some code; return its exit code and what it wrote to stderr."""
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True)
     return done.returncode, done.stderr
 
@@ -125,7 +125,7 @@ def test_a_process_that_ignores_ctrl_c_goes_on_so() -> None:
 
 
 def start(body: str) -> subprocess.Popen[str]:
-    """Start Python with a command whose body is given."""
+    """Starts Python with a command whose body is given."""
     code = f"import sys\nfrom igrag.cli import run\n{body}\nsys.exit(run(main, debug=False))"
     return subprocess.Popen(
         [sys.executable, "-c", code],

@@ -49,13 +49,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def load(file: Path, text: str, *overrides: str) -> Inner:
-    """Load a file of the given text."""
+    """Loads a file of the given text."""
     file.write_text(text, encoding="utf-8")
     return load_config(Outer, file, overrides).training
 
 
 def fail(file: Path, text: str, *overrides: str) -> str:
-    """Load a file that is wrong and return the message."""
+    """Loads a file that is wrong and return the message."""
     with pytest.raises(ConfigError) as caught:
         load(file, text, *overrides)
     message = str(caught.value)

@@ -24,6 +24,6 @@ def test_exit_code(error: type[errors.IgragError], code: int) -> None:
 
 
 def test_data_errors_are_caught_together() -> None:
-    """One except clause for DataError also covers pictures and knowledge bases."""
+    """One except clause for DataError also covers images and knowledge bases."""
     assert issubclass(errors.ImageError, errors.DataError)
     assert issubclass(errors.KnowledgeBaseError, errors.DataError)

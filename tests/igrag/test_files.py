@@ -20,7 +20,7 @@ from igrag.files import (
 
 
 def names(folder: Path) -> list[str]:
-    """List what is in a folder, hidden things included."""
+    """Lists what is in a folder, hidden things included."""
     return sorted(path.name for path in folder.iterdir())
 
 

@@ -19,12 +19,12 @@ from igrag.hub import is_fetch_failure, prepare_for, reason_of
 
 
 def answered(kind: type[Exception]) -> Exception:
-    """Return an error of the hub's, without the answer that it usually carries."""
+    """Returns an error of the hub's, without the answer that it usually carries."""
     return kind.__new__(kind)
 
 
 def wrapped(cause: Exception) -> OSError:
-    """Return what transformers makes of an error."""
+    """Returns what transformers makes of an error."""
     error = OSError("cannot load")
     error.__cause__ = cause
     return error
@@ -83,7 +83,7 @@ def undecided(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def is_offline() -> bool:
-    """Say whether the libraries keep to their cache, and those that are not imported yet will."""
+    """Says whether the libraries keep to their cache, and those that are not imported yet will."""
     found = huggingface_hub.constants.is_offline_mode()
     assert found == (os.environ.get("HF_HUB_OFFLINE") == "1")
     return found

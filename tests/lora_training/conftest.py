@@ -10,7 +10,7 @@ from tests.lora_training.training import Trainer
 
 @pytest.fixture
 def trainer(tiny_t5: Path, tmp_path: Path) -> Trainer:
-    """A training of 5 updates an epoch, the last of them short: 37 examples, 4 x 2 an update."""
+    """A training of 5 steps an epoch, the last of them short: 37 examples, 4 x 2 a step."""
     data = tmp_path / "examples"
     data.mkdir()
     save_examples(data / "train.jsonl", count=37, seed=0)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from igrag.errors import CheckpointError, UsageError
-from igrag.training_record import TrainingRecord
-from lora_training.adapter_checkpoints import AdapterFolder
-from lora_training.adapter_trainer import AdapterTrainer
+from igrag.training.record import TrainingRecord
+from lora_training.checkpoints import AdapterFolder
 from lora_training.train_lora import main, parse_arguments
+from lora_training.trainer import AdapterTrainer
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 from tests.tiny import WORDS, save_t5
 

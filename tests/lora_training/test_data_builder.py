@@ -1,4 +1,4 @@
-"""Examples from captioned pictures: nobody sees their own answer, and nothing is lost."""
+"""Examples from captioned images: nobody sees their own answer, and nothing is lost."""
 
 import json
 import logging
@@ -10,33 +10,33 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from igrag.coco import CaptionedImage
-from igrag.encoder_identity import EncoderIdentity
+from igrag.captioning.prompt_template import PromptTemplate
+from igrag.data.coco import CaptionedImage
 from igrag.errors import DataError
-from igrag.knowledge_base import KnowledgeBase
-from igrag.prompt_template import PromptTemplate
+from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training import data_builder
-from lora_training.data_builder import PictureVectors, build_split, sample_images, split_images
-from lora_training.example_builder import ExampleBuilder
+from lora_training.data_builder import ImageVectors, build_split, sample_images, split_images
+from lora_training.examples import ExampleBuilder
 from lora_training.leak_audit import audit_leaks
 
 Floats = NDArray[np.float32]
 
 
 def fan(count: int, *, step: float = 0.05) -> Floats:
-    """Return unit vectors [count, 2] at growing angles: row n is the n-th nearest of row 0."""
+    """Returns unit vectors [count, 2] at growing angles: row n is the n-th nearest of row 0."""
     angles = np.arange(count) * step
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def pictures(*captions: str | tuple[str, ...]) -> list[CaptionedImage]:
-    """Return pictures with the ids 0, 1, ... and these captions."""
+def captioned_images(*captions: str | tuple[str, ...]) -> list[CaptionedImage]:
+    """Returns images with the ids 0, 1, ... and these captions."""
     texts = [(text,) if isinstance(text, str) else text for text in captions]
     return [CaptionedImage(n, f"{n}.png", text) for n, text in enumerate(texts)]
 
 
 def save(path: Path, images: Sequence[CaptionedImage], vectors: Floats) -> KnowledgeBase:
-    """Save and open a knowledge base."""
+    """Saves and open a knowledge base."""
     encoder = EncoderIdentity("none", vectors.shape[1], "none", {})
     KnowledgeBase.write(path / "kb", vectors=vectors, entries=images, encoder=encoder)
     return KnowledgeBase.open(path / "kb")
@@ -45,7 +45,7 @@ def save(path: Path, images: Sequence[CaptionedImage], vectors: Floats) -> Knowl
 def example_builder(
     knowledge_base: KnowledgeBase, *, top_k: int = 2, seed: int = 0
 ) -> ExampleBuilder:
-    """Return a builder whose prompts are the captions alone."""
+    """Returns a builder whose prompts are the captions alone."""
     template = PromptTemplate("{instruction}\n{captions}", instruction="describe")
     return ExampleBuilder(
         knowledge_base,
@@ -58,7 +58,7 @@ def example_builder(
 
 
 def retrieved(examples: Sequence[dict[str, object]]) -> list[list[int]]:
-    """Return the ids of each example's matches."""
+    """Returns the ids of each example's matches."""
     found = []
     for example in examples:
         metadata = example["metadata"]
@@ -68,16 +68,16 @@ def retrieved(examples: Sequence[dict[str, object]]) -> list[list[int]]:
 
 
 class FakeEncoder:
-    """Encodes a picture as the unit vector of its mean colour's first two channels."""
+    """Encodes a image as the unit vector of its mean color's first two channels."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
     def encode(self, images: Sequence[Image.Image]) -> Floats:
-        """Return unit vectors [B, 2]."""
+        """Returns unit vectors [B, 2]."""
         self.batches.append(len(images))
-        colours = np.array([np.asarray(image)[0, 0, :2] for image in images], np.float32)
-        unit: Floats = colours / np.linalg.norm(colours, axis=1, keepdims=True)
+        colors = np.array([np.asarray(image)[0, 0, :2] for image in images], np.float32)
+        unit: Floats = colors / np.linalg.norm(colors, axis=1, keepdims=True)
         return unit
 
 
@@ -87,10 +87,10 @@ def no_encoder() -> FakeEncoder:
 
 
 def test_never_itself_nor_a_copy_of_it(tmp_path: Path) -> None:
-    """The picture itself, and one with the same vector under another id, are passed over."""
+    """The image itself, and one with the same vector under another id, are passed over."""
     vectors = fan(5)
     vectors[3] = vectors[0]
-    images = pictures("own", "b", "c", "copy", "e")
+    images = captioned_images("own", "b", "c", "copy", "e")
     builder = example_builder(save(tmp_path, images, vectors))
     found = builder.build(images[:2], vectors[:2], split="train")
     assert retrieved(found)[0] == [1, 2]
@@ -99,8 +99,8 @@ def test_never_itself_nor_a_copy_of_it(tmp_path: Path) -> None:
 
 
 def test_never_itself_by_its_id(tmp_path: Path) -> None:
-    """A picture encoded a little differently, with other captions, still never finds its own id."""
-    images, vectors = pictures("first wording", "b", "c"), fan(3)
+    """A image encoded a little differently, with other captions, still never finds its own id."""
+    images, vectors = captioned_images("first wording", "b", "c"), fan(3)
     builder = example_builder(save(tmp_path, images, vectors))
     query = CaptionedImage(0, "0.png", ("second wording",))
     near = np.array([[np.cos(0.01), np.sin(0.01)]], np.float32)
@@ -108,8 +108,8 @@ def test_never_itself_by_its_id(tmp_path: Path) -> None:
 
 
 def test_never_its_own_reference_word_for_word(tmp_path: Path) -> None:
-    """A near picture's captions that say one of the answers are left out, its others are used."""
-    images = pictures(
+    """A near image's captions that say one of the answers are left out, its others are used."""
+    images = captioned_images(
         ("A dog runs.", "One dog."),
         ("look, a DOG runs", "something else"),
         ("one dog", "a dog runs"),
@@ -125,7 +125,7 @@ def test_never_its_own_reference_word_for_word(tmp_path: Path) -> None:
 
 def test_looks_further_where_too_many_are_dropped(tmp_path: Path) -> None:
     """Where the nearest all say the answer, farther ones are found, however many there are."""
-    images = pictures(*["the same"] * 40, "b", "c", "d")
+    images = captioned_images(*["the same"] * 40, "b", "c", "d")
     vectors = fan(43, step=0.02)
     example = example_builder(save(tmp_path, images, vectors)).build(
         images[:1], vectors[:1], split="train"
@@ -137,7 +137,7 @@ def test_looks_further_where_too_many_are_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("others", [0, 1])
 def test_fewer_matches_than_wanted_are_enough(tmp_path: Path, others: int) -> None:
     """A knowledge base with little or nothing else gives shorter prompts, not an error."""
-    images = pictures("own", *["b"] * others)
+    images = captioned_images("own", *["b"] * others)
     vectors = fan(1 + others)
     example = example_builder(save(tmp_path, images, vectors)).build(
         images[:1], vectors[:1], split="train"
@@ -146,8 +146,8 @@ def test_fewer_matches_than_wanted_are_enough(tmp_path: Path, others: int) -> No
 
 
 def test_example_holds_target_references_and_metadata(tmp_path: Path) -> None:
-    """The target is one of the references, drawn by seed and picture, whatever else is built."""
-    images = pictures(*[tuple(f"{n} way {way}" for way in range(5)) for n in range(30)])
+    """The target is one of the references, drawn by seed and image, whatever else is built."""
+    images = captioned_images(*[tuple(f"{n} way {way}" for way in range(5)) for n in range(30)])
     vectors = fan(30)
     knowledge_base = save(tmp_path, images, vectors)
     first = example_builder(knowledge_base).build(images, vectors, split="train")
@@ -167,9 +167,12 @@ def test_example_holds_target_references_and_metadata(tmp_path: Path) -> None:
     assert [example["metadata"]["target"] for example in other] != targets
 
 
-def test_split_is_by_picture_and_seeded() -> None:
-    """Each picture is on one side, the seed decides which, pictures without captions on none."""
-    images = [*pictures(*[f"caption {n}" for n in range(20)]), CaptionedImage(99, "99.png", ())]
+def test_split_is_by_image_and_seeded() -> None:
+    """Each image is on one side, the seed decides which, images without captions on none."""
+    images = [
+        *captioned_images(*[f"caption {n}" for n in range(20)]),
+        CaptionedImage(99, "99.png", ()),
+    ]
     sampled = sample_images(images, count=None, seed=3)
     train, val = split_images(sampled, train_ratio=0.75)
     ids = [image.image_id for image in train], [image.image_id for image in val]
@@ -180,30 +183,30 @@ def test_split_is_by_picture_and_seeded() -> None:
 
 
 def test_sample_count(caplog: pytest.LogCaptureFixture) -> None:
-    """So many different pictures are drawn; asking for more than there are is told."""
-    images = pictures(*[f"caption {n}" for n in range(9)])
+    """So many different images are drawn; asking for more than there are is told."""
+    images = captioned_images(*[f"caption {n}" for n in range(9)])
     assert len({image.image_id for image in sample_images(images, count=4, seed=0)}) == 4
     with caplog.at_level(logging.WARNING):
         assert len(sample_images(images, count=10, seed=0)) == 9
-    assert "10 samples asked for, only 9 pictures have captions" in caplog.text
+    assert "10 samples asked for, only 9 images have captions" in caplog.text
 
 
 def test_empty_side_is_refused() -> None:
     """A split that leaves nothing for one side is an error."""
-    with pytest.raises(DataError, match=r"train_ratio 0.9 of 3 pictures leaves a side empty"):
-        split_images(pictures("a", "b", "c"), train_ratio=0.9)
+    with pytest.raises(DataError, match=r"train_ratio 0.9 of 3 images leaves a side empty"):
+        split_images(captioned_images("a", "b", "c"), train_ratio=0.9)
 
 
-def colour(path: Path, name: str, vector: Floats) -> None:
-    """Save a picture that ``FakeEncoder`` turns into about this vector."""
+def color(path: Path, name: str, vector: Floats) -> None:
+    """Saves a image that `FakeEncoder` turns into about this vector."""
     pixel = tuple(round(255 * float(value)) for value in vector)
     Image.new("RGB", (4, 4), (*pixel, 0)).save(path / name)
 
 
 def test_vectors_of_the_knowledge_base_are_reused(tmp_path: Path) -> None:
-    """Pictures that are held need neither the encoder nor their file."""
-    images, vectors = pictures("a", "b", "c"), fan(3)
-    source = PictureVectors(
+    """Images that are held need neither the encoder nor their file."""
+    images, vectors = captioned_images("a", "b", "c"), fan(3)
+    source = ImageVectors(
         save(tmp_path, images, vectors), tmp_path, get_encoder=no_encoder, batch_size=2
     )
     readable, found = source([images[2], images[0]])
@@ -213,14 +216,14 @@ def test_vectors_of_the_knowledge_base_are_reused(tmp_path: Path) -> None:
 
 
 def test_others_are_encoded_in_batches(tmp_path: Path) -> None:
-    """Pictures that are not held, or only another one under their id, are encoded in order."""
-    images, vectors = pictures("a", "b", "c", "d"), fan(4, step=0.4)
+    """Images that are not held, or only another one under their id, are encoded in order."""
+    images, vectors = captioned_images("a", "b", "c", "d"), fan(4, step=0.4)
     knowledge_base = save(tmp_path, images[:2], vectors[:2])
-    stranger = CaptionedImage(1, "stranger.png", ("another picture numbered alike",))
+    stranger = CaptionedImage(1, "stranger.png", ("another image numbered alike",))
     for image, vector in zip([*images, stranger], [*vectors, vectors[3]], strict=True):
-        colour(tmp_path, image.file_name, vector)
+        color(tmp_path, image.file_name, vector)
     encoder = FakeEncoder()
-    source = PictureVectors(knowledge_base, tmp_path, get_encoder=lambda: encoder, batch_size=2)
+    source = ImageVectors(knowledge_base, tmp_path, get_encoder=lambda: encoder, batch_size=2)
     wanted = [images[3], images[0], stranger, images[2]]
     readable, found = source(wanted)
     assert readable == wanted
@@ -228,14 +231,14 @@ def test_others_are_encoded_in_batches(tmp_path: Path) -> None:
     assert (encoder.batches, source.reused) == ([2, 1], 1)
 
 
-def test_unreadable_pictures_are_skipped_and_listed(tmp_path: Path) -> None:
-    """What cannot be read is left out and told; pictures and vectors stay aligned."""
-    images, vectors = pictures("a", "b", "c", "d"), fan(4, step=0.4)
+def test_unreadable_images_are_skipped_and_listed(tmp_path: Path) -> None:
+    """What cannot be read is left out and told; images and vectors stay aligned."""
+    images, vectors = captioned_images("a", "b", "c", "d"), fan(4, step=0.4)
     knowledge_base = save(tmp_path, images[:1], vectors[:1])
-    (tmp_path / "1.png").write_text("no picture")
-    colour(tmp_path, "3.png", vectors[3])
+    (tmp_path / "1.png").write_text("no image")
+    color(tmp_path, "3.png", vectors[3])
     encoder = FakeEncoder()
-    source = PictureVectors(knowledge_base, tmp_path, get_encoder=lambda: encoder, batch_size=8)
+    source = ImageVectors(knowledge_base, tmp_path, get_encoder=lambda: encoder, batch_size=8)
     report = build_split(
         tmp_path / "train.jsonl",
         images,
@@ -249,7 +252,7 @@ def test_unreadable_pictures_are_skipped_and_listed(tmp_path: Path) -> None:
     assert "2.png" in report.skipped[1]
     lines = (tmp_path / "train.jsonl").read_text().splitlines()
     assert [json.loads(line)["image_id"] for line in lines] == [0, 3]
-    with pytest.raises(DataError, match="none of the pictures could be used"):
+    with pytest.raises(DataError, match="none of the images could be used"):
         build_split(
             tmp_path / "val.jsonl",
             images[1:3],
@@ -263,9 +266,9 @@ def test_unreadable_pictures_are_skipped_and_listed(tmp_path: Path) -> None:
 
 def test_no_bar_is_drawn_into_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where stderr is no terminal the progress bar stays away by itself."""
-    images = pictures("a", "b", "c", "d")
+    images = captioned_images("a", "b", "c", "d")
     opened = save(tmp_path, images, fan(4))
-    vectors = PictureVectors(opened, tmp_path, get_encoder=no_encoder, batch_size=2)
+    vectors = ImageVectors(opened, tmp_path, get_encoder=no_encoder, batch_size=2)
     builder = example_builder(opened)
     build_split(tmp_path / "x.jsonl", images, vectors=vectors, builder=builder, split="train")
     assert capsys.readouterr().err == ""
@@ -275,12 +278,12 @@ def test_chunks_change_nothing_and_memory_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is written chunk by chunk, no more at a time, and is the same however long."""
-    images = pictures(*[f"Größe {n}" for n in range(11)])
+    images = captioned_images(*[f"Größe {n}" for n in range(11)])
     vectors = fan(11)
     knowledge_base = save(tmp_path, images, vectors)
     held = []
 
-    class Recorded(PictureVectors):
+    class Recorded(ImageVectors):
         def __call__(self, images: Sequence[CaptionedImage]) -> tuple[list[CaptionedImage], Floats]:
             held.append(len(images))
             return super().__call__(images)
@@ -309,13 +312,13 @@ def test_interrupted_writing_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file appears whole or not at all, and what stood there stays."""
-    images, vectors = pictures("a", "b", "c", "d"), fan(4)
+    images, vectors = captioned_images("a", "b", "c", "d"), fan(4)
     knowledge_base = save(tmp_path, images, vectors)
     monkeypatch.setattr(data_builder, "_CHUNK", 2)
     file = tmp_path / "train.jsonl"
     file.write_text("old")
 
-    class Interrupted(PictureVectors):
+    class Interrupted(ImageVectors):
         def __call__(self, images: Sequence[CaptionedImage]) -> tuple[list[CaptionedImage], Floats]:
             if images[0].image_id == 2:
                 raise KeyboardInterrupt

@@ -41,7 +41,7 @@ def test_anything_less_is_not(text: str, caption: str) -> None:
 
 
 def test_audit_lists_targets_and_references(tmp_path: Path) -> None:
-    """Each leaking example comes once, with its place, its picture and what leaked."""
+    """Each leaking example comes once, with its place, its image and what leaked."""
     lines = [
         {"prompt": "- a cat", "caption": "a dog"},
         {"prompt": "- A dog!", "caption": "a dog", "references": ["a dog", "one dog"]},

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from igrag import assembly
-from igrag.coco import DetectedObject
+from igrag import from_config
 from igrag.config import REPO_ROOT
+from igrag.data.coco import DetectedObject
 from igrag.errors import ConfigError, DataError, UsageError
-from igrag.image_encoder import ImageEncoder
-from igrag.knowledge_base import KnowledgeBase
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training.settings import LoraSettings
 from lora_training.train_lora import main, parse_arguments
 from scripts.build_knowledge_base import main as build_knowledge_base
@@ -25,7 +25,7 @@ SCRIPT = REPO_ROOT / "lora_training" / "train_lora.py"
 
 
 class House:
-    """A knowledge base of twelve pictures, its config, and the command line over them."""
+    """A knowledge base of twelve images, its config, and the command line over them."""
 
     def __init__(self, path: Path, coco: CocoFolder, clip: Path, t5: Path) -> None:
         self.path, self.coco, self.output = path, coco, path / "data"
@@ -36,7 +36,7 @@ class House:
         self.configure(max_source_length=512, clip=clip, t5=t5)
 
     def configure(self, *, max_source_length: int, clip: Path, t5: Path) -> None:
-        """Write the main configuration."""
+        """Writes the main configuration."""
         content = {
             "model_config": {
                 "default": "tiny",
@@ -56,13 +56,13 @@ class House:
         self.config.write_text(json.dumps(whole), encoding="utf-8")  # JSON is YAML
 
     def configure_objects(self, **objects: object) -> None:
-        """Set keys of the section of objects."""
+        """Sets keys of the section of objects."""
         whole = json.loads(self.config.read_text(encoding="utf-8"))
         whole["prompt_config"]["objects"].update(objects)
         self.config.write_text(json.dumps(whole), encoding="utf-8")
 
     def words(self, *more: str) -> list[str]:
-        """Return the command line; the pictures are those of the knowledge base."""
+        """Returns the command line; the images are those of the knowledge base."""
         settings = {
             "captions_path": self.coco.captions,
             "images_path": self.coco.images,
@@ -80,16 +80,16 @@ class House:
         ]
 
     def run(self, *more: str) -> int:
-        """Run the command in this process."""
+        """Runs the command in this process."""
         return main(*parse_arguments(self.words(*more)))
 
     def lines(self, name: str) -> list[dict[str, object]]:
-        """Return the examples of a file."""
+        """Returns the examples of a file."""
         text = (self.output / name).read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
 
     def files(self) -> dict[str, bytes]:
-        """Return the content of the output folder."""
+        """Returns the content of the output folder."""
         return {path.name: path.read_bytes() for path in self.output.iterdir()}
 
 
@@ -113,7 +113,7 @@ def no_encoder(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_builds_from_the_knowledge_bases_vectors(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Held pictures are written without loading the encoder, split by picture, without leaks."""
+    """Held images are written without loading the encoder, split by image, without leaks."""
     capsys.readouterr()
     assert house.run() == 0
     printed = capsys.readouterr()
@@ -186,7 +186,7 @@ def test_other_settings_need_force(house: House, tiny_clip: Path, tiny_t5: Path)
 
 
 def interrupt(house: House, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    """Run until train is written and val is begun."""
+    """Runs until train is written and val is begun."""
     search = KnowledgeBase.search
     calls = []
 
@@ -268,24 +268,24 @@ def test_data_of_the_users_own_are_not_replaced(house: House) -> None:
         house.run()
 
 
-def test_pictures_outside_the_knowledge_base_are_encoded(
+def test_images_outside_the_knowledge_base_are_encoded(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Strangers with known ids are encoded, unreadable ones are listed, and no copy is shown."""
     strangers = save_coco(house.path / "strangers", count=6, seed=9)
-    # The picture 5 is an exact copy of the knowledge base's 7, under other captions.
+    # The image 5 is an exact copy of the knowledge base's 7, under other captions.
     strangers.edit(
         lambda data: [note.update(caption="Other words.") for note in data["annotations"]]
     )
-    shutil.copy(house.coco.picture(7), strangers.picture(5))
-    strangers.picture(2).write_text("no picture")
+    shutil.copy(house.coco.image(7), strangers.image(5))
+    strangers.image(2).write_text("no image")
     house.coco = strangers
     capsys.readouterr()
     assert house.run() == 0
     printed = capsys.readouterr()
     assert printed.out.count(" 0 vectors from the knowledge base") == 2
     assert printed.err.count("skipped: ") == 1
-    assert strangers.picture(2).name in printed.err
+    assert strangers.image(2).name in printed.err
     lines = house.lines("train.jsonl") + house.lines("val.jsonl")
     assert sorted(line["image_id"] for line in lines) == [1, 3, 4, 5, 6]  # type: ignore[type-var]
     prompts = {line["image_id"]: str(line["prompt"]) for line in lines}
@@ -296,7 +296,7 @@ def test_pictures_outside_the_knowledge_base_are_encoded(
 
 
 def save_instances(coco: CocoFolder, path: Path, *, label: str = "zebra") -> Path:
-    """Save an instances file of the pictures but the last, one object each at the left."""
+    """Saves an instances file of the images but the last, one object each at the left."""
     images = json.loads(coco.captions.read_text())["images"][:-1]
     notes = [{"image_id": one["id"], "category_id": 1, "bbox": [0, 16, 8, 8]} for one in images]
     data = {"images": images, "annotations": notes, "categories": [{"id": 1, "name": label}]}
@@ -308,11 +308,11 @@ def save_instances(coco: CocoFolder, path: Path, *, label: str = "zebra") -> Pat
 def test_prompts_show_the_objects_that_captioning_shows(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Objects of an instances file stand in the prompts, without opening a picture."""
+    """Objects of an instances file stand in the prompts, without opening a image."""
     file = save_instances(house.coco, house.path / "instances.json")
     house.configure_objects(source="instances", instances_path=str(file))
     for image_id in range(1, 13):
-        house.coco.picture(image_id).write_text("no picture")
+        house.coco.image(image_id).write_text("no image")
     assert house.run() == 0
     lines = house.lines("train.jsonl") + house.lines("val.jsonl")
     shown = {line["image_id"]: "\n- zebra: left\nCaption:" in str(line["prompt"]) for line in lines}
@@ -330,10 +330,10 @@ def test_prompts_show_the_objects_that_captioning_shows(
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_a_detector_sees_the_picture(
+def test_a_detector_sees_the_image(
     house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A detection model gets the opened picture; one that cannot be opened is left out."""
+    """A detection model gets the opened image; one that cannot be opened is left out."""
 
     class Detector:
         def __init__(self, path: str, *, device: str, threshold: float) -> None:
@@ -342,38 +342,38 @@ def test_a_detector_sees_the_picture(
         def __call__(self, image: Image.Image, name: str) -> list[DetectedObject]:
             return [DetectedObject(f"{image.width} pixels of {name}", (0.0, 0.0, 0.1, 0.1))]
 
-    monkeypatch.setattr(assembly, "ModelDetector", Detector)
+    monkeypatch.setattr(from_config, "ModelDetector", Detector)
     house.configure_objects(source="detector", detector="some/detr", threshold=0.5)
-    house.coco.picture(5).write_text("no picture")
+    house.coco.image(5).write_text("no image")
     assert house.run() == 0
     lines = house.lines("train.jsonl") + house.lines("val.jsonl")
     assert sorted(line["image_id"] for line in lines) == [1, 2, 3, 4, *range(6, 13)]  # type: ignore[type-var]
     for line in lines:
-        name = house.coco.picture(int(str(line["image_id"]))).name
+        name = house.coco.image(int(str(line["image_id"]))).name
         assert f"\n- 48 pixels of {name}: top left\nCaption:" in str(line["prompt"])
-    assert f"skipped: {house.coco.picture(5)}" in capsys.readouterr().err
+    assert f"skipped: {house.coco.image(5)}" in capsys.readouterr().err
     house.configure_objects(source="detector", detector="some/detr", threshold=0.6)
     with pytest.raises(UsageError, match="--force-rebuild"):
         house.run()
 
 
-def test_a_picture_on_both_sides_is_refused(house: House) -> None:
-    """Val captions that hold a picture of the train captions are an error."""
+def test_a_image_on_both_sides_is_refused(house: House) -> None:
+    """Val captions that hold a image of the train captions are an error."""
     words = [word for word in house.words() if word not in ("--train-ratio", "0.75")]
     words += ["--set", f"data.val_captions_path={house.coco.captions}"]
     with pytest.raises(ConfigError, match="set both or neither"):
         main(*parse_arguments(words))
     words += ["--set", f"data.val_images_path={house.coco.images}"]
-    with pytest.raises(DataError, match=r"12 pictures .* must not be on both sides"):
+    with pytest.raises(DataError, match=r"12 images .* must not be on both sides"):
         main(*parse_arguments(words))
     link = house.path / "link"
     link.symlink_to(house.coco.images)
-    with pytest.raises(DataError, match=r"12 pictures .*000000000001\.jpg\) are also in"):
+    with pytest.raises(DataError, match=r"12 images .*000000000001\.jpg\) are also in"):
         main(*parse_arguments([*words, "--set", f"data.val_images_path={link}"]))
 
 
-def test_equal_ids_of_other_pictures_are_no_picture_on_both_sides(house: House) -> None:
-    """Two sets that both number their pictures from 1 can train and validate."""
+def test_equal_ids_of_other_images_are_no_image_on_both_sides(house: House) -> None:
+    """Two sets that both number their images from 1 can train and validate."""
     others = save_coco(house.path / "others", count=5, seed=9)
     words = [word for word in house.words() if word not in ("--train-ratio", "0.75")]
     words += ["--set", f"data.val_captions_path={others.captions}"]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from igrag.training_record import TrainingRecord
+from igrag.training.record import TrainingRecord
 from lora_training import train_lora
-from lora_training.adapter_trainer import AdapterTrainer
+from lora_training.trainer import AdapterTrainer
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -67,7 +67,7 @@ def record_of(output: Path) -> TrainingRecord:
 
 
 def losses(output: Path) -> list[float]:
-    """Returns the loss of every update."""
+    """Returns the loss of every step."""
     return [step.loss for step in record_of(output).history]
 
 

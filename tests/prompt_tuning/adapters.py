@@ -6,11 +6,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
 
-from igrag.language_model import LanguageModel, load_language_model
+from igrag.captioning.language_model import LanguageModel, load_language_model
 
 
 def save_adapter(folder: Path, model: Path, *, seed: int = 3, alpha: int = 64) -> Path:
-    """Save an adapter that makes itself felt."""
+    """Saves an adapter that makes itself felt."""
     torch.manual_seed(seed)
     config = LoraConfig(
         r=4,
@@ -25,7 +25,7 @@ def save_adapter(folder: Path, model: Path, *, seed: int = 3, alpha: int = 64) -
 
 
 def load_adapted(model: Path, adapter: Path, *, merge: bool = False) -> LanguageModel:
-    """Load the tiny model with an adapter."""
+    """Loads the tiny model with an adapter."""
     return load_language_model(
         str(model), device="cpu", dtype="float32", lora_path=adapter, merge_lora=merge
     )

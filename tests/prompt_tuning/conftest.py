@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-from igrag.language_model import LanguageModel, load_language_model
+from igrag.captioning.language_model import LanguageModel, load_language_model
 from tests.examples import save_examples
 from tests.prompt_tuning.training import Trainer
 

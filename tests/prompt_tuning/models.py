@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from igrag.language_model import LanguageModel
+from igrag.captioning.language_model import LanguageModel
 from prompt_tuning.fingerprint import Fingerprint
 from prompt_tuning.prompt_tuner import PromptTuner
 
@@ -18,12 +18,12 @@ MARKS = Fingerprint("t5, width 32", "a" * 64, "b" * 64, "c" * 64, "none", "e" * 
 
 
 def noise(length: int, *, width: int = 32, seed: int = 0, scale: float = 3.0) -> Tensor:
-    """Return a prompt [P, H] that makes itself felt."""
+    """Returns a prompt [P, H] that makes itself felt."""
     return torch.randn(length, width, generator=torch.Generator().manual_seed(seed)) * scale
 
 
 def tuner_of(language: LanguageModel, embeddings: Tensor) -> PromptTuner:
-    """Put a given prompt before the model."""
+    """Puts a given prompt before the model."""
     tuner = PromptTuner(language.model, language.tokenizer, len(embeddings))
     with torch.no_grad():
         tuner.prompt_embeddings.copy_(embeddings)
@@ -31,7 +31,7 @@ def tuner_of(language: LanguageModel, embeddings: Tensor) -> PromptTuner:
 
 
 def batch_of(tokenizer: PreTrainedTokenizerBase, *, side: str = "right") -> dict[str, Tensor]:
-    """Return ids, mask [3, T] padded on a side, and labels [3, L] padded with -100."""
+    """Returns ids, mask [3, T] padded on a side, and labels [3, L] padded with -100."""
     tokenizer.padding_side = side
     source = tokenizer(list(TEXTS), padding=True, return_tensors="pt")
     tokenizer.padding_side = "right"
@@ -44,7 +44,7 @@ def batch_of(tokenizer: PreTrainedTokenizerBase, *, side: str = "right") -> dict
 
 
 def row(batch: dict[str, Tensor], place: int) -> dict[str, Tensor]:
-    """Return one row alone, without its padding."""
+    """Returns one row alone, without its padding."""
     shown = batch["attention_mask"][place] == 1
     return {
         "input_ids": batch["input_ids"][place][shown][None],
@@ -54,11 +54,11 @@ def row(batch: dict[str, Tensor], place: int) -> dict[str, Tensor]:
 
 
 def assert_same(found: Tensor, expected: Tensor) -> None:
-    """Check that logits are equal but for rounding: to 1e-5 of the largest one."""
+    """Checks that logits are equal but for rounding: to 1e-5 of the largest one."""
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def trimmed(tokens: Tensor) -> list[int]:
-    """Return generated ids up to the end token, without padding behind it."""
+    """Returns generated ids up to the end token, without padding behind it."""
     ids: list[int] = tokens.tolist()
     return ids[: ids.index(1) + 1] if 1 in ids else ids

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from igrag.language_model import load_language_model
+from igrag.captioning.language_model import load_language_model
 from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.adapters import load_adapted, save_adapter
 from tests.prompt_tuning.models import batch_of, noise, tuner_of

@@ -15,13 +15,13 @@ from tests.prompt_tuning.models import MARKS, noise
 
 
 def truncated(path: Path) -> None:
-    """Leave half of a good file."""
+    """Leaves half of a good file."""
     save_prompt(path, PromptFile(noise(3), "random", MARKS))
     path.write_bytes(path.read_bytes()[:700])
 
 
 def saved(content: Any) -> Callable[[Path], None]:
-    """Make a writer of some content."""
+    """Makes a writer of some content."""
     return lambda path: torch.save(content, path)
 
 

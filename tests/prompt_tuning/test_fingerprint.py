@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
+from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.errors import CheckpointError
-from igrag.language_model import LanguageModel, load_language_model
 from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
@@ -21,13 +21,13 @@ from tests.tiny import WORDS, save_t5
 
 
 def of(folder: Path, **options: str) -> Fingerprint:
-    """Return the fingerprint of a model's folder."""
+    """Returns the fingerprint of a model's folder."""
     language = load_language_model(str(folder), device="cpu", **options)  # type: ignore[arg-type]
     return fingerprint_of(language.model, language.tokenizer)
 
 
 def differing(first: Fingerprint, second: Fingerprint) -> list[str]:
-    """Return the names of the parts that differ."""
+    """Returns the names of the parts that differ."""
     return [text.split()[0] for text in first.differences(second)]
 
 

@@ -1,12 +1,12 @@
-"""Where a prompt begins, and the ways it can be parameterised while it is trained."""
+"""Where a prompt begins, and the ways it can be parameterized while it is trained."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
+from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.errors import CheckpointError
-from igrag.language_model import LanguageModel, load_language_model
 from prompt_tuning.initialization import Initialization, frequent_tokens
 from prompt_tuning.prompt_file import PromptFile, save_prompt
 from prompt_tuning.prompt_tuner import DEFAULT_TEXT, PromptTuner
@@ -17,13 +17,13 @@ from tests.tiny import save_t5
 def prompt_of(
     language: LanguageModel, length: int, initialization: str, **options: object
 ) -> torch.Tensor:
-    """Return a first prompt [P, H]."""
+    """Returns a first prompt [P, H]."""
     tuner = PromptTuner(language.model, language.tokenizer, length, initialization, **options)  # type: ignore[arg-type]
     return tuner.folded()
 
 
 def table(language: LanguageModel) -> torch.Tensor:
-    """Return the model's embeddings [V, H]."""
+    """Returns the model's embeddings [V, H]."""
     weight: torch.Tensor = language.model.get_input_embeddings().weight.detach()
     return weight
 
@@ -113,7 +113,7 @@ def test_file_begins_at_another_prompt(language: LanguageModel, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("way", ["residual", "superpos"])
-def test_reparameterisations_begin_at_the_prompt(language: LanguageModel, way: str) -> None:
+def test_reparameterizations_begin_at_the_prompt(language: LanguageModel, way: str) -> None:
     """With enough embeddings to mix, training begins where the plain prompt does."""
     plain = prompt_of(language, 6, "random", seed=3)
     found = prompt_of(language, 6, "random", seed=3, reparameterization=way, sampled_embeddings=40)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from igrag.language_model import LanguageModel
+from igrag.captioning.language_model import LanguageModel
 from prompt_tuning.named_prompts import NamedPrompts
 from tests.prompt_tuning.models import batch_of, noise, tuner_of
 

@@ -6,7 +6,7 @@ import pytest
 
 from igrag.cli import run
 from igrag.errors import DataError, UsageError
-from prompt_tuning import preparation, prompt_training
+from prompt_tuning import prompt_training, setup
 from tests.command import one_error
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
@@ -20,11 +20,11 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*arguments: object, **options: object) -> None:
         raise AssertionError("a model is loaded")
 
-    monkeypatch.setattr(preparation, "load_language_model", load)
+    monkeypatch.setattr(setup, "load_language_model", load)
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return all files below a folder."""
+    """Returns all files below a folder."""
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -33,7 +33,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_file_in_its_place_is_told_at_once(
     trainer: Trainer, capsys: pytest.CaptureFixture[str], resume: tuple[str, ...]
 ) -> None:
-    """One line with advice and exit code 2, begun anew or gone on with."""
+    """One line with advice and exit code 2, begun again or gone on with."""
     place = trainer.output / "run"
     place.write_text("a file")
     arguments, parser = prompt_training.parse_arguments(trainer.words(place, *resume))
@@ -79,7 +79,7 @@ def test_a_refused_start_leaves_nothing(trainer: Trainer) -> None:
 
 
 def test_event_files_have_every_step_once(trainer: Trainer) -> None:
-    """The updates, and the validations from the untuned model on, though some were made twice."""
+    """The steps, and the validations from the untuned model on, though some were made twice."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     output = trainer.train(output__report_to="tensorboard")
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-6"))

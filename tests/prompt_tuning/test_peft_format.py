@@ -9,8 +9,8 @@ from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoModelForSeq2SeqLM
 
+from igrag.captioning.language_model import LanguageModel
 from igrag.errors import CheckpointError
-from igrag.language_model import LanguageModel
 from prompt_tuning import peft_format
 from prompt_tuning.peft_format import export_peft, import_peft
 from prompt_tuning.prompt_file import PromptFile
@@ -18,7 +18,7 @@ from tests.prompt_tuning.models import batch_of, noise, tuner_of
 
 
 def peft_twin(language: LanguageModel, prompt: torch.Tensor, folder: Path) -> PeftModel:
-    """Load the prompt with plain PEFT before a model of its own."""
+    """Loads the prompt with plain PEFT before a model of its own."""
     export_peft(
         PromptFile(prompt, "random", None), folder, base_model=language.name,
         model_config=language.model.config,

@@ -10,7 +10,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def test_two_processes_equal_one(trainer: Trainer) -> None:
-    """The same global batch gives the same loss at every update, the same BLEU, the same prompt."""
+    """The same global batch gives the same loss at every step, the same BLEU, the same prompt."""
     two = trainer.start("two", launcher=TORCHRUN, training__gradient_accumulation_steps=1)
     one = trainer.start("one", training__gradient_accumulation_steps=2)
     for process in (one, two):

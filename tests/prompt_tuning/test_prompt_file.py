@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from igrag.captioning.language_model import LanguageModel
 from igrag.errors import CheckpointError
-from igrag.language_model import LanguageModel
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.models import MARKS, noise

@@ -12,15 +12,15 @@ from transformers import AutoModelForSeq2SeqLM
 from igrag.cli import run
 from igrag.config import REPO_ROOT
 from igrag.errors import ConfigError, DataError, TrainingError
-from igrag.training_record import TrainingRecord
-from prompt_tuning import preparation, prompt_training
+from igrag.training.record import TrainingRecord
+from prompt_tuning import prompt_training, setup
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.settings import PromptTrainingSettings
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
 
 def test_training_writes_what_it_promises(trainer: Trainer) -> None:
-    """Checkpoints by updates, the best model, the record, the curves, and all predictions."""
+    """Checkpoints by steps, the best model, the record, the curves, and all predictions."""
     output = trainer.train()
     assert sorted(path.name for path in output.iterdir()) == [
         "all_results.json",
@@ -67,13 +67,13 @@ def test_the_model_is_left_as_it_was(
 ) -> None:
     """Every tensor of the frozen model is bit-identical after training."""
     kept = []
-    prepare = preparation.prepare
+    prepare = setup.prepare
 
-    def keep(*arguments: object) -> preparation.Training:
+    def keep(*arguments: object) -> setup.Training:
         kept.append(prepare(*arguments))  # type: ignore[arg-type]
         return kept[-1]
 
-    monkeypatch.setattr(preparation, "prepare", keep)
+    monkeypatch.setattr(setup, "prepare", keep)
     trainer.train()
     after = kept[0].tuner.model.state_dict()
     before = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5).state_dict()
@@ -83,7 +83,7 @@ def test_the_model_is_left_as_it_was(
 
 
 @pytest.mark.parametrize("way", ["residual", "superpos"])
-def test_reparameterised_prompts_are_saved_plain(trainer: Trainer, way: str) -> None:
+def test_reparameterized_prompts_are_saved_plain(trainer: Trainer, way: str) -> None:
     """Whatever it was trained as, the file holds a plain [P, H] tensor."""
     output = trainer.train(prompt__reparameterization=way)
     prompt = load_prompt(output / "best_model" / "prompt_embeddings.pt")
@@ -192,13 +192,13 @@ def test_validate_config_looks_for_the_model() -> None:
         prompt_training.main(*prompt_training.parse_arguments(words))
 
 
-def test_a_picture_on_both_sides_is_refused(trainer: Trainer) -> None:
+def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
     """The best checkpoint is not chosen on what trained it."""
     train = Path(str(trainer._settings["data.train_file"]))
     val = Path(str(trainer._settings["data.val_file"]))
     first = train.read_text("utf-8").splitlines()[0]
     val.write_text(f"{val.read_text('utf-8')}{first}\n", encoding="utf-8")
-    with pytest.raises(DataError, match="both hold the picture 1 "):
+    with pytest.raises(DataError, match="both hold the image 1 "):
         trainer.train()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from igrag.language_model import LanguageModel, load_language_model
+from igrag.captioning.language_model import LanguageModel, load_language_model
 from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.models import assert_same, batch_of, noise, row, trimmed, tuner_of
 
@@ -129,7 +129,7 @@ def test_two_prompts_write_differently(language: LanguageModel) -> None:
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("length", [1, 2, 7, 20, 100])
 def test_a_padded_batch_equals_its_rows(language: LanguageModel, length: int, side: str) -> None:
-    """Logits and tokens of a row do not depend on its neighbours nor on the side of padding."""
+    """Logits and tokens of a row do not depend on its neighbors nor on the side of padding."""
     tuner = tuner_of(language, noise(length))
     batch = batch_of(language.tokenizer, side=side)
     with torch.no_grad():

@@ -1,24 +1,24 @@
-"""Other ways to parameterise a prompt: where they begin, and what of them is trained."""
+"""Other ways to parameterize a prompt: where they begin, and what of them is trained."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from igrag.language_model import LanguageModel
+from igrag.captioning.language_model import LanguageModel
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.reparameterization import Residual, Superposition
 from tests.prompt_tuning.models import batch_of, noise
 
 
 def tuner(language: LanguageModel, way: str, **options: object) -> PromptTuner:
-    """Put a random prompt of 6 tokens before the model."""
+    """Puts a random prompt of 6 tokens before the model."""
     return PromptTuner(
         language.model, language.tokenizer, 6, reparameterization=way, **options  # type: ignore[arg-type]
     )  # fmt: skip
 
 
 def trained(tuner: PromptTuner) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what is trained, by the last part of their names."""
+    """Returns the shapes of what is trained, by the last part of their names."""
     by_shape = {id(value): tuple(value.shape) for value in tuner.trainable_parameters()}
     return {
         name.removeprefix("parametrizations.prompt_embeddings."): by_shape[id(value)]
@@ -28,7 +28,7 @@ def trained(tuner: PromptTuner) -> dict[str, tuple[int, ...]]:
 
 
 def stepped(tuner: PromptTuner, language: LanguageModel) -> PromptTuner:
-    """Take one optimizer step."""
+    """Takes one optimizer step."""
     optimizer = torch.optim.SGD(tuner.trainable_parameters(), lr=0.1)
     tuner(**batch_of(language.tokenizer)).loss.backward()
     optimizer.step()
@@ -61,9 +61,9 @@ def test_residual_is_the_papers_formula() -> None:
     with torch.no_grad():
         module.norm.weight.copy_(torch.linspace(1, 2, 8))
         hidden = (prompt @ module.down.weight.T).clamp(min=0) @ module.up.weight.T
-        centred = hidden - hidden.mean(dim=1, keepdim=True)
+        centerd = hidden - hidden.mean(dim=1, keepdim=True)
         scale = (hidden.var(dim=1, keepdim=True, unbiased=False) + 1e-5).sqrt()
-        expected = prompt + centred / scale * module.norm.weight
+        expected = prompt + centerd / scale * module.norm.weight
         torch.testing.assert_close(module(prompt), expected)
 
 
@@ -124,9 +124,9 @@ def test_the_seed_decides_what_is_drawn(language: LanguageModel, way: str) -> No
 @pytest.mark.parametrize("way", ["none", "residual", "superpos"])
 def test_what_is_saved_is_always_the_same_simple_file(language: LanguageModel, way: str) -> None:
     """Folded: a plain tensor of its own, [P, H] in float32, without history."""
-    parameterised = tuner(language, way)
-    folded = parameterised.folded()
+    parameterized = tuner(language, way)
+    folded = parameterized.folded()
     assert type(folded) is Tensor and folded.shape == (6, 32) and folded.dtype == torch.float32
     assert not folded.requires_grad
     folded.zero_()
-    assert parameterised.folded().abs().max() > 0
+    assert parameterized.folded().abs().max() > 0

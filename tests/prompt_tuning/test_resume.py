@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from igrag.errors import CheckpointError, UsageError
-from igrag.training_record import Evaluation, TrainingRecord
+from igrag.training.record import Evaluation, TrainingRecord
 from prompt_tuning.prompt_file import load_prompt
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
@@ -19,17 +19,17 @@ PROMPT = "prompt_embeddings.pt"
 
 
 def checkpoints(output: Path) -> dict[str, bytes]:
-    """Return the prompt's bytes in each checkpoint and in best_model."""
+    """Returns the prompt's bytes in each checkpoint and in best_model."""
     return {file.parent.name: file.read_bytes() for file in output.glob(f"*/{PROMPT}")}
 
 
 def scores(output: Path) -> list[Evaluation]:
-    """Return the record's validations, but for the time they took."""
+    """Returns the record's validations, but for the time they took."""
     return [replace(found, seconds=0) for found in record_of(output).evaluations]
 
 
 def interrupt(trainer: Trainer, name: str, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
-    """Train until Ctrl-C comes in the update number `after`."""
+    """Trains until Ctrl-C comes in the step number `after`."""
     from prompt_tuning import optimization
 
     clip, calls = optimization.clip_gradient, []

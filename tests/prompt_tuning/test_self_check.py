@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from igrag.captioning.language_model import load_language_model
 from igrag.errors import TrainingError
-from igrag.language_model import load_language_model
 from prompt_tuning.optimization import build_optimizer
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.self_check import check_before_training
@@ -23,7 +23,7 @@ def tuner(tiny_t5: Path) -> PromptTuner:
 
 
 def batch() -> dict[str, Tensor]:
-    """Return a batch of two, the second row padded."""
+    """Returns a batch of two, the second row padded."""
     return {
         "input_ids": torch.tensor([[5, 6, 7, 1], [8, 1, 0, 0]]),
         "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
@@ -38,7 +38,7 @@ def check(
     change: Callable[[dict[str, Tensor]], None] = lambda batch: None,
     target_lengths: tuple[int, ...] = (3, 2),
 ) -> None:
-    """Check with everything in order but what the arguments change."""
+    """Checks with everything in order but what the arguments change."""
     changed = batch()
     change(changed)
     check_before_training(

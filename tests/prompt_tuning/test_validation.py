@@ -6,11 +6,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from igrag.caption_data import iter_examples
-from igrag.generator import CaptionGenerator, Decoding, prepare_decoding
-from igrag.language_model import load_language_model
+from igrag.captioning.generator import CaptionGenerator, Decoding, prepare_decoding
+from igrag.captioning.language_model import load_language_model
+from igrag.data.examples import iter_examples
+from igrag.data.tokenization import Collator, tokenized_dataset
 from igrag.metrics import bleu
-from igrag.tokenised_data import Collator, tokenised_dataset
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.validation import Validation
 from tests.examples import save_examples
@@ -22,7 +22,7 @@ def test_the_figures_are_what_they_say(tiny_t5: Path, tmp_path: Path, num_beams:
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     tuner = PromptTuner(language.model, language.tokenizer, 6, "vocab")
     path = save_examples(tmp_path / "val.jsonl", count=11, seed=2)
-    data = tokenised_dataset(
+    data = tokenized_dataset(
         path, language.tokenizer, max_source_length=64, max_target_length=16, cache_dir=tmp_path
     )
     decoding = Decoding(max_new_tokens=7, num_beams=num_beams)
@@ -51,7 +51,7 @@ def test_the_encoder_runs_once_a_batch(
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     tuner = PromptTuner(language.model, language.tokenizer, 2)
     path = save_examples(tmp_path / "val.jsonl", count=8, seed=2)
-    data = tokenised_dataset(
+    data = tokenized_dataset(
         path, language.tokenizer, max_source_length=64, max_target_length=16, cache_dir=tmp_path
     )
     encoder = language.model.get_encoder()

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 import torch
 
-from igrag.assembly import build_template
+from igrag.captioning.language_model import LanguageModel
 from igrag.config import Config
 from igrag.errors import ConfigError, DataError
-from igrag.knowledge_base import Match
-from igrag.language_model import LanguageModel
+from igrag.from_config import build_template
+from igrag.retrieval.knowledge_base import Match
 from prompt_tuning.checkpoints import CheckpointFolder
-from prompt_tuning.preparation import Training, prepare
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_training import _overrides as overrides_of
 from prompt_tuning.prompt_training import parse_arguments
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.settings import PromptTrainingSettings
+from prompt_tuning.setup import Training, prepare
 from tests.prompt_tuning.models import MARKS, noise
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
@@ -34,18 +34,18 @@ def prepared(trainer: Trainer, **settings: object) -> Training:
 
 
 def first_prompt(trainer: Trainer, **settings: object) -> torch.Tensor:
-    """Return the prompt that training would begin with."""
+    """Returns the prompt that training would begin with."""
     return prepared(trainer, **settings).tuner.folded()
 
 
 def by_hand(language: LanguageModel, initialization: str, **options: Any) -> torch.Tensor:
-    """Return the same, made without any settings."""
+    """Returns the same, made without any settings."""
     tuner = PromptTuner(language.model, language.tokenizer, 4, initialization, **options)  # type: ignore[arg-type]
     return tuner.folded()
 
 
 def rewrite(path: Path, *, but: int = 0) -> None:
-    """Build a file's prompts with the template, all but the last few."""
+    """Builds a file's prompts with the template, all but the last few."""
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     for line in lines[: len(lines) - but]:
         line["prompt"] = TEMPLATE.build([Match(1, 0.9, (line["caption"],))])
@@ -53,7 +53,7 @@ def rewrite(path: Path, *, but: int = 0) -> None:
 
 
 def data_of(trainer: Trainer) -> tuple[Path, Path]:
-    """Return the files that train and validate."""
+    """Returns the files that train and validate."""
     train, val = (trainer._settings[f"data.{side}_file"] for side in ("train", "val"))
     return Path(str(train)), Path(str(val))
 
@@ -105,7 +105,7 @@ def test_the_file_to_begin_with(trainer: Trainer) -> None:
     assert torch.equal(found, noise(4))
 
 
-def test_the_sizes_of_reparameterisations(trainer: Trainer) -> None:
+def test_the_sizes_of_reparameterizations(trainer: Trainer) -> None:
     """Bottleneck is the width of residual's MLP, sampled_embeddings what superpos mixes."""
     training = prepared(trainer, prompt__reparameterization="residual", prompt__bottleneck=5)
     shapes = [list(each.shape) for each in training.tuner.trainable_parameters()]
@@ -128,7 +128,7 @@ def test_bad_lines_are_skipped_where_that_is_asked_for(trainer: Trainer) -> None
 
 
 def test_without_eval_steps_every_epoch_is_validated(trainer: Trainer) -> None:
-    """eval_steps null: 37 examples make 5 updates an epoch."""
+    """eval_steps null: 37 examples make 5 steps an epoch."""
     output = trainer.train(evaluation__eval_steps="null")
     assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
 

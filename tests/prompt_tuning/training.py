@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from igrag.config import REPO_ROOT
-from igrag.training_record import TrainingRecord
+from igrag.training.record import TrainingRecord
 from prompt_tuning import prompt_training
 
 SCRIPT = str(REPO_ROOT / "prompt_tuning" / "prompt_training.py")
@@ -68,5 +68,5 @@ def record_of(output: Path) -> TrainingRecord:
 
 
 def losses(output: Path) -> list[float]:
-    """Returns the loss of every update."""
+    """Returns the loss of every step."""
     return [step.loss for step in record_of(output).history]

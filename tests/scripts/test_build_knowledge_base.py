@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from igrag.config import REPO_ROOT
+from igrag.data.images import open_image
 from igrag.errors import DataError, KnowledgeBaseError
-from igrag.image_encoder import ImageEncoder
-from igrag.images import open_image
-from igrag.knowledge_base import KnowledgeBase
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
 from scripts.build_knowledge_base import main
 from tests.tiny import CocoFolder, save_coco
 
@@ -23,24 +23,24 @@ SCRIPT = REPO_ROOT / "scripts" / "build_knowledge_base.py"
 
 
 def arguments(coco: CocoFolder, output: Path, clip: Path, *more: str) -> list[str]:
-    """Return the command line for the tiny model."""
+    """Returns the command line for the tiny model."""
     paths = ["--captions", coco.captions, "--images", coco.images, "--output", output]
     options = ["--device", "cpu", "--workers", "0", "--set", f"retrieval_config.encoder={clip}"]
     return [*map(str, paths), *options, *more]
 
 
-def test_a_picture_finds_its_own_captions_first(
+def test_a_image_finds_its_own_captions_first(
     tmp_path: Path, coco: CocoFolder, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the command line to the search: a picture's own captions come first at 1.0."""
+    """From the command line to the search: a image's own captions come first at 1.0."""
     output = tmp_path / "kb"
     assert main(arguments(coco, output, tiny_clip, "--batch-size", "5")) == 0
     printed = capsys.readouterr()
-    assert printed.out == f"{output}: 12 pictures, 8 dimensions\n"
+    assert printed.out == f"{output}: 12 images, 8 dimensions\n"
     assert printed.err == ""  # It is no terminal: no bar goes into a log.
     encoder = ImageEncoder(str(tiny_clip), device="cpu")
     opened = KnowledgeBase.open(output, encoder=encoder.identity)
-    match = opened.search(encoder.encode([open_image(coco.picture(7))]), 3)[0][0]
+    match = opened.search(encoder.encode([open_image(coco.image(7))]), 3)[0][0]
     assert match.image_id == 7
     assert match.score == pytest.approx(1, abs=1e-6)
     assert match.captions == ("A dog in field 7, way 0.", "A dog in field 7, way 1.")
@@ -49,20 +49,20 @@ def test_a_picture_finds_its_own_captions_first(
 def test_what_was_left_out_is_listed_on_stderr(
     tmp_path: Path, coco: CocoFolder, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Unreadable pictures and pictures without captions are named, each once, and it exits 0."""
-    coco.picture(4).write_text("no picture")
+    """Unreadable images and images without captions are named, each once, and it exits 0."""
+    coco.image(4).write_text("no image")
     coco.edit(lambda data: data["annotations"].__delitem__(slice(0, 2)))
     (coco.images / "stranger.png").touch()
     assert main(arguments(coco, tmp_path / "kb", tiny_clip)) == 0
     error = capsys.readouterr().err
-    assert "warning: 2 pictures left out:" in error
-    assert error.count(coco.picture(4).name) == 1
-    assert f"{coco.picture(1).name}: has no captions" in error
-    assert "warning: 1 pictures in the folder but not in the captions file:\n  stranger" in error
+    assert "warning: 2 images left out:" in error
+    assert error.count(coco.image(4).name) == 1
+    assert f"{coco.image(1).name}: has no captions" in error
+    assert "warning: 1 images in the folder but not in the captions file:\n  stranger" in error
 
 
 def test_limit_takes_the_first(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> None:
-    """With --limit only the first pictures of the file are taken."""
+    """With --limit only the first images of the file are taken."""
     main(arguments(coco, tmp_path / "kb", tiny_clip, "--limit", "4"))
     assert list(KnowledgeBase.open(tmp_path / "kb").image_ids) == [1, 2, 3, 4]
 
@@ -77,7 +77,7 @@ def test_an_existing_output_needs_force(tmp_path: Path, coco: CocoFolder, tiny_c
 
 
 def test_a_repeated_image_id_is_refused(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> None:
-    """Two pictures with one id are an error, not a guess."""
+    """Two images with one id are an error, not a guess."""
     coco.edit(lambda data: data["images"].append(data["images"][0]))
     with pytest.raises(DataError, match="the id 1 is there twice"):
         main(arguments(coco, tmp_path / "kb", tiny_clip))
@@ -119,7 +119,7 @@ def test_a_killed_build_is_continued(
     assert list(opened.image_ids) == list(range(1, 401))
     encoder = ImageEncoder(str(tiny_clip), device="cpu")
     ids = [1, 5, 6, 7, 8, 200, 400]
-    queries = encoder.encode([open_image(coco.picture(image_id)) for image_id in ids])
+    queries = encoder.encode([open_image(coco.image(image_id)) for image_id in ids])
     assert [found[0].image_id for found in opened.search(queries, 1)] == ids
 
 
@@ -143,7 +143,7 @@ def test_help_and_wrong_inputs_answer_quickly(tmp_path: Path) -> None:
         ([*wrong, "--set", "retrieval_config.encodr=x"], 2, "encodr"),
         ([*wrong, "--output", "new"], 1, "error: c.json: no such file"),
         ([*found, "--images", "i"], 1, "error: i: no such folder"),
-        ([*found, "--images", str(tmp_path)], 1, "holds none of the 1 pictures"),
+        ([*found, "--images", str(tmp_path)], 1, "holds none of the 1 images"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, str(SCRIPT), *options],

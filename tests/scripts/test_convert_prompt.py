@@ -9,9 +9,9 @@ import torch
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
+from igrag.captioning.language_model import load_language_model
 from igrag.cli import run
 from igrag.config import REPO_ROOT
-from igrag.language_model import load_language_model
 from prompt_tuning.fingerprint import fingerprint_of
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from scripts import convert_prompt
@@ -20,13 +20,13 @@ from tests.tiny import WORDS, save_t5
 
 
 def convert(*words: object) -> int:
-    """Run the script in this process."""
+    """Runs the script in this process."""
     arguments = convert_prompt.parse_arguments([str(word) for word in words])
     return run(lambda: convert_prompt.main(arguments), debug=False)
 
 
 def save_marked(path: Path, model: Path, *, lora: str | None = None) -> Path:
-    """Save a prompt that says which model it belongs to."""
+    """Saves a prompt that says which model it belongs to."""
     language = load_language_model(str(model), device="cpu")
     marks = fingerprint_of(language.model, language.tokenizer, template="t", lora=lora)
     save_prompt(path, PromptFile(noise(4), "random", marks))

@@ -25,7 +25,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="ne
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory: pytest.TempPathFactory) -> CocoFolder:
-    """Pictures enough for a build to be met at work."""
+    """Images enough for a build to be met at work."""
     return save_coco(tmp_path_factory.mktemp("many") / "coco", count=1200)
 
 
@@ -37,28 +37,28 @@ class Build:
         self._progress = output.with_name(f"{output.name}.partial") / "progress.json"
 
     def wait_for_batches(self) -> None:
-        """Return when the build is in the middle."""
+        """Returns when the build is in the middle."""
         deadline = time.monotonic() + 120
         while self.process.poll() is None and time.monotonic() < deadline:
-            if self.pictures_done():
+            if self.images_done():
                 return
             time.sleep(0.01)
         pytest.fail(f"the build is not at work: {self.process.communicate()}")
 
-    def pictures_done(self) -> int:
-        """Return how many pictures the unfinished build has dealt with."""
+    def images_done(self) -> int:
+        """Returns how many images the unfinished build has dealt with."""
         if not self._progress.exists():
             return 0
         done: int = json.loads(self._progress.read_text())["processed"]
         return done
 
     def workers(self) -> list[int]:
-        """Return the workers' process ids."""
+        """Returns the workers' process ids."""
         pid = self.process.pid
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def end(self) -> tuple[int, str]:
-        """Wait for the end: the exit code, and what was said on stderr."""
+        """Waits for the end: the exit code, and what was said on stderr."""
         _, said = self.process.communicate(timeout=120)
         return self.process.returncode, said
 
@@ -68,10 +68,10 @@ Start = Callable[[], Build]
 
 @pytest.fixture
 def start(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Iterator[Start]:
-    """Start builds; none of their processes outlives the test."""
+    """Starts builds; none of their processes outlives the test."""
     output = tmp_path / "kb"
     paths = ["--captions", coco.captions, "--images", coco.images, "--output", output]
-    # 16 pictures are more than a pipe holds: a worker must be rid of a batch before the next.
+    # 16 images are more than a pipe holds: a worker must be rid of a batch before the next.
     options = ["--device", "cpu", "--workers", "2", "--batch-size", "16"]
     encoder = ["--set", f"retrieval_config.encoder={tiny_clip}"]
     started: list[subprocess.Popen[str]] = []
@@ -93,7 +93,7 @@ def start(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Iterator[Start]:
 
 
 def seconds_until_gone(pids: Sequence[int]) -> float:
-    """Wait for processes to end, or to wait merely for being collected; give up after a while."""
+    """Waits for processes to end, or to wait merely for being collected; give up after a while."""
     started = time.monotonic()
     while any(map(is_running, pids)) and time.monotonic() < started + 60:
         time.sleep(0.05)
@@ -101,7 +101,7 @@ def seconds_until_gone(pids: Sequence[int]) -> float:
 
 
 def is_running(pid: int) -> bool:
-    """Say whether a process is there and not merely waiting to be collected."""
+    """Says whether a process is there and not merely waiting to be collected."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -144,6 +144,6 @@ def test_a_killed_worker_is_one_error(start: Start) -> None:
     os.kill(build.workers()[0], signal.SIGKILL)
     code, shown = build.end()
     assert code == 1
-    assert shown.startswith("error: a process that reads pictures was killed")
+    assert shown.startswith("error: a process that reads images was killed")
     assert "the same command continues from here" in shown and shown.count("\n") == 1
-    assert build.pictures_done() > 0
+    assert build.images_done() > 0

@@ -2,7 +2,7 @@
 
     python -m tests.igrag.metrics.make_golden
 
-Needs pycocoevalcap (requirements-dev.txt), and Java for its tokeniser.
+Needs pycocoevalcap (requirements-dev.txt), and Java for its tokenizer.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from random import Random
 from typing import Any
 
 from benchmarks.compare_with_pycocoevalcap import java_tokens, random_captions, reference_scores
-from igrag.coco import read_captions
 from igrag.config import REPO_ROOT
+from igrag.data.coco import read_captions
 from igrag.files import write_json
-from igrag.metrics.tokens import tokenise_corpus
+from igrag.metrics.tokens import tokenize_corpus
 
 GOLDEN = Path(__file__).with_name("golden.json")
-_PICTURES, _SAMPLE = 8, 24
+_IMAGES, _SAMPLE = 8, 24
 
 # What the miniature's captions are too tidy for.
 _ODD = {
@@ -63,7 +63,7 @@ _ODD = {
         ["a b c d e", "f g"],
         [["a b c d e f", "a b c d"], ["f g h"]],
     ),
-    "the same references for every picture: no n-gram is rare": (
+    "the same references for every image: no n-gram is rare": (
         ["a dog runs", "a cat"],
         [["a dog runs"], ["a dog runs"]],
     ),
@@ -74,7 +74,7 @@ _ODD = {
 }
 
 _TEXTS = (
-    "A man's \"dog\", (sitting)  on\na half-pipe: it can't move...",
+    "A man's \"dog\", (run)  on\na half-pipe: it can't move...",
     "A dog runs. It has a ball. The ball is red.",
     "Two cats.. and a bird..",
     "The corner of Mill St. and Oak Ave. at night",
@@ -93,8 +93,8 @@ _TEXTS = (
 
 
 def main() -> None:
-    """Scores all cases, tokenises all texts, and writes both."""
-    sample = random_captions(_pictures(), _SAMPLE, Random(0))
+    """Scores all cases, tokenizes all texts, and writes both."""
+    sample = random_captions(_images(), _SAMPLE, Random(0))
     cases = _ODD | {"a sample of the miniature's captions": sample}
     tokens = [" ".join(words) for words in java_tokens(_TEXTS)]
     write_json(
@@ -107,18 +107,18 @@ def main() -> None:
     )
 
 
-def _pictures() -> list[list[str]]:
+def _images() -> list[list[str]]:
     captions = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
-    return [list(image.captions) for image in read_captions(captions)[:_PICTURES]]
+    return [list(image.captions) for image in read_captions(captions)[:_IMAGES]]
 
 
 def _score(hypotheses: list[str], references: list[list[str]]) -> dict[str, Any]:
-    scores = reference_scores(tokenise_corpus(hypotheses, references))
+    scores = reference_scores(tokenize_corpus(hypotheses, references))
     return {
         "hypotheses": hypotheses,
         "references": references,
         "corpus": scores.corpus.tolist(),  # in the order of the benchmark's NAMES
-        "pictures": scores.pictures.tolist(),
+        "images": scores.images.tolist(),
     }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from igrag.metrics import bleu
 from igrag.metrics.bleu import bleu_statistics, corpus_bleu, corpus_bleu4
-from igrag.metrics.tokens import tokenise_corpus
+from igrag.metrics.tokens import tokenize_corpus
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
 
@@ -32,7 +32,7 @@ def test_itself_scores_one() -> None:
 
 
 def test_statistics_by_hand() -> None:
-    """A picture's row: matches, n-grams, length, closest reference length; an empty one's too."""
+    """A image's row: matches, n-grams, length, closest reference length; an empty one's too."""
     hypotheses = [["the", "cat", "the"], []]
     references = [
         [["the", "cat", "sits", "down"], ["a", "cat", "is", "on", "the", "mat"]],
@@ -53,16 +53,16 @@ def test_agrees_with_pycocoevalcap(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_every_picture_agrees_with_pycocoevalcap(name: str) -> None:
-    """So does each picture's BLEU, from its row of counts alone."""
+def test_every_image_agrees_with_pycocoevalcap(name: str) -> None:
+    """So does each image's BLEU, from its row of counts alone."""
     case = GOLDEN[name]
-    rows = bleu_statistics(*tokenise_corpus(case["hypotheses"], case["references"]))
-    expected = np.array(case["pictures"])[:, :4]
+    rows = bleu_statistics(*tokenize_corpus(case["hypotheses"], case["references"]))
+    expected = np.array(case["images"])[:, :4]
     assert corpus_bleu(rows) == pytest.approx(expected, abs=1e-9)
     assert corpus_bleu4(rows) == pytest.approx(expected[:, 3], abs=1e-9)
 
 
 def test_what_cannot_be_scored_is_refused() -> None:
-    """A picture without references is an error that says which."""
+    """A image without references is an error that says which."""
     with pytest.raises(ValueError, match=r"references\[1\]"):
         bleu(["a", "b"], [["a"], []])

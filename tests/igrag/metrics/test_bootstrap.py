@@ -1,4 +1,4 @@
-"""Intervals and paired tests by bootstrap over pictures."""
+"""Intervals and paired tests by bootstrap over images."""
 
 from math import sqrt
 from random import Random
@@ -11,13 +11,13 @@ from igrag.metrics import (
     bootstrap_interval,
     corpus_bleu4,
     paired_bootstrap,
-    score_pictures,
+    score_images,
 )
 from igrag.metrics.bootstrap import Comparison, Interval
 
 
 def captions(seed: int, count: int = 30) -> tuple[list[str], list[list[str]]]:
-    """Make captions of few words, some of them close to their one or two references."""
+    """Makes captions of few words, some of them close to their one or two references."""
     random = Random(seed)
     references = [
         [" ".join(random.choices("abcd", k=8)) for _ in range(random.randint(1, 2))]
@@ -27,7 +27,7 @@ def captions(seed: int, count: int = 30) -> tuple[list[str], list[list[str]]]:
 
 
 def test_interval_of_a_mean() -> None:
-    """With many pictures it is the mean plus and minus 1.96 standard errors."""
+    """With many images it is the mean plus and minus 1.96 standard errors."""
     scores = np.random.default_rng(0).gamma(2.0, size=2000)
     found = bootstrap_interval(scores, resamples=4000)
     assert found.score == pytest.approx(scores.mean())
@@ -39,7 +39,7 @@ def test_interval_of_a_mean() -> None:
 def test_interval_of_bleu() -> None:
     """It is what scoring the resampled captions one after the other gives."""
     hypotheses, references = captions(seed=0)
-    statistics = score_pictures(hypotheses, references).bleu_statistics
+    statistics = score_images(hypotheses, references).bleu_statistics
     found = bootstrap_interval(statistics, corpus_score=corpus_bleu4, resamples=40, seed=7)
     generator = np.random.default_rng(7)
     draws = []
@@ -52,16 +52,16 @@ def test_interval_of_bleu() -> None:
     assert 0 < found.low < found.score < found.high < 1
 
 
-def test_interval_shrinks_with_more_pictures() -> None:
-    """Four times the pictures halve it."""
+def test_interval_shrinks_with_more_images() -> None:
+    """Four times the images halve it."""
     scores = np.tile([0.0, 1.0], 100)
     narrow, wide = (bootstrap_interval(values) for values in (np.tile(scores, 4), scores))
     ratio = (wide.high - wide.low) / (narrow.high - narrow.low)
     assert ratio == pytest.approx(2, rel=0.15)
 
 
-def test_one_picture_has_no_spread() -> None:
-    """Nothing can be said of other pictures, and the interval is the score itself."""
+def test_one_image_has_no_spread() -> None:
+    """Nothing can be said of other images, and the interval is the score itself."""
     assert bootstrap_interval(np.array([0.5])) == Interval(0.5, 0.5, 0.5)
 
 
@@ -71,8 +71,8 @@ def test_equal_systems() -> None:
     assert paired_bootstrap(scores, scores) == Comparison(0, 0, 0, p_value=1)
 
 
-def test_a_small_lead_on_every_picture_is_real() -> None:
-    """Pairing takes out how hard the pictures are, which the two intervals cannot."""
+def test_a_small_lead_on_every_image_is_real() -> None:
+    """Pairing takes out how hard the images are, which the two intervals cannot."""
     first = np.random.default_rng(0).random(60)
     second = first + np.random.default_rng(1).uniform(0.0, 0.04, size=60)
     found = paired_bootstrap(first, second)
@@ -103,16 +103,16 @@ def test_false_alarms_are_rare() -> None:
 
 
 def test_paired_bleu() -> None:
-    """BLEU-4 of both systems comes from the same resampled pictures."""
+    """BLEU-4 of both systems comes from the same resampled images."""
     hypotheses, references = captions(seed=1)
     worse = ["", "", *hypotheses[2:]]
     first, second = (
-        score_pictures(texts, references).bleu_statistics for texts in (worse, hypotheses)
+        score_images(texts, references).bleu_statistics for texts in (worse, hypotheses)
     )
     found = paired_bootstrap(first, second, corpus_score=corpus_bleu4)
     lead = bleu(hypotheses, references).bleu4 - bleu(worse, references).bleu4
     assert found.difference == pytest.approx(lead)
-    # A resample without the two pictures (one in seven or so) has no lead at all.
+    # A resample without the two images (one in seven or so) has no lead at all.
     assert found.low == pytest.approx(0) and found.high > lead
     assert 0.1 < found.p_value < 0.4
 
@@ -125,12 +125,12 @@ def test_same_seed_same_result() -> None:
 
 
 def test_what_cannot_be_resampled_is_refused() -> None:
-    """No pictures, counts without their score, scores with one, and unequal systems."""
-    with pytest.raises(ValueError, match="no pictures"):
+    """No images, counts without their score, scores with one, and unequal systems."""
+    with pytest.raises(ValueError, match="no images"):
         bootstrap_interval(np.empty(0))
     with pytest.raises(ValueError, match="shape"):
         bootstrap_interval(np.ones((3, 10)))
     with pytest.raises(ValueError, match="shape"):
         bootstrap_interval(np.ones(3), corpus_score=corpus_bleu4)
-    with pytest.raises(ValueError, match="same pictures"):
+    with pytest.raises(ValueError, match="same images"):
         paired_bootstrap(np.ones(3), np.ones(4))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from igrag.metrics.cider import cider_d
-from igrag.metrics.tokens import tokenise_corpus
+from igrag.metrics.tokens import tokenize_corpus
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
 CAT = ["a", "cat"]
@@ -16,9 +16,9 @@ DOG = ["a", "dog"]
 
 
 def test_a_case_by_hand() -> None:
-    """Words of all pictures weigh nothing; each order counts a quarter, and 10 is the best."""
-    # Of "a dog" only "dog" and "a dog" weigh: cosine 1 in two orders of four. The second picture's
-    # caption shares nothing with its reference but "a", which both pictures have.
+    """Words of all images weigh nothing; each order counts a quarter, and 10 is the best."""
+    # Of "a dog" only "dog" and "a dog" weigh: cosine 1 in two orders of four. The second image's
+    # caption shares nothing with its reference but "a", which both images have.
     assert cider_d([DOG, ["a", "bus"]], [[DOG], [CAT]]) == pytest.approx([5, 0])
 
 
@@ -37,8 +37,8 @@ def test_the_mean_over_references_counts() -> None:
     assert both == pytest.approx(alone * [0.5, 1])
 
 
-def test_a_single_picture_has_no_score() -> None:
-    """With one picture every weight is 0: there is nothing to say."""
+def test_a_single_image_has_no_score() -> None:
+    """With one image every weight is 0: there is nothing to say."""
     assert cider_d([DOG], [[DOG]]) is None
 
 
@@ -49,7 +49,7 @@ def test_an_empty_caption_is_a_miss() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_agrees_with_pycocoevalcap(name: str) -> None:
-    """Every picture's score is pycocoevalcap's."""
+    """Every image's score is pycocoevalcap's."""
     case = GOLDEN[name]
-    scores = cider_d(*tokenise_corpus(case["hypotheses"], case["references"]))
-    assert scores == pytest.approx(np.array(case["pictures"])[:, 5], abs=1e-9)
+    scores = cider_d(*tokenize_corpus(case["hypotheses"], case["references"]))
+    assert scores == pytest.approx(np.array(case["images"])[:, 5], abs=1e-9)

@@ -1,4 +1,4 @@
-"""Live comparison with pycocoevalcap, where it (and for its tokeniser Java) is installed."""
+"""Live comparison with pycocoevalcap, where it (and for its tokenizer Java) is installed."""
 
 import shutil
 from random import Random
@@ -13,8 +13,8 @@ from benchmarks.compare_with_pycocoevalcap import (
     random_captions,
     reference_scores,
 )
-from igrag.coco import read_captions
-from igrag.metrics.tokens import tokenise_corpus
+from igrag.data.coco import read_captions
+from igrag.metrics.tokens import tokenize_corpus
 
 pytest.importorskip("pycocoevalcap.bleu.bleu", reason="pycocoevalcap is not installed")
 
@@ -22,19 +22,19 @@ pytest.importorskip("pycocoevalcap.bleu.bleu", reason="pycocoevalcap is not inst
 @pytest.fixture(scope="module")
 def made() -> tuple[list[str], list[list[str]]]:
     """Captions of all kinds from the miniature's, with one to five references each."""
-    pictures = [list(image.captions) for image in read_captions(CAPTIONS)]
-    return random_captions(pictures, 200, Random(1))
+    images = [list(image.captions) for image in read_captions(CAPTIONS)]
+    return random_captions(images, 200, Random(1))
 
 
 def test_scores_are_the_same(made: tuple[list[str], list[list[str]]]) -> None:
-    """On the same tokens every score of the corpus and of each picture agrees."""
-    tokens = tokenise_corpus(*made)
+    """On the same tokens every score of the corpus and of each image agrees."""
+    tokens = tokenize_corpus(*made)
     own, theirs = own_scores(tokens), reference_scores(tokens)
     assert np.abs(own.corpus - theirs.corpus).max() < 1e-9
-    assert np.abs(own.pictures - theirs.pictures).max() < 1e-9
+    assert np.abs(own.images - theirs.images).max() < 1e-9
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed")
 def test_tokens_are_the_same(made: tuple[list[str], list[list[str]]]) -> None:
     """The Java program splits the miniature's captions as the project does."""
-    assert java_corpus(*made) == tokenise_corpus(*made)
+    assert java_corpus(*made) == tokenize_corpus(*made)

@@ -11,10 +11,10 @@ import pytest
 
 from igrag.metrics import meteor as module
 from igrag.metrics.meteor import MeteorError, corpus_meteor
-from igrag.metrics.tokens import tokenise_corpus
+from igrag.metrics.tokens import tokenize_corpus
 
 REFERENCES = [["a dog is running on the beach", "a puppy runs"], ["two birds in a tree"]]
-# Counts words, and is as good as the number of pictures is great; notes what it reads.
+# Counts words, and is as good as the number of images is great; notes what it reads.
 STAND_IN = """
 for line in sys.stdin:
     with open("heard.txt", "a", encoding="utf-8") as file:
@@ -136,12 +136,12 @@ def test_agrees_with_pycocoevalcap() -> None:
     """The figure is that of pycocoevalcap on the same tokens, with captions of all kinds."""
     theirs = pytest.importorskip("pycocoevalcap.meteor.meteor", reason="it is not installed")
     from benchmarks.compare_with_pycocoevalcap import CAPTIONS, random_captions
-    from igrag.coco import read_captions
+    from igrag.data.coco import read_captions
 
-    pictures = [list(image.captions) for image in read_captions(CAPTIONS)]
-    hypotheses, references = random_captions(pictures, 100, Random(2))
+    images = [list(image.captions) for image in read_captions(CAPTIONS)]
+    hypotheses, references = random_captions(images, 100, Random(2))
     hypotheses[3] = ""
-    tokens = tokenise_corpus(hypotheses, references)
+    tokens = tokenize_corpus(hypotheses, references)
     words = {index: [" ".join(found)] for index, found in enumerate(tokens[0])}
     texts = {index: [" ".join(text) for text in found] for index, found in enumerate(tokens[1])}
     program = theirs.Meteor()

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from igrag.metrics.rouge import rouge_l
-from igrag.metrics.tokens import tokenise_corpus
+from igrag.metrics.tokens import tokenize_corpus
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
 
 
 def f_score(precision: float, recall: float) -> float:
-    """Return the F-score in which recall counts 1.2 times as much."""
+    """Returns the F-score in which recall counts 1.2 times as much."""
     return (1 + 1.44) * precision * recall / (recall + 1.44 * precision)
 
 
 def textbook_length(first: list[str], second: list[str]) -> int:
-    """Return the length of the longest common subsequence, by its definition."""
+    """Returns the length of the longest common subsequence, by its definition."""
     if not first or not second:
         return 0
     if first[-1] == second[-1]:
@@ -29,7 +29,7 @@ def textbook_length(first: list[str], second: list[str]) -> int:
 
 def test_a_case_by_hand() -> None:
     """Words in the same order count, with others between them: "a dog ... grass"."""
-    tokens = tokenise_corpus(["a big dog on grass", "cat"], [["a dog runs on the grass"], ["dog"]])
+    tokens = tokenize_corpus(["a big dog on grass", "cat"], [["a dog runs on the grass"], ["dog"]])
     scores = rouge_l(*tokens)
     assert scores == pytest.approx([f_score(4 / 5, 4 / 6), 0])
 
@@ -37,7 +37,7 @@ def test_a_case_by_hand() -> None:
 def test_precision_and_recall_may_come_from_two_references() -> None:
     """As in COCO's evaluation the best of each counts."""
     references = ["a dog runs far over the green field", "dog"]
-    scores = rouge_l(*tokenise_corpus(["a dog runs now"], [references]))
+    scores = rouge_l(*tokenize_corpus(["a dog runs now"], [references]))
     assert scores == pytest.approx([f_score(3 / 4, 1)])
 
 
@@ -58,7 +58,7 @@ def test_common_words_are_those_of_the_textbook() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_agrees_with_pycocoevalcap(name: str) -> None:
-    """Every picture's score is pycocoevalcap's."""
+    """Every image's score is pycocoevalcap's."""
     case = GOLDEN[name]
-    scores = rouge_l(*tokenise_corpus(case["hypotheses"], case["references"]))
-    assert scores == pytest.approx(np.array(case["pictures"])[:, 4], abs=1e-12)
+    scores = rouge_l(*tokenize_corpus(case["hypotheses"], case["references"]))
+    assert scores == pytest.approx(np.array(case["images"])[:, 4], abs=1e-12)

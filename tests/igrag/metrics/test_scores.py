@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igrag.metrics import LEFT_OUT, bleu, score_captions, score_pictures
+from igrag.metrics import LEFT_OUT, bleu, score_captions, score_images
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
 
@@ -20,15 +20,15 @@ def test_agrees_with_pycocoevalcap(name: str) -> None:
     assert astuple(scores) == pytest.approx(case["corpus"], abs=1e-9)
 
 
-def test_pictures_make_up_the_corpus() -> None:
-    """Means of the pictures' scores, and the sum of BLEU's counts, are the corpus's."""
+def test_images_make_up_the_corpus() -> None:
+    """Means of the images' scores, and the sum of BLEU's counts, are the corpus's."""
     case = GOLDEN["a sample of the miniature's captions"]
-    pictures = score_pictures(case["hypotheses"], case["references"])
-    assert len(pictures.bleu_statistics) == len(pictures.rouge_l) == len(case["hypotheses"])
-    assert pictures.cider_d is not None
+    images = score_images(case["hypotheses"], case["references"])
+    assert len(images.bleu_statistics) == len(images.rouge_l) == len(case["hypotheses"])
+    assert images.cider_d is not None
     expected = [*astuple(bleu(case["hypotheses"], case["references"]))]
-    expected += [np.mean(pictures.rouge_l), np.mean(pictures.cider_d)]
-    assert astuple(pictures.corpus()) == pytest.approx(expected)
+    expected += [np.mean(images.rouge_l), np.mean(images.cider_d)]
+    assert astuple(images.corpus()) == pytest.approx(expected)
 
 
 def test_empty_captions_are_misses() -> None:
@@ -43,7 +43,7 @@ def test_empty_captions_are_misses() -> None:
 
 
 def test_printed_for_people() -> None:
-    """Names as papers have them; CIDEr-D of one picture is n/a, not 0."""
+    """Names as papers have them; CIDEr-D of one image is n/a, not 0."""
     one = score_captions(["a dog runs on grass"], [["a dog runs on grass"]])
     assert one.cider_d is None
     assert one.formatted() == {

@@ -1,1 +1,0 @@
-"""Pictures of the miniature's scenes: emoji artwork on drawn backgrounds, composed by Pillow."""

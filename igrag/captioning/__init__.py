@@ -1,0 +1,1 @@
+"""From similar images to a caption: prompt template, language model and generation."""

@@ -1,0 +1,82 @@
+"""Where the prompt's optional block of objects comes from: a COCO file, or a detection model."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from igrag.data.coco import DetectedObject, read_instances
+from igrag.errors import ModelError
+from igrag.hub import prepare_for, reason_of
+
+logger = logging.getLogger(__name__)
+
+
+class InstancesDetector:
+    """Looks objects up in a COCO instances file by the image's file name.
+
+    Never by a number in the name: IMG_0009.jpg is not COCO's image 9.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._objects = read_instances(path)
+        # Who captions a image knows its name alone, where the file may name a folder too.
+        self._full_names: dict[str, list[str]] = {}
+        for full_name in self._objects:
+            self._full_names.setdefault(PurePosixPath(full_name).name, []).append(full_name)
+
+    def look_up(self, name: str) -> Sequence[DetectedObject] | None:
+        """Returns the objects of the image named `name`, with its folder or without it.
+
+        None if the file does not list it, or lists several of that name in different folders.
+        """
+        if name in self._objects:
+            return self._objects[name]
+        candidates = self._full_names.get(PurePosixPath(name).name, [])
+        return self._objects[candidates[0]] if len(candidates) == 1 else None
+
+    def __call__(self, image: Image.Image, name: str) -> Sequence[DetectedObject]:
+        """Returns the objects of the image named `name`; none, and a warning, if unknown."""
+        objects = self.look_up(name)
+        if objects is None:
+            logger.warning("%s: not one image of %s; captioned without objects", name, self._path)
+        return objects or ()
+
+
+class ModelDetector:
+    """Finds objects with a transformers object-detection model.
+
+    Args:
+        path: Folder or hub id, such as "facebook/detr-resnet-50".
+        device: Where it runs, as torch names it.
+        threshold: Least score of an object.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+
+    def __init__(self, path: str, *, device: str, threshold: float) -> None:
+        from transformers import pipeline
+
+        self._threshold = threshold
+        prepare_for(path)
+        try:
+            self._detect = pipeline("object-detection", model=path, device=device)
+        except Exception as error:  # As for the other models, the library raises nearly anything.
+            raise ModelError(
+                f"{path}: cannot be loaded as an object-detection model ({reason_of(error)}); "
+                "check prompt_config.objects.detector"
+            ) from error
+
+    def __call__(self, image: Image.Image, name: str) -> Sequence[DetectedObject]:
+        """Returns the objects found in the image, the surest first."""
+        width, height = image.size
+        objects = []
+        for found in self._detect(image, threshold=self._threshold):
+            box = found["box"]
+            left, top = box["xmin"] / width, box["ymin"] / height
+            size = ((box["xmax"] - box["xmin"]) / width, (box["ymax"] - box["ymin"]) / height)
+            objects.append(DetectedObject(found["label"], (left, top, *size), found["score"]))
+        return sorted(objects, key=lambda item: -(item.score or 0.0))

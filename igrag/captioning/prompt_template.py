@@ -1,0 +1,211 @@
+"""Builds the prompt from the captions of similar images: for training data and for captioning."""
+
+import hashlib
+import json
+import logging
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from igrag.config.placeholders import (
+    PLACEHOLDER,
+    check_caption_line,
+    check_object_line,
+    check_template,
+)
+from igrag.data.coco import DetectedObject
+from igrag.errors import ConfigError
+from igrag.retrieval.knowledge_base import Match
+
+_NO_CAPTIONS = "(none)"
+_COLUMNS = ("left", "center", "right")
+_ROWS = ("top", "middle", "bottom")
+logger = logging.getLogger(__name__)
+
+
+class PromptTemplate:
+    """The one way from matches to prompt text.
+
+    Args:
+        template: Text with the placeholders {instruction}, {captions} and, if objects are
+            wanted, {objects}.
+        instruction: What the model is asked to do.
+        caption_line: One retrieved caption's line, with {caption}.
+        captions_per_match: How many of each match's captions are shown.
+        object_heading: The line above the objects, only where there are any; empty for none.
+        object_line: One object's line, with {label} and {position}.
+        object_source: How objects are found, as JSON data; None where prompts show none.
+
+    Raises:
+        ConfigError: A placeholder is missing or unknown.
+    """
+
+    def __init__(
+        self,
+        template: str,
+        *,
+        instruction: str,
+        caption_line: str = "- {caption}",
+        captions_per_match: int = 1,
+        object_heading: str = "",
+        object_line: str = "- {label}: {position}",
+        object_source: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._template = _checked("template", check_template, template)
+        self.instruction = instruction
+        self._caption_line = _checked("caption_line", check_caption_line, caption_line)
+        self.captions_per_match = captions_per_match
+        self._object_heading = object_heading
+        self._object_line = _checked("objects.line", check_object_line, object_line)
+        self._object_source = object_source
+
+    def fingerprint(self) -> str:
+        """Returns a SHA-256 that changes whenever the wording of prompts does."""
+        parts: list[Any] = [
+            self._template,
+            self.instruction,
+            self._caption_line,
+            self.captions_per_match,
+            self._object_line,
+        ]
+        if self._object_source is not None:  # Without objects it is what it was before them.
+            parts.append(dict(self._object_source))
+            if self._object_heading:
+                parts.append(self._object_heading)
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def fits(self, prompt: str) -> bool:
+        """Tells whether this template can have built `prompt`."""
+        heading = re.escape(f"{self._object_heading}\n") if self._object_heading else ""
+        objects = f"(?:{heading}.+)?"
+        anything = {"instruction": re.escape(self.instruction), "captions": ".+"}
+        anything["objects"] = objects
+        parts = re.split(r"\{(\w+)\}", self._template)  # text, name, text, name, ..., text
+        pattern = "".join(
+            anything[part] if number % 2 else re.escape(part) for number, part in enumerate(parts)
+        )
+        # Without objects their place is left out together with its line's end.
+        pattern = pattern.replace(objects + re.escape("\n"), f"(?:{heading}.+\n)?")
+        return re.fullmatch(pattern, prompt, flags=re.DOTALL) is not None
+
+    def build(
+        self,
+        matches: Sequence[Match],
+        objects: Sequence[DetectedObject] = (),
+        *,
+        count_tokens: Callable[[str], int] | None = None,
+        max_tokens: int | None = None,
+    ) -> str:
+        """Fills the template.
+
+        Args:
+            matches: Similar images, the nearest first.
+            objects: What is to be seen in the image, and where.
+            count_tokens: Counts a text's tokens; needed for `max_tokens`.
+            max_tokens: Longest prompt. Longer ones lose whole captions, those of the farthest
+                matches first, and then objects, the last first; the instruction and the cue
+                always stay.
+
+        Raises:
+            ConfigError: The prompt is too long even without any caption or object.
+        """
+        captions = [
+            caption for match in matches for caption in match.captions[: self.captions_per_match]
+        ]
+        prompt = self._fill(captions, objects)
+        if count_tokens is None or max_tokens is None:
+            return prompt
+        kept, shown = len(captions), len(objects)
+        if count_tokens(prompt) > max_tokens:
+
+            def length(kept: int, shown: int) -> int:
+                return count_tokens(self._fill(captions[:kept], objects[:shown]))
+
+            kept, shown = _longest_that_fits(max_tokens, kept, shown, length)
+            prompt = self._fill(captions[:kept], objects[:shown])
+        _report_cuts(max_tokens, (kept, len(captions)), (shown, len(objects)))
+        return prompt
+
+    def _fill(self, captions: Sequence[str], objects: Sequence[DetectedObject]) -> str:
+        lines = [_substitute(self._caption_line, {"caption": caption}) for caption in captions]
+        heading = [self._object_heading] if self._object_heading else []
+        values = {
+            "instruction": self.instruction,
+            "captions": "\n".join(lines) or _NO_CAPTIONS,
+            "objects": "\n".join([*heading, *map(self._object, objects)]),
+        }
+        if not objects:  # No empty line where objects would stand.
+            return _substitute(re.sub(r"\{objects\}\n?", "", self._template), values)
+        return _substitute(self._template, values)
+
+    def _object(self, item: DetectedObject) -> str:
+        return _substitute(
+            self._object_line, {"label": item.label, "position": describe_position(item)}
+        )
+
+
+def describe_position(item: DetectedObject) -> str:
+    """Says where the center of the box lies on a grid of three by three: "top left", "center"."""
+    x, y, width, height = item.box
+    column = _COLUMNS[min(2, int((x + width / 2) * 3))]
+    row = _ROWS[min(2, int((y + height / 2) * 3))]
+    if row == "middle":
+        return column
+    return row if column == "center" else f"{row} {column}"
+
+
+def _longest_that_fits(
+    max_tokens: int, captions: int, objects: int, length: Callable[[int, int], int]
+) -> tuple[int, int]:
+    """Finds how many captions and objects to keep of a prompt that is too long with all of them.
+
+    Whatever is added makes a prompt longer, so that halving finds in a few steps what leaving out
+    one after the other would.
+
+    Args:
+        max_tokens: Longest prompt.
+        captions: How many there are.
+        objects: How many there are; they go after the last caption only.
+        length: Counts the tokens of a prompt with so many captions and objects.
+
+    Raises:
+        ConfigError: The prompt is too long without any.
+    """
+    kept = bisect_right(range(1, captions), max_tokens, key=lambda kept: length(kept, objects))
+    if kept:
+        return kept, objects
+    shown = bisect_right(range(objects + 1), max_tokens, key=lambda shown: length(0, shown)) - 1
+    if shown < 0:
+        raise ConfigError(
+            f"prompt_config: {length(0, 0)} tokens without any caption or object, expected at "
+            f"most {max_tokens}; shorten the template or raise model_config.max_source_length"
+        )
+    return 0, shown
+
+
+def _report_cuts(max_tokens: int, captions: tuple[int, int], objects: tuple[int, int]) -> None:
+    """Logs how many of how many captions and objects are left."""
+    cuts = [
+        f"{total - kept} of {total} {what} left out, {order} first"
+        for (kept, total), what, order in (
+            (captions, "captions", "the farthest"),
+            (objects, "objects", "the last"),
+        )
+        if kept < total
+    ]
+    if cuts:
+        logger.warning("prompt shortened to fit %d tokens: %s", max_tokens, "; ".join(cuts))
+
+
+def _checked(key: str, check: Callable[[str], str], text: str) -> str:
+    """The config has been checked so already; templates made in code have not."""
+    try:
+        return check(text)
+    except ValueError as error:
+        raise ConfigError(f"prompt_config.{key}: expected {error}") from None
+
+
+def _substitute(template: str, values: dict[str, str]) -> str:
+    """Fills each placeholder once: braces inside captions stay as they are."""
+    return PLACEHOLDER.sub(lambda found: values[found[1]], template)

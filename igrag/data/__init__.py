@@ -1,0 +1,1 @@
+"""Captioned images, training examples, token ids and batches."""

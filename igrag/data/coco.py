@@ -1,0 +1,206 @@
+"""Read COCO-format annotation files: captions and object instances."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from igrag.errors import DataError
+from igrag.files import is_whole, kind_of
+
+logger = logging.getLogger(__name__)
+
+ImageId = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedImage:
+    """A image's entry: its id, its file below the images' folder, and its captions."""
+
+    image_id: ImageId
+    file_name: str
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedObject:
+    """An object in a image; `box` is (x, y, width, height) as fractions of the image."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    score: float | None = None
+
+
+def read_captions(path: Path) -> list[CaptionedImage]:
+    """Reads a COCO captions file.
+
+    Images come in the order of `images`, captions in the order of `annotations` with their
+    white space normalized. A image without captions is kept with an empty tuple. Captions that
+    are empty or belong to no listed image are left out, and the log says how many.
+
+    Raises:
+        DataError: The file cannot be read, is no COCO captions file, or repeats an image id.
+    """
+    data = _read_object(path)
+    images = _read_images(path, data)
+    captions: dict[ImageId, list[str]] = {image_id: [] for image_id in images}
+    empty = unknown = 0
+    for index, annotation in enumerate(_list(path, data, "annotations")):
+        where = f"{path}: annotations[{index}]"
+        image_id = _image_id(annotation, "image_id", where)
+        text = " ".join(_text(annotation, "caption", where).split())
+        empty += not text
+        unknown += image_id not in captions
+        if text and image_id in captions:
+            captions[image_id].append(text)
+    for count, what in ((empty, "are empty"), (unknown, "belong to no listed image")):
+        if count:
+            logger.warning("%s: %d captions %s and are left out", path, count, what)
+    return [
+        CaptionedImage(image_id, _text(image, "file_name", f"{path}: image {image_id}"), tuple(own))
+        for (image_id, image), own in zip(images.items(), captions.values(), strict=True)
+    ]
+
+
+def read_instances(path: Path) -> dict[str, list[DetectedObject]]:
+    """Reads a COCO instances file: the objects of every listed image, by its `file_name`.
+
+    Objects come in the file's order. Boxes are made relative to the image and cut at its edges.
+
+    Raises:
+        DataError: The file cannot be read or is no COCO instances file.
+    """
+    data = _read_object(path)
+    images = _read_images(path, data)
+    labels: dict[object, str] = {}
+    for index, category in enumerate(_list(path, data, "categories")):
+        where = f"{path}: categories[{index}]"
+        labels[_image_id(category, "id", where)] = _text(category, "name", where)
+    objects: dict[ImageId, list[DetectedObject]] = {image_id: [] for image_id in images}
+    for index, annotation in enumerate(_list(path, data, "annotations")):
+        where = f"{path}: annotations[{index}]"
+        image_id = _image_id(annotation, "image_id", where)
+        label = labels.get(_image_id(annotation, "category_id", where))
+        if image_id not in images or label is None:
+            found = "category_id" if image_id in images else "image_id"
+            raise DataError(f"{where}: {found} {annotation[found]!r} is not listed in the file")
+        box = _relative_box(annotation, images[image_id], where)
+        objects[image_id].append(DetectedObject(label, box))
+    return _by_file_name(path, images, objects)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, expected a COCO annotation file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (at byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from error
+    except RecursionError:
+        raise DataError(f"{path}: not a COCO annotation file (nested too deeply)") from None
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: expected a JSON object in COCO's format, found {kind_of(data)}")
+    return data
+
+
+def _read_images(path: Path, data: dict[str, Any]) -> dict[ImageId, dict[str, Any]]:
+    """Indexes the `images` list by id, all ids being numbers or all being texts."""
+    images: dict[ImageId, dict[str, Any]] = {}
+    for index, image in enumerate(_list(path, data, "images")):
+        image_id = _image_id(image, "id", f"{path}: images[{index}]")
+        if image_id in images:
+            raise DataError(f"{path}: images[{index}]: the id {image_id!r} is there twice")
+        images[image_id] = image
+    if not images:
+        raise DataError(f"{path}: lists no images")
+    if len({type(image_id) for image_id in images}) > 1:
+        raise DataError(f"{path}: image ids are partly numbers and partly texts, expected one kind")
+    return images
+
+
+def _by_file_name(
+    path: Path,
+    images: Mapping[ImageId, Mapping[str, Any]],
+    objects: Mapping[ImageId, list[DetectedObject]],
+) -> dict[str, list[DetectedObject]]:
+    named: dict[str, list[DetectedObject]] = {}
+    for image_id, image in images.items():
+        name = _text(image, "file_name", f"{path}: image {image_id}")
+        if name in named:
+            raise DataError(f"{path}: image {image_id}: the file_name {name!r} is there twice")
+        named[name] = objects[image_id]
+    return named
+
+
+def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
+    value = data.get(key)
+    if not isinstance(value, list):
+        found = kind_of(value) if key in data else "no such key"
+        raise DataError(f"{path}: expected a list {key!r} as in COCO's files, found {found}")
+    return value
+
+
+def _image_id(entry: object, key: str, where: str) -> ImageId:
+    value = entry.get(key) if isinstance(entry, Mapping) else None
+    too_large = isinstance(value, int) and abs(value) >= 2**63  # Arrow's and NumPy's limit
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "" or too_large:
+        raise DataError(f"{where}: expected a number or text {key!r}, found {_found(entry, key)}")
+    return _whole(value, key, where) if isinstance(value, str) else value
+
+
+def _text(entry: object, key: str, where: str) -> str:
+    value = entry.get(key) if isinstance(entry, Mapping) else None
+    if not isinstance(value, str) or (key != "caption" and not value):
+        raise DataError(f"{where}: expected a text {key!r}, found {_found(entry, key)}")
+    return _whole(value, key, where)
+
+
+def _whole(text: str, key: str, where: str) -> str:
+    """What is not whole could not be written, hours later, beside its image's vector."""
+    if not is_whole(text):
+        raise DataError(
+            f"{where}: {key!r} has half a surrogate pair, expected whole characters, "
+            f"found {ascii(text)[:80]}"
+        )
+    return text
+
+
+def _relative_box(
+    annotation: Mapping[str, Any], image: Mapping[str, Any], where: str
+) -> tuple[float, float, float, float]:
+    """Turns a box in pixels, `[x, y, width, height]`, into fractions of the image."""
+    width: Any = image.get("width")
+    height: Any = image.get("height")
+    if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
+        raise DataError(f"{where}: its image has no 'width' and 'height' above 0")
+    box = annotation.get("bbox")
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        raise DataError(f"{where}: expected 'bbox' as four numbers, found {box!r}")
+    left, right = (_clip(edge / width) for edge in (box[0], box[0] + box[2]))
+    top, bottom = (_clip(edge / height) for edge in (box[1], box[1] + box[3]))
+    if right < left or bottom < top:
+        raise DataError(f"{where}: 'bbox' has a negative size: {box!r}")
+    return left, top, right - left, bottom - top
+
+
+def _clip(value: float) -> float:
+    return min(1.0, max(0.0, value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _found(entry: object, key: str) -> str:
+    if not isinstance(entry, Mapping):
+        return kind_of(entry)
+    return repr(entry[key])[:80] if key in entry else "no such key"

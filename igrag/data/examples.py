@@ -1,0 +1,162 @@
+"""Examples in JSONL: prompts with the captions to be written, read strictly, told by file:line."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from igrag.data.coco import ImageId
+from igrag.errors import DataError
+from igrag.files import is_whole, kind_of
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionExample:
+    """One example.
+
+    Attributes:
+        prompt: What the model reads.
+        caption: What it should write.
+        references: All captions of the image; the target alone where the data has no others.
+        image_id: The image, if known.
+        metadata: Whatever else the line says.
+        line: Where it stands in its file, counted from 1; 0 for one of no file.
+    """
+
+    prompt: str
+    caption: str
+    references: tuple[str, ...]
+    image_id: ImageId | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    line: int = field(default=0, compare=False)
+
+
+def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[CaptionExample]:
+    """Reads a JSONL file line by line; only one line is held in memory.
+
+    Each line is {"prompt", "caption"} with optional "references", "image_id" and "metadata". A
+    byte order mark, CRLF and blank lines are fine.
+
+    Args:
+        path: The file.
+        skip_bad_lines: Pass over lines that are wrong; `count_lines` less what is read tells how
+            many they were.
+
+    Raises:
+        DataError: The file cannot be read or has no example, or (file:line) a line is wrong.
+    """
+    skipped = read = 0
+    for number, raw in enumerate(_read_lines(path), 1):
+        line = raw.removeprefix(_BOM) if number == 1 else raw
+        if not line.strip():
+            continue
+        try:
+            example = _parse(line)
+        except _BadLineError as problem:
+            if not skip_bad_lines:
+                raise DataError(f"{path}:{number}: {problem}") from None
+            skipped += 1
+            continue
+        read += 1
+        yield replace(example, line=number)
+    if not read:
+        what = f"all {skipped} lines are bad" if skipped else "is empty"
+        raise DataError(
+            f'{path}: {what}, expected lines like {{"prompt": "...", "caption": "..."}}'
+        )
+
+
+def count_lines(path: Path) -> int:
+    """Counts the lines that should be examples: all but blank ones.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    return sum(bool(line.removeprefix(_BOM).strip()) for line in _read_lines(path))
+
+
+class _BadLineError(ValueError):
+    """What is wrong with one line."""
+
+
+def _read_lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as stream:
+            yield from stream
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file; build it with python lora_training/train_lora.py --build-data"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _parse(line: bytes) -> CaptionExample:
+    try:
+        content = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise _BadLineError(f"not UTF-8 (byte {error.start} of the line)") from None
+    except json.JSONDecodeError as error:
+        raise _BadLineError(f"not valid JSON ({error.msg})") from None
+    except RecursionError:
+        raise _BadLineError("not valid JSON (nested too deeply)") from None
+    except ValueError:  # The interpreter's limit on the digits of a number.
+        raise _BadLineError("not valid JSON (a number is too long)") from None
+    if not isinstance(content, dict):
+        raise _BadLineError(f"found {kind_of(content)}, expected an object")
+    caption = _text(content, "caption")
+    return CaptionExample(
+        prompt=_text(content, "prompt"),
+        caption=caption,
+        references=_references(content.get("references"), caption),
+        image_id=_image_id(content.get("image_id")),
+        metadata=_metadata(content.get("metadata")),
+    )
+
+
+def _text(content: dict[str, Any], key: str) -> str:
+    if key not in content:
+        known = ", ".join(sorted(content)) or "nothing"
+        raise _BadLineError(f'"{key}" is missing, found {known}')
+    value = content[key]
+    if not isinstance(value, str):
+        raise _BadLineError(f'"{key}" is {kind_of(value)}, expected text')
+    if not value.strip():
+        raise _BadLineError(f'"{key}" is empty')
+    return _whole(value, key)
+
+
+def _whole(value: str, key: str) -> str:
+    if not is_whole(value):
+        raise _BadLineError(f'"{key}" has half a surrogate pair, expected whole characters')
+    return value
+
+
+def _references(value: object, caption: str) -> tuple[str, ...]:
+    if value is None:
+        return (caption,)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise _BadLineError('"references" is not a list of texts')
+    texts = tuple(_whole(text, "references") for text in value if text.strip())
+    if not texts:
+        raise _BadLineError('"references" is empty')
+    return texts
+
+
+def _image_id(value: object) -> ImageId | None:
+    if isinstance(value, str):
+        return _whole(value, "image_id")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise _BadLineError(f'"image_id" is {kind_of(value)}, expected a whole number or text')
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _BadLineError(f'"metadata" is {kind_of(value)}, expected an object')
+    return value

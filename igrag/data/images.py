@@ -1,0 +1,140 @@
+"""Open images safely: an RGB image, or a one-line error that names the file."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from igrag.errors import ImageError
+
+# Pillow's own default: a image above it decodes to more than 256 MB of RGB.
+MAX_PIXELS = 89_478_485
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Reads one image as the eye should see it.
+
+    The EXIF rotation is applied, 16-bit and floating-point grays are scaled to 8 bits instead of
+    being clipped, transparency is laid over white, and of an animation the first frame is taken.
+
+    Args:
+        path: The image file.
+        max_pixels: Width times height allowed; it is checked before anything is decoded. Pillow
+            itself refuses twice `PIL.Image.MAX_IMAGE_PIXELS`, whatever is allowed here.
+
+    Returns:
+        A image in mode RGB.
+
+    Raises:
+        ImageError: The file is missing, not a image, truncated, or too large.
+    """
+    path = Path(path)
+    try:
+        _check_is_file(path)
+        # Pillow warns of large images, corrupt EXIF data and the like: here our own limit
+        # decides, and what can be read is read.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                _check_size(path, image.size, max_pixels)
+                image.load()
+                return _to_rgb(_upright(image))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: the image is too large ({_one_line(error)})") from None
+    except UnidentifiedImageError:
+        found = "not a image in a known format" if path.stat().st_size else "the file is empty"
+        raise ImageError(f"{path}: {found}") from None
+    except Exception as error:
+        # Pillow's decoders raise nearly anything on damaged files (OSError, SyntaxError,
+        # struct.error, IndexError, ...): for the caller they all mean that the image is unusable.
+        reason = getattr(error, "strerror", None) or _one_line(error)
+        raise ImageError(f"{path}: the image cannot be read ({reason})") from error
+
+
+def list_images(path: Path) -> list[Path]:
+    """Lists the images directly inside a folder, sorted by name.
+
+    Args:
+        path: A folder; hidden files and files without a image's suffix are passed over.
+
+    Raises:
+        ImageError: The folder is missing, is not a folder, or holds no image.
+    """
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            raise ImageError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
+        images = [
+            entry
+            for entry in sorted(path.iterdir())
+            if entry.suffix.lower() in SUFFIXES
+            and not entry.name.startswith(".")
+            and entry.is_file()
+        ]
+    except OSError as error:
+        raise ImageError(f"{path}: the folder cannot be read ({error.strerror})") from error
+    if not images:
+        known = ", ".join(sorted(SUFFIXES))
+        raise ImageError(f"{path}: the folder holds no images (files ending in {known})")
+    return images
+
+
+def _check_is_file(path: Path) -> None:
+    """Until Python 3.14 this raises OSError for a name too long or a folder that is closed."""
+    if not path.is_file():
+        found = "is not a image file" if path.exists() else "no such image file"
+        raise ImageError(f"{path}: {'is a folder, not a image' if path.is_dir() else found}")
+
+
+def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{path}: the image is too large ({width} x {height} pixels, at most "
+            f"{max_pixels} in all are accepted)"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF rotation; damaged EXIF data is no reason to lose a readable image."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = _to_8_bits(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scales deep grays to 0..255; `convert` alone would clip them to white.
+
+    16-bit modes have a known range. Modes I (32-bit) and F do not say theirs, so the usual one
+    that holds the values is taken (0..1 for F, 0..255, 0..65535), or else their own range.
+    """
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = float(values.min()), float(values.max())
+    usual = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
+    if image.mode == "F":
+        usual.insert(0, 1.0)
+    limit = next((limit for limit in usual if low >= 0 and high <= limit), None)
+    if limit is None:
+        values, limit = values - low, (high - low) or 1.0
+    return Image.fromarray(np.rint(values * (255.0 / limit)).astype(np.uint8))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,247 @@
+"""Examples as token ids: memory-mapped and cached by `datasets`, batched by length, padded."""
+
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow.compute as compute
+import torch
+from datasets import Dataset, Features, List, Value
+from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from igrag.data.examples import count_lines, iter_examples
+from igrag.data.progress import datasets_bars
+from igrag.errors import DataError
+from igrag.files import sha256_file
+
+LABEL_IGNORED = -100
+logger = logging.getLogger(__name__)
+_TOKENIZE_BATCH = 1000
+# So many examples are sorted by length together: enough to save padding, few enough to stay random.
+_POOL = 1024
+
+
+def tokenized_dataset(
+    path: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_source_length: int,
+    max_target_length: int,
+    skip_bad_lines: bool = False,
+    cache_dir: Path | None = None,
+) -> Dataset:
+    """Tokenizes a JSONL file into an Arrow file that is read from disk, not held in memory.
+
+    The second call with the same file content, tokenizer and lengths finds the first one's files.
+
+    Args:
+        path: The JSONL file; see `iter_examples`.
+        tokenizer: Its end token closes every target.
+        max_source_length: Longest prompt in tokens; longer ones are cut, and the log says so.
+        max_target_length: Longest target in tokens, likewise.
+        skip_bad_lines: See `iter_examples`; the log says how many were skipped, at every call.
+        cache_dir: Where the Arrow files go; None for the library's own place.
+
+    Returns:
+        Rows of input_ids [T], labels [L], source_length, prompt, caption, references, image_id
+        (as text, "" when unknown).
+
+    Raises:
+        DataError: See `iter_examples`; also (file:line) when a target has no token of its own.
+    """
+    if not path.is_file():
+        next(iter_examples(path))  # Raises the error that says so.
+    key = [sha256_file(path), skip_bad_lines]
+    settings = [max_source_length, max_target_length, tokenizer_fingerprint(tokenizer)]
+    with datasets_bars(shown=sys.stderr.isatty()):
+        rows = _read_rows(path, skip_bad_lines, cache_dir, fingerprint=Hasher.hash(key))
+        tokenized = rows.map(
+            partial(
+                _tokenize,
+                path=path,
+                skip_bad_lines=skip_bad_lines,
+                tokenizer=tokenizer,
+                max_source_length=max_source_length,
+                max_target_length=max_target_length,
+            ),
+            batched=True,
+            with_indices=True,
+            batch_size=_TOKENIZE_BATCH,
+            new_fingerprint=Hasher.hash([*key, *settings]),
+        )
+    if skip_bad_lines:
+        _report_skipped(path, len(rows))
+    _report_cuts(path, tokenized)
+    return tokenized
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Returns a SHA-256 that changes with the vocabulary and with how text is split."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state: Any = sorted(tokenizer.get_vocab().items())
+    if backend is not None:
+        state = json.loads(backend.to_str())
+        # How the last call padded and cut is kept in there too.
+        del state["truncation"], state["padding"]
+    text = json.dumps([state, tokenizer.eos_token_id], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class LengthGroupedBatches:
+    """Batches of examples of about equal length, in another random order each epoch.
+
+    Args:
+        lengths: Each example's length in tokens.
+        batch_size: Examples in a batch; the last one may be smaller. Nothing is dropped.
+        seed: The order depends on this and the epoch alone.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self._lengths) // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = Random(f"{self._seed}-{self.epoch}")
+        order = rng.sample(range(len(self._lengths)), len(self._lengths))
+        pool = self._batch_size * max(1, _POOL // self._batch_size)
+        batches = []
+        for start in range(0, len(order), pool):
+            chosen = sorted(order[start : start + pool], key=self._lengths.__getitem__)
+            batches += [
+                chosen[place : place + self._batch_size]
+                for place in range(0, len(chosen), self._batch_size)
+            ]
+        rng.shuffle(batches)
+        return iter(batches)
+
+
+class Collator:
+    """Pads examples to a batch.
+
+    Args:
+        pad_token_id: Fills the source; labels are filled with -100, which no loss counts.
+        pad_to_multiple_of: Rounds widths up, so that few shapes occur.
+    """
+
+    def __init__(self, pad_token_id: int, *, pad_to_multiple_of: int = 8) -> None:
+        self._pad_token_id = pad_token_id
+        self._multiple = pad_to_multiple_of
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Returns input_ids and attention_mask [B, T] and labels [B, L]."""
+        sources = [example["input_ids"] for example in examples]
+        input_ids = self._pad(sources, self._pad_token_id)
+        # The mask comes from the lengths: a pad token inside a text is still text.
+        ones = [[1] * len(source) for source in sources]
+        return {
+            "input_ids": input_ids,
+            "attention_mask": self._pad(ones, 0),
+            "labels": self._pad([example["labels"] for example in examples], LABEL_IGNORED),
+        }
+
+    def _pad(self, rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+        width = -(-max(map(len, rows)) // self._multiple) * self._multiple
+        return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])
+
+
+_FEATURES = Features(
+    {
+        "prompt": Value("string"),
+        "caption": Value("string"),
+        "references": List(Value("string")),
+        "image_id": Value("string"),
+    }
+)
+
+
+def _read_rows(
+    path: Path, skip_bad_lines: bool, cache_dir: Path | None, *, fingerprint: str
+) -> Dataset:
+    try:
+        return Dataset.from_generator(
+            _generate_rows,
+            features=_FEATURES,
+            gen_kwargs={"path": path, "skip_bad_lines": skip_bad_lines},
+            cache_dir=str(cache_dir) if cache_dir else None,
+            fingerprint=fingerprint,
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, DataError):  # The library wraps what the generator raises.
+            raise error.__cause__ from None
+        raise
+
+
+def _generate_rows(path: Path, skip_bad_lines: bool) -> Iterator[dict[str, Any]]:
+    for example in iter_examples(path, skip_bad_lines=skip_bad_lines):
+        yield {
+            "prompt": example.prompt,
+            "caption": example.caption,
+            "references": list(example.references),
+            "image_id": "" if example.image_id is None else str(example.image_id),
+        }
+
+
+def _tokenize(
+    rows: dict[str, list[str]],
+    numbers: list[int],
+    *,
+    path: Path,
+    skip_bad_lines: bool,
+    tokenizer: PreTrainedTokenizerBase,
+    max_source_length: int,
+    max_target_length: int,
+) -> dict[str, list[Any]]:
+    sources = tokenizer(rows["prompt"])["input_ids"]
+    end = tokenizer.eos_token_id
+    targets = [
+        ids if ids[-1:] == [end] else [*ids, end]  # Not every tokenizer closes texts by itself.
+        for ids in tokenizer(text_target=rows["caption"])["input_ids"]
+    ]
+    for number, ids in zip(numbers, targets, strict=True):
+        if len(ids) < 2:  # The end token alone would teach the model to say nothing.
+            examples = iter_examples(path, skip_bad_lines=skip_bad_lines)
+            example = next(islice(examples, number, None))
+            raise DataError(
+                f"{path}:{example.line}: the tokenizer makes no token of the caption "
+                f"{example.caption!r}, expected text in its alphabet; fix or remove the line"
+            )
+    return {
+        "input_ids": [_cut(ids, max_source_length, end) for ids in sources],
+        "labels": [_cut(ids, max_target_length, end) for ids in targets],
+        "source_length": [min(len(ids), max_source_length) for ids in sources],
+        "cut_source": [len(ids) > max_source_length for ids in sources],
+        "cut_target": [len(ids) > max_target_length for ids in targets],
+    }
+
+
+def _cut(ids: list[int], longest: int, end: int) -> list[int]:
+    return ids if len(ids) <= longest else [*ids[: longest - 1], end]
+
+
+def _report_skipped(path: Path, read: int) -> None:
+    """Counted again, as the reader does not run where its rows are cached."""
+    skipped = count_lines(path) - read
+    if skipped:
+        logger.warning("%s: %d bad lines skipped, %d examples read", path, skipped, read)
+
+
+def _report_cuts(path: Path, rows: Dataset) -> None:
+    for column, what in (("cut_source", "prompts"), ("cut_target", "captions")):
+        count = compute.sum(rows.data.column(column)).as_py()
+        if count:
+            logger.warning("%s: %d of %d %s cut to fit", path, count, len(rows), what)

@@ -1,0 +1,144 @@
+"""Puts the parts together as the configuration says: the border where the config stops."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from igrag.captioning.captioner import Captioner, Detector
+from igrag.captioning.generator import CaptionGenerator, Decoding, Writer
+from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.captioning.objects import InstancesDetector, ModelDetector
+from igrag.captioning.prompt_template import PromptTemplate
+from igrag.config import Config, ObjectsConfig, PromptConfig
+from igrag.errors import ConfigError
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
+
+logger = logging.getLogger(__name__)
+
+
+def build_captioner(
+    config: Config,
+    model_path: str,
+    *,
+    choose_writer: Callable[[LanguageModel, PromptTemplate], Writer | None] | None = None,
+) -> Captioner:
+    """Loads everything the pipeline needs; cheap checks come before the models.
+
+    Args:
+        config: The whole configuration.
+        model_path: Folder or hub id of the language model.
+        choose_writer: Puts a soft prompt before the loaded model, or returns None for the model
+            as it is. This package does not know how.
+
+    Raises:
+        ConfigError: Keys that contradict one another.
+        IgragError: A part is missing or damaged.
+    """
+    template = build_template(config.prompt_config)
+    if config.prompt_tuning.enabled and choose_writer is None:
+        raise ConfigError("prompt_tuning.enabled: found true, but nothing here opens soft prompts")
+    detector = build_detector(config.prompt_config.objects, config.models.device)
+    encoder, knowledge_base = open_retrieval(config)
+    language = load_language(config, model_path)
+    generator = build_generator(config, language)
+    if choose_writer is not None:
+        generator.switch_to(choose_writer(language, template))
+    return Captioner(
+        encoder,
+        knowledge_base,
+        template,
+        generator,
+        top_k=config.retrieval_config.top_k,
+        detector=detector,
+    )
+
+
+def build_template(prompts: PromptConfig) -> PromptTemplate:
+    """Makes the prompt template."""
+    return PromptTemplate(
+        prompts.template,
+        instruction=prompts.instruction,
+        caption_line=prompts.caption_line,
+        captions_per_match=prompts.captions_per_match,
+        object_heading=prompts.objects.heading,
+        object_line=prompts.objects.line,
+        object_source=describe_objects(prompts.objects),
+    )
+
+
+def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:
+    """Opens the knowledge base together with the encoder it was made with."""
+    # The knowledge base is the likelier to be missing and the quicker to open.
+    KnowledgeBase.open(config.knowledge_base_config.path)
+    encoder = ImageEncoder(
+        config.retrieval_config.encoder,
+        device=config.models.device,
+        dtype=config.retrieval_config.encoder_dtype,
+    )
+    path = config.knowledge_base_config.path
+    knowledge_base = KnowledgeBase.open(path, encoder=encoder.identity)
+    logger.info("%s: %d images, encoded as %s does", path, len(knowledge_base),
+                config.retrieval_config.encoder)  # fmt: skip
+    return encoder, knowledge_base
+
+
+def load_language(config: Config, model_path: str) -> LanguageModel:
+    """Loads the language model, with the LoRA adapter where one is enabled."""
+    lora = config.lora_config
+    language = load_language_model(
+        model_path,
+        device=config.models.device,
+        dtype=config.models.dtype,
+        attn_implementation=config.models.attn_implementation,
+        lora_path=lora.weights_path if lora.enabled else None,
+        merge_lora=lora.merge_and_unload,
+    )
+    model = language.model
+    adapter = f", with {language.lora_path}" if language.lora_path else ""
+    logger.info("%s: %s on %s%s", model_path, model.dtype, model.device, adapter)
+    return language
+
+
+def build_generator(config: Config, language: LanguageModel) -> CaptionGenerator:
+    """Makes the generator around a loaded model."""
+    options = config.generation_config.model_dump(exclude={"batch_size", "seed"})
+    return CaptionGenerator(
+        language.model,
+        language.tokenizer,
+        decoding=Decoding(**options),
+        max_source_length=config.models.max_source_length,
+        batch_size=config.generation_config.batch_size,
+        seed=config.generation_config.seed,
+    )
+
+
+def describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:
+    """Says how objects are found, without paths of this machine; None when they are off.
+
+    Which instances file is not part of it: train and val images have one each.
+    """
+    if objects.source == "none":
+        return None
+    if objects.source == "instances" or objects.detector is None:
+        return {"source": objects.source}
+    folder = Path(objects.detector)
+    name = folder.name if folder.is_absolute() else objects.detector
+    return {"source": objects.source, "detector": name, "threshold": objects.threshold}
+
+
+def build_detector(objects: ObjectsConfig, device: str) -> Detector | None:
+    """Makes the source of the objects block, None when it is off."""
+    if objects.source == "instances":
+        if objects.instances_path is None:
+            raise ConfigError("prompt_config.objects.instances_path: missing, source is instances")
+        return InstancesDetector(objects.instances_path)
+    if objects.source == "detector":
+        from igrag.devices import resolve_device
+
+        if objects.detector is None:
+            raise ConfigError("prompt_config.objects.detector: missing, source is detector")
+        place = str(resolve_device(device))
+        return ModelDetector(objects.detector, device=place, threshold=objects.threshold)
+    return None

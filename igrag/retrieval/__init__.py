@@ -1,0 +1,1 @@
+"""From an image to similar captioned images: encoder, knowledge base and search."""

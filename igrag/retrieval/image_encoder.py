@@ -1,0 +1,184 @@
+"""CLIP's image tower: images in, unit vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from igrag.devices import resolve_device
+from igrag.errors import ModelError
+from igrag.files import kind_of
+from igrag.hub import is_fetch_failure, prepare_for, reason_of
+from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.preprocessing import load_preprocessor
+
+if TYPE_CHECKING:  # imported where used: torch and transformers take seconds to load
+    import torch
+    from transformers import CLIPConfig
+
+__all__ = ["DTYPES", "EncoderIdentity", "ImageEncoder"]
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class ImageEncoder:
+    """The image tower of any CLIP model in transformers' format; its text tower is not loaded."""
+
+    def __init__(self, model_path: str, *, device: str = "auto", dtype: str = "float32") -> None:
+        """Loads the tower and its preprocessing, frozen.
+
+        Args:
+            model_path: A folder with a CLIPModel, or a hub id.
+            device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
+            dtype: One of `DTYPES`; vectors are float32 whatever it is. "auto" computes in
+                float32: vectors are compared with those of other days and machines.
+
+        Raises:
+            ModelError: The model is missing, is not a CLIP model, or lacks weights.
+        """
+        import torch
+
+        from igrag.fingerprints import weights_hash
+
+        if dtype not in DTYPES:
+            raise ModelError(f"encoder dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+        self._device = resolve_device(device)
+        self._dtype: torch.dtype = getattr(torch, "float32" if dtype == "auto" else dtype)
+        with _quiet_transformers():
+            config = _read_config(model_path)
+            model = _load_tower(model_path, config)
+            self.preprocess = load_preprocessor(model_path, size=config.vision_config.image_size)
+        self._identity = EncoderIdentity(
+            name=Path(model_path).resolve().name if Path(model_path).is_dir() else model_path,
+            dimension=len(model.get_parameter("visual_projection.weight")),
+            weights_fingerprint=str(weights_hash(model)),  # in float32 there is one
+            preprocessing=self.preprocess.settings,
+        )
+        self._model = model.eval().requires_grad_(False)
+        self._model.to(device=self._device, dtype=self._dtype)
+
+    @property
+    def dtype(self) -> str:
+        """The precision that the model computes in."""
+        return str(self._dtype).removeprefix("torch.")
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """What a knowledge base records about its encoder."""
+        return self._identity
+
+    def encode(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Encodes RGB images as one batch.
+
+        Returns:
+            Unit vectors [B, D].
+        """
+        import torch
+
+        if not images:
+            return np.empty((0, self._identity.dimension), np.float32)
+        return self.encode_pixels(torch.stack([self.preprocess(image) for image in images]))
+
+    def encode_pixels(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """Encodes preprocessed images [B, 3, h, w].
+
+        Returns:
+            Unit vectors [B, D].
+
+        Raises:
+            ModelError: The model gave values that are not finite.
+        """
+        import torch
+
+        with torch.inference_mode():
+            output = self._model(pixel_values=pixels.to(self._device, self._dtype))
+            vectors = torch.nn.functional.normalize(output.image_embeds.float(), dim=-1)
+        if not bool(torch.isfinite(vectors).all()):
+            name, dtype = self._identity.name, self.dtype
+            raise ModelError(f"{name}: the encoder gives values that are not finite in {dtype}")
+        result: NDArray[np.float32] = vectors.cpu().numpy()
+        return result
+
+
+def _read_config(model_path: str) -> CLIPConfig:
+    from transformers import CLIPConfig, PretrainedConfig
+
+    prepare_for(model_path)
+    try:
+        data, _ = PretrainedConfig.get_config_dict(model_path)
+    except Exception as error:  # Odd content raises TypeError and others.
+        local = Path(model_path)
+        if local.is_dir():
+            reason = f"expected a CLIP model's config.json in this folder: {reason_of(error)}"
+        elif not is_fetch_failure(error):
+            reason = f"cannot be loaded ({reason_of(error)})"
+        elif local.is_absolute() or model_path.count("/") != 1:
+            reason = "no such model folder"
+        else:
+            reason = (
+                "no such folder, and neither the hub nor its local cache gives it; "
+                "download it once while online, or name a folder"
+            )
+        raise ModelError(f"image encoder {model_path}: {reason}") from error
+    if not isinstance(data, dict):
+        raise ModelError(
+            f"image encoder {model_path}: found {kind_of(data)} in config.json, expected an object"
+        )
+    if data.get("model_type") != "clip":
+        found = f"model_type {data['model_type']}" if data.get("model_type") else "no config.json"
+        raise ModelError(f"image encoder {model_path}: expected a CLIP model, found {found}")
+    try:
+        return CLIPConfig.from_dict(data)
+    except Exception as error:  # The library's checks of the values raise kinds of their own.
+        raise ModelError(
+            f"image encoder {model_path}: config.json is not a CLIP model's ({reason_of(error)})"
+        ) from error
+
+
+def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
+    """Loads the image tower in float32, whatever it was saved in, so that fingerprints agree."""
+    import torch
+    from transformers import CLIPVisionModelWithProjection
+
+    vision: Any = config.vision_config
+    load: Any = CLIPVisionModelWithProjection.from_pretrained
+    try:
+        # The size of the joint space is the whole model's; the vision part of its configuration
+        # keeps the default 512 and the projection of another size would be refused.
+        vision.projection_dim = config.projection_dim
+        model, report = load(
+            model_path, config=vision, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:
+        # OSError, RuntimeError, safetensors' own, ...: whatever is wrong with the weights.
+        raise ModelError(
+            f"image encoder {model_path}: the weights cannot be loaded ({reason_of(error)})"
+        ) from error
+    if report["missing_keys"]:
+        missing = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(f"image encoder {model_path}: weights are missing ({missing}, ...)")
+    tower: torch.nn.Module = model
+    return tower
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silences what loading one tower of two says (a list of the text tower's unused weights)."""
+    import transformers
+
+    logging: Any = transformers.utils.logging  # its functions carry no types
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,119 @@
+"""Reads images batch by batch, in worker processes that neither outlive nor outtalk this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igrag.data.images import open_image
+from igrag.errors import ImageError, KnowledgeBaseError
+from igrag.retrieval.preprocessing import Preprocessor
+
+Batch = tuple[NDArray[np.float32], dict[int, str]]
+
+_WATCH_SECONDS = 1.0  # How long a worker may outlive the build.
+
+
+def read_images(
+    paths: Sequence[Path], preprocess: Preprocessor, *, batch_size: int, workers: int
+) -> Iterator[Batch]:
+    """Yields the images of each batch, in order.
+
+    Args:
+        paths: The image files.
+        preprocess: Makes their pixels.
+        batch_size: Images of a batch.
+        workers: Processes that read them; 0 reads them here.
+
+    Yields:
+        Pixels [b, 3, h, w], and by place in the batch why a image has none.
+    """
+    from torch.utils.data import DataLoader
+
+    images: Any = _Images(paths, preprocess)
+    loader: DataLoader[Any] = DataLoader(
+        images,
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_prepare_worker,
+    )
+    yield from loader
+
+
+@contextmanager
+def killed_workers_named() -> Iterator[None]:
+    """Tells that a worker was killed as what it is; goes around all use of `read_images`.
+
+    Raises:
+        KnowledgeBaseError: A worker was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # The library has no kind of its own; raises wherever one is.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise KnowledgeBaseError(
+            "a data-loading worker was killed (out of memory?); the same "
+            "command continues from here, --workers 0 without such processes"
+        ) from error
+
+
+class _Images:
+    """The images as a data loader's dataset: pixels [3, h, w], or why there are none."""
+
+    def __init__(self, paths: Sequence[Path], preprocess: Preprocessor) -> None:
+        self._paths = paths
+        self._preprocess = preprocess
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> NDArray[np.float32] | str:
+        path = self._paths[index]
+        try:
+            pixels = self._preprocess(open_image(path))
+        except ImageError as error:
+            return str(error).removeprefix(f"{path}: ")
+        array: NDArray[np.float32] = pixels.numpy()
+        return array
+
+
+def _collate(items: Sequence[NDArray[np.float32] | str]) -> Batch:
+    """Separates pixels [b, 3, h, w] from the reasons, by place in the batch, for having none.
+
+    Arrays and not tensors: tensors travel from the workers through shared memory, of which a
+    container often has only 64 MB.
+    """
+    reasons = {place: item for place, item in enumerate(items) if isinstance(item, str)}
+    arrays = [item for item in items if not isinstance(item, str)]
+    return np.stack(arrays) if arrays else np.empty((0, 3, 0, 0), np.float32), reasons
+
+
+def _prepare_worker(worker: int) -> None:
+    """Leaves signals to the parent, which ends its workers itself, and end when it is gone.
+
+    A terminal, or a container's end, signals every process of the group. A worker that Ctrl-C
+    ends waits to be rid of the batch that nobody fetches, and its parent waits for it; one that
+    SIGTERM ends is reported as an accident.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # The library's own watch ends in that same wait if the parent was killed.
+    # The parent may be a server that starts the workers, and ends with the build.
+    Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)

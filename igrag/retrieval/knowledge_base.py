@@ -1,0 +1,234 @@
+"""The knowledge base: captioned images as unit vectors, saved, opened and searched.
+
+A folder holds
+
+- `knowledge_base.json`: format version, the encoder's identity, count, dimension, where the
+  images came from and which were skipped;
+- `vectors.npy`: float32 unit vectors [N, D], memory-mapped when opened;
+- `captions/`: a `datasets` table whose row n (image_id, file_name, captions) belongs to
+  vector n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igrag.data.coco import CaptionedImage, ImageId
+from igrag.errors import KnowledgeBaseError
+from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.search import NotFiniteError, nearest
+from igrag.retrieval.storage import (
+    REBUILD,
+    VECTORS,
+    SkippedImage,
+    check_output_folder,
+    open_captions,
+    open_vectors,
+    read_encoder,
+    read_manifest,
+    write_files,
+)
+
+if TYPE_CHECKING:  # datasets takes a second to load
+    from datasets import Dataset
+
+__all__ = ["DUPLICATE_SCORE", "ImageId", "KnowledgeBase", "Match", "SkippedImage"]
+
+# An exact copy of a image scores 1 up to float32 rounding; a re-compressed one already less.
+DUPLICATE_SCORE = 1 - 1e-5
+SCORE_DIGITS = 6  # After the point; float32 vectors say no more, and 1 is a image's own score.
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A image found by a search; `score` is the cosine, to `SCORE_DIGITS`, at most 1."""
+
+    image_id: ImageId
+    score: float
+    captions: tuple[str, ...]
+
+
+class KnowledgeBase:
+    """Captioned images that can be searched; made by `open`."""
+
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        captions: Dataset,
+        *,
+        encoder: EncoderIdentity,
+        path: Path,
+    ) -> None:
+        """Takes the parts, which `open` has checked to fit together.
+
+        Args:
+            vectors: Unit vectors [N, D].
+            captions: Table of N rows image_id, file_name, captions.
+            encoder: What made the vectors.
+            path: The folder, for messages.
+        """
+        self.encoder = encoder
+        self.path = path
+        self._vectors = vectors
+        self._captions = captions
+        self._image_ids: list[ImageId] = captions.data.column("image_id").to_pylist()
+        self._rows = {image_id: row for row, image_id in enumerate(self._image_ids)}
+        if len(self._rows) != len(self._image_ids):
+            raise KnowledgeBaseError(f"{path}: image ids are repeated; rebuild it")
+
+    @classmethod
+    def open(cls, path: Path, *, encoder: EncoderIdentity | None = None) -> KnowledgeBase:
+        """Opens a folder, checking that its parts fit together.
+
+        Args:
+            path: The folder.
+            encoder: The encoder that the queries will come from; another one than the knowledge
+                base was built with is refused.
+
+        Raises:
+            KnowledgeBaseError: A part is missing, damaged or misfit, or the encoder is another.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        built_with = read_encoder(path, manifest)
+        differences = [] if encoder is None else built_with.differences(encoder)
+        if encoder is not None and differences:
+            raise KnowledgeBaseError(
+                f"{path}: built with the encoder {built_with.name} ({built_with.dimension} "
+                f"dimensions), opened with {encoder.name} ({encoder.dimension} dimensions), which "
+                f"differs in {', '.join(differences)}; set retrieval_config.encoder to the first "
+                "or rebuild the knowledge base with the second"
+            )
+        return cls(
+            open_vectors(path, manifest),
+            open_captions(path, manifest),
+            encoder=built_with,
+            path=path,
+        )
+
+    @classmethod
+    def write(
+        cls,
+        path: Path,
+        *,
+        vectors: NDArray[np.float32],
+        entries: Sequence[CaptionedImage],
+        encoder: EncoderIdentity,
+        source: Mapping[str, Any] | None = None,
+        skipped: Sequence[SkippedImage] = (),
+        force: bool = False,
+    ) -> None:
+        """Writes a folder as a whole or not at all.
+
+        Args:
+            path: The folder to make; see `check_output_folder`.
+            vectors: Unit vectors [N, D], row n belonging to entry n; may be a memory map.
+            entries: The captioned images, N.
+            encoder: What made the vectors.
+            source: Free JSON data on where the images came from.
+            skipped: Images that were left out.
+            force: Replace an existing knowledge base.
+
+        Raises:
+            KnowledgeBaseError: The parts do not fit together or the folder may not be replaced.
+        """
+        check_output_folder(path, force=force)
+        write_files(
+            path,
+            vectors=vectors,
+            entries=entries,
+            encoder=encoder,
+            source=dict(source or {}),
+            skipped=skipped,
+        )
+
+    def __len__(self) -> int:
+        """Returns the number of images, N."""
+        return len(self._image_ids)
+
+    @property
+    def dimension(self) -> int:
+        """The length of the vectors, D."""
+        return int(self._vectors.shape[1])
+
+    @property
+    def image_ids(self) -> Sequence[ImageId]:
+        """The images' ids in the order of the rows."""
+        return self._image_ids
+
+    def __contains__(self, image_id: object) -> bool:
+        """Says whether a image is held."""
+        return image_id in self._rows
+
+    def vector(self, image_id: ImageId) -> NDArray[np.float32] | None:
+        """Returns a image's unit vector [D], or None if the image is not held."""
+        row = self._rows.get(image_id)
+        return None if row is None else np.array(self._vectors[row])
+
+    def captions_of(self, image_id: ImageId) -> tuple[str, ...]:
+        """Returns a image's captions, none if the image is not held."""
+        row = self._rows.get(image_id)
+        return () if row is None else tuple(self._captions[row]["captions"])
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        skip_ids: Sequence[ImageId | None] | None = None,
+        skip_duplicates: bool = False,
+    ) -> list[list[Match]]:
+        """Finds the k nearest images of each query by exact inner product.
+
+        Args:
+            queries: Unit vectors [Q, D].
+            k: How many matches for each query; fewer come back where fewer are held.
+            skip_ids: For each query a image that it must not find (its own), or None, [Q].
+            skip_duplicates: Pass over images with a score of at least `DUPLICATE_SCORE`:
+                exact copies of the query image.
+
+        Returns:
+            For each query its matches, best first; equal scores in the order of the rows.
+
+        Raises:
+            ValueError: `k` is below 1 or the shapes do not fit.
+            KnowledgeBaseError: A vector is damaged.
+        """
+        queries = np.ascontiguousarray(queries, np.float32)
+        if k < 1:
+            raise ValueError(f"k is {k}, expected at least 1")
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            shape = list(queries.shape)
+            raise ValueError(f"queries of shape {shape}, expected [Q, {self.dimension}]")
+        if not np.isfinite(queries).all():
+            raise ValueError("queries hold values that are not finite")
+        skip_rows = None
+        if skip_ids is not None:
+            if len(skip_ids) != len(queries):
+                raise ValueError(f"{len(skip_ids)} skip_ids for {len(queries)} queries")
+            skip_rows = np.array([self._row_or_none(own) for own in skip_ids], np.int64)
+        below = DUPLICATE_SCORE if skip_duplicates else None
+        try:
+            hits = nearest(self._vectors, queries, k, skip_rows=skip_rows, below=below)
+        except NotFiniteError as error:
+            raise KnowledgeBaseError(
+                f"{self.path / VECTORS}: damaged: {error} (image {self._image_ids[error.row]}); "
+                f"{REBUILD}"
+            ) from error
+        rows, inverse = np.unique(hits.row, return_inverse=True)
+        captions = [tuple(texts) for texts in self._captions[rows]["captions"]] if len(rows) else []
+        matches: list[list[Match]] = [[] for _ in queries]
+        for query, place, score in zip(hits.query, inverse, hits.score, strict=True):
+            image_id = self._image_ids[rows[place]]
+            cosine = min(1.0, round(float(score), SCORE_DIGITS))
+            matches[query].append(Match(image_id, cosine, captions[place]))
+        return matches
+
+    def _row_or_none(self, image_id: ImageId | None) -> int:
+        return -1 if image_id is None else self._rows.get(image_id, -1)

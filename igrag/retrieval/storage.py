@@ -1,0 +1,249 @@
+"""The files of a knowledge base: written as a whole, checked when opened.
+
+`knowledge_base.json` is written last inside the new folder, and the folder appears under its
+name only when it is complete. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igrag.data.coco import CaptionedImage
+from igrag.data.progress import datasets_bars
+from igrag.errors import KnowledgeBaseError
+from igrag.files import atomic_directory, write_json
+from igrag.retrieval.encoder_identity import EncoderIdentity
+
+if TYPE_CHECKING:  # datasets takes a second to load
+    from datasets import Dataset
+
+FORMAT = "igrag knowledge base"
+FORMAT_VERSION = 2  # 1 knew the encoder by two of its weights
+MANIFEST, VECTORS, CAPTIONS = "knowledge_base.json", "vectors.npy", "captions"
+COLUMNS = ("image_id", "file_name", "captions")
+CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would touch the whole file
+UNIT_TOLERANCE = 1e-3
+COPIED_ROWS = 16_384
+REBUILD = "rebuild it with scripts/build_knowledge_base.py --force"
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedImage:
+    """A image of the captions file that the knowledge base does not hold, and why."""
+
+    file_name: str
+    reason: str
+
+
+def check_output_folder(path: Path, *, force: bool) -> None:
+    """Refuses to write where something is that the user may want to keep.
+
+    A missing or empty folder is fine; with `force` so is a knowledge base, as long as nothing
+    else lies in its folder.
+
+    Raises:
+        KnowledgeBaseError: Something else is there.
+    """
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        raise KnowledgeBaseError(f"{path}: is a link to nothing, expected a new folder's name")
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise KnowledgeBaseError(f"{path}: is a file, expected a new folder's name")
+    names = {entry.name for entry in path.iterdir()}
+    if not names:
+        return
+    if not _is_knowledge_base(path):
+        raise KnowledgeBaseError(
+            f"{path}: the folder exists and is not a knowledge base; name a new one"
+        )
+    if not force:
+        raise KnowledgeBaseError(f"{path}: is a knowledge base already; --force rebuilds it")
+    foreign = sorted(names - {MANIFEST, VECTORS, CAPTIONS})
+    if foreign:
+        raise KnowledgeBaseError(
+            f"{path}: holds {foreign[0]!r} beside the knowledge base, which would be lost; "
+            "move it away or name a new folder"
+        )
+
+
+def write_files(
+    path: Path,
+    *,
+    vectors: NDArray[np.float32],
+    entries: Sequence[CaptionedImage],
+    encoder: EncoderIdentity,
+    source: dict[str, Any],
+    skipped: Sequence[SkippedImage],
+) -> None:
+    """Writes a knowledge base's folder, replacing what is there; see `KnowledgeBase.write`."""
+    _check_parts(path, vectors, entries, encoder)
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "count": len(entries),
+        "dimension": encoder.dimension,
+        "encoder": encoder.to_json(),
+        "source": source,
+        "skipped": [asdict(image) for image in skipped],
+    }
+    with atomic_directory(Path(path)) as folder:
+        copy = np.lib.format.open_memmap(
+            folder / VECTORS, mode="w+", dtype=np.float32, shape=vectors.shape
+        )
+        for start in range(0, len(vectors), COPIED_ROWS):
+            block = vectors[start : start + COPIED_ROWS]
+            _check_unit(path, block)
+            copy[start : start + COPIED_ROWS] = block
+        copy.flush()
+        _save_captions(folder / CAPTIONS, entries)
+        write_json(folder / MANIFEST, manifest)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Reads and check `knowledge_base.json`.
+
+    Raises:
+        KnowledgeBaseError: It is missing, damaged, or of an unknown format.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        found = "not a folder" if path.exists() else "no such knowledge base"
+        raise KnowledgeBaseError(
+            f"{path}: {found}; build one with scripts/build_knowledge_base.py "
+            "or set knowledge_base_config.path"
+        )
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KnowledgeBaseError(f"{path}: not a knowledge base ({MANIFEST} is missing)") from None
+    except (OSError, ValueError) as error:
+        raise KnowledgeBaseError(f"{file}: cannot be read ({error}); {REBUILD}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise KnowledgeBaseError(f"{file}: not the manifest of an {FORMAT}")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise KnowledgeBaseError(
+            f"{file}: format version {version!r}, expected {FORMAT_VERSION}; {REBUILD}"
+        )
+    for key in ("count", "dimension"):
+        value = manifest.get(key)
+        if type(value) is not int or value < 1:
+            raise KnowledgeBaseError(f"{file}: {key} is {value!r}, expected a whole number above 0")
+    return manifest
+
+
+def read_encoder(path: Path, manifest: dict[str, Any]) -> EncoderIdentity:
+    """Reads the identity of the encoder that made the vectors."""
+    try:
+        encoder = EncoderIdentity.from_json(manifest.get("encoder"))
+    except ValueError as error:
+        raise KnowledgeBaseError(f"{path / MANIFEST}: {error}; {REBUILD}") from error
+    if encoder.dimension != manifest["dimension"]:
+        raise KnowledgeBaseError(
+            f"{path / MANIFEST}: dimension is {manifest['dimension']}, but the encoder's is "
+            f"{encoder.dimension}; {REBUILD}"
+        )
+    return encoder
+
+
+def open_vectors(path: Path, manifest: dict[str, Any]) -> NDArray[np.float32]:
+    """Memory-maps the vectors [N, D]; their shape, and a sample of the rows, must be right."""
+    file = path / VECTORS
+    try:
+        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise KnowledgeBaseError(f"{file}: is missing; {REBUILD}") from None
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise KnowledgeBaseError(f"{file}: is damaged or cut off ({error}); {REBUILD}") from error
+    expected = (manifest["count"], manifest["dimension"])
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
+        raise KnowledgeBaseError(f"{file}: expected an array of float32; {REBUILD}")
+    if vectors.shape != expected:
+        raise KnowledgeBaseError(
+            f"{file}: holds {list(vectors.shape)} values, {MANIFEST} says {list(expected)}; "
+            f"{REBUILD}"
+        )
+    sample = np.linspace(0, len(vectors) - 1, min(CHECKED_ROWS, len(vectors))).astype(np.int64)
+    _check_unit(file, vectors[sample])
+    return vectors
+
+
+def open_captions(path: Path, manifest: dict[str, Any]) -> Dataset:
+    """Memory-maps the captions, one row a vector."""
+    from datasets import load_from_disk
+
+    folder = path / CAPTIONS
+    try:
+        table = load_from_disk(str(folder))
+        columns = set(table.column_names)
+    except Exception as error:
+        # datasets and pyarrow raise many kinds on missing, cut off or foreign files.
+        reason = " ".join(str(error).split())[:160]
+        raise KnowledgeBaseError(f"{folder}: missing or damaged ({reason}); {REBUILD}") from error
+    if not isinstance(columns, set) or not columns.issuperset(COLUMNS):
+        raise KnowledgeBaseError(f"{folder}: expected the columns {', '.join(COLUMNS)}; {REBUILD}")
+    if len(table) != manifest["count"]:
+        raise KnowledgeBaseError(
+            f"{folder}: holds {len(table)} rows for {manifest['count']} vectors; {REBUILD}"
+        )
+    return table
+
+
+def _is_knowledge_base(path: Path) -> bool:
+    """Says whether a folder is one of ours, be its contents damaged."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+
+
+def _check_parts(
+    path: Path,
+    vectors: NDArray[np.float32],
+    entries: Sequence[CaptionedImage],
+    encoder: EncoderIdentity,
+) -> None:
+    expected = (len(entries), encoder.dimension)
+    if not entries or vectors.shape != expected or vectors.dtype != np.float32:
+        raise KnowledgeBaseError(
+            f"{path}: vectors of shape {list(vectors.shape)} in {vectors.dtype}, expected "
+            f"{list(expected)} in float32 and at least one"
+        )
+    ids = {entry.image_id for entry in entries}
+    if len(ids) != len(entries) or len({type(image_id) for image_id in ids}) != 1:
+        raise KnowledgeBaseError(f"{path}: image ids must be all numbers or all texts, each once")
+
+
+def _check_unit(where: Path, vectors: NDArray[np.float32]) -> None:
+    """Checks rows [R, D] to be finite and of length 1."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = np.abs(np.linalg.norm(vectors, axis=1) - 1)
+    if not (off <= UNIT_TOLERANCE).all():  # also where off is not a number
+        raise KnowledgeBaseError(f"{where}: holds vectors that are not unit vectors; {REBUILD}")
+
+
+def _save_captions(folder: Path, entries: Sequence[CaptionedImage]) -> None:
+    from datasets import Dataset, Features, List, Value
+
+    kind = "string" if isinstance(entries[0].image_id, str) else "int64"
+    features = Features(
+        {"image_id": Value(kind), "file_name": Value("string"), "captions": List(Value("string"))}
+    )
+    columns: dict[str, list[Any]] = {
+        "image_id": [entry.image_id for entry in entries],
+        "file_name": [entry.file_name for entry in entries],
+        "captions": [list(entry.captions) for entry in entries],
+    }
+    with datasets_bars(shown=False):
+        Dataset.from_dict(columns, features=features).save_to_disk(str(folder))

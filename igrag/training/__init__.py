@@ -1,0 +1,1 @@
+"""What both trainings share: record, checkpoints, curves and summary."""

@@ -1,0 +1,144 @@
+"""Listens to the Trainer: puts its figures on record, keeps checkpoints whole, shows one bar."""
+
+import math
+import time
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from igrag.errors import TrainingError
+from igrag.training.checkpoints import checkpoint_name, has_stopped_improving
+from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
+from lora_training.checkpoints import AdapterFolder
+
+
+class TrainingReporter(TrainerCallback):  # type: ignore[misc]
+    """Writes down what the Trainer tells; a context in which its progress bar is shown.
+
+    Args:
+        record: Is filled.
+        folder: Where the Trainer writes its checkpoints.
+        patience: Validations without a better BLEU-4 after which training stops; None: never.
+    """
+
+    def __init__(
+        self, record: TrainingRecord, folder: AdapterFolder, *, patience: int | None
+    ) -> None:
+        self.record = record
+        self._folder = folder
+        self._patience = patience
+        self._bar = tqdm(unit="step", desc="training", disable=None)
+        self._before = record.training_seconds
+        self._started: float | None = None
+
+    def __enter__(self) -> "TrainingReporter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Sets the bar to where training is."""
+        self._bar.reset(total=state.max_steps)
+        self._bar.update(state.global_step)
+
+    def on_epoch_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Starts the clock; the untuned model has been validated by now."""
+        self._started = self._started or time.perf_counter()
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Notes a step, and with it how long training took.
+
+        The record's training_seconds go from the first step's beginning to the last one's end,
+        over all runs: with the validations in between, without the untuned model's and the
+        last one. A soft prompt's are counted the same way, so that the two can be compared.
+
+        Raises:
+            TrainingError: Its loss or gradient is not finite.
+        """
+        logs = kwargs["logs"]
+        if "learning_rate" not in logs:  # The figures of a validation, or of the whole training.
+            return
+        _check_finite(state.global_step, logs["loss"], logs["grad_norm"])
+        self.record.training_seconds = self._seconds()
+        self.record.history.append(
+            TrainingStep(
+                step=state.global_step,
+                epoch=state.epoch,
+                loss=logs["loss"],
+                learning_rate=logs["learning_rate"],
+                grad_norm=logs["grad_norm"],
+                seconds=self.record.training_seconds,
+            )
+        )
+        self._bar.update()
+        figures = {"loss": f"{logs['loss']:.3f}", "lr": f"{logs['learning_rate']:.2g}"}
+        self._bar.set_postfix(figures, refresh=False)
+
+    def on_prediction_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Shows that this is a validation."""
+        self._bar.set_description("validation")
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Notes a validation; the untuned model's is written at once.
+
+        Raises:
+            TrainingError: Its loss is not finite.
+        """
+        self._bar.set_description("training")
+        metrics, step = kwargs["metrics"], state.global_step
+        _check_finite(step, metrics["eval_token_loss"])
+        self.record.evaluations.append(
+            Evaluation(
+                step=step,
+                epoch=state.epoch or 0.0,
+                loss=metrics["eval_token_loss"],
+                bleu1=metrics["eval_bleu1"],
+                bleu2=metrics["eval_bleu2"],
+                bleu3=metrics["eval_bleu3"],
+                bleu4=metrics["eval_bleu4"],
+                seconds=metrics["eval_runtime"],
+                checkpoint=checkpoint_name(step) if step else None,
+            )
+        )
+        if step == 0:
+            self._folder.publish(self.record)
+        else:
+            self._folder.make_room(step)  # The checkpoint is written next.
+
+    def on_save(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Makes the checkpoint whole, and says when it has been enough."""
+        self._folder.keep(self.record, state.global_step)
+        if has_stopped_improving(self.record, self._patience):
+            control.should_training_stop = True
+
+    def _seconds(self) -> float:
+        begun = self._started or time.perf_counter()
+        return self._before + time.perf_counter() - begun
+
+
+def _check_finite(step: int, *figures: float) -> None:
+    if not all(map(math.isfinite, figures)):
+        raise TrainingError(
+            f"step {step}: the loss or its gradient is not finite; lower training.learning_rate, "
+            "or set training.mixed_precision to fp32"
+        )

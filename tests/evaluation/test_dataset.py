@@ -1,0 +1,133 @@
+"""Images and references, from COCO's format and from JSONL."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.dataset import EvaluationImage, check_files, find_files, read_coco, read_jsonl
+from igrag.errors import DataError, ImageError
+from tests.tiny import CocoFolder
+
+
+def save_lines(path: Path, *lines: dict[str, Any]) -> Path:
+    """Saves examples; a prompt and a caption are filled in."""
+    full = [{"prompt": f"p{number}", "caption": "a", **line} for number, line in enumerate(lines)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in full), encoding="utf-8")
+    return path
+
+
+def save_names(folder: Path, *names: str) -> Path:
+    """Makes files of these names, which are not looked into."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def test_coco_images(coco: CocoFolder) -> None:
+    """Every image comes with all its captions and its file, in the order of the file."""
+    split = read_coco(coco.captions, image_dir=coco.images)
+    assert [image.image_id for image in split.images] == list(range(1, 13))
+    assert split.images[4] == EvaluationImage(
+        5, ("A dog in field 5, way 0.", "A dog in field 5, way 1."), file=coco.image(5)
+    )
+    assert split.prompts == []
+    check_files(split)
+
+
+def test_images_without_captions_are_left_out(
+    coco: CocoFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They cannot be scored, which is said, do not count for the limit, and are still known."""
+    coco.edit(lambda data: data["annotations"].__delitem__(slice(2, 6)))  # of images 2 and 3
+    split = read_coco(coco.captions, limit=2)
+    assert [image.image_id for image in split.images] == [1, 4]
+    assert "2 images without captions" in caplog.text
+    assert split.listed == frozenset(range(1, 13))
+
+
+def test_no_captions_at_all(coco: CocoFolder) -> None:
+    """A file of images alone has nothing to score with."""
+    coco.edit(lambda data: data["annotations"].clear())
+    with pytest.raises(DataError, match="none of its 12 images has a caption"):
+        read_coco(coco.captions)
+
+
+def test_missing_images_are_told_at_once(coco: CocoFolder) -> None:
+    """Before any model is loaded, with their number."""
+    coco.image(3).unlink()
+    with pytest.raises(ImageError, match=r"000000000003\.jpg: .*1 of 12"):
+        check_files(read_coco(coco.captions, image_dir=coco.images))
+
+
+@pytest.mark.parametrize("ids", [(7, 3), ("seven", "003")])
+def test_jsonl_images(tmp_path: Path, ids: tuple[Any, Any]) -> None:
+    """Ids are numbers or texts, and stay what they are; without references the caption is one."""
+    lines = ({"image_id": ids[0]}, {"image_id": ids[1], "references": ["b", "c"]})
+    split = read_jsonl(save_lines(tmp_path / "a.jsonl", *lines))
+    assert split.images == (
+        EvaluationImage(ids[0], ("a",), "p0"),
+        EvaluationImage(ids[1], ("b", "c"), "p1"),
+    )
+    assert split.prompts == ["p0", "p1"]
+
+
+def test_jsonl_without_ids(tmp_path: Path) -> None:
+    """The place stands for the id, from 0."""
+    split = read_jsonl(save_lines(tmp_path / "a.jsonl", {}, {}, {}), limit=2)
+    assert [image.image_id for image in split.images] == [0, 1]
+
+
+def test_jsonl_without_ids_has_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A line's place is no image's number: a wrong image is worse than none, which is said."""
+    folder = save_names(tmp_path / "images", "0.jpg", "000000000001.jpg")
+    split = read_jsonl(save_lines(tmp_path / "a.jsonl", {}, {}), image_dir=folder)
+    assert [image.file for image in split.images] == [None, None]
+    assert 'no line has an "image_id"' in caplog.text
+
+
+def test_jsonl_with_some_ids(tmp_path: Path) -> None:
+    """A place could be another line's id: the file must make up its mind."""
+    with pytest.raises(DataError, match='1 of 2 lines have no "image_id"'):
+        read_jsonl(save_lines(tmp_path / "a.jsonl", {"image_id": 1}, {}))
+
+
+def test_lines_about_one_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Five captions in five lines are five references of one image, which is said."""
+    lines = [{"image_id": 4, "caption": text} for text in ("b", "c", "b")]
+    split = read_jsonl(save_lines(tmp_path / "a.jsonl", *lines, {"image_id": 5}))
+    assert split.images == (EvaluationImage(4, ("b", "c"), "p0"), EvaluationImage(5, ("a",), "p3"))
+    assert "4 lines are about 2 images" in caplog.text
+
+
+def test_images_are_found_by_id(tmp_path: Path) -> None:
+    """By the name, or by the number at its end, whatever stands before it."""
+    folder = save_names(
+        tmp_path / "a", "000000000802.jpg", "COCO_val2014_000000000042.jpg", "beach.png", "7.txt"
+    )
+    found = find_files(folder, [802, 42, "42", "beach", 7, "harbor"])
+    assert {key: path.name for key, path in found.items()} == {
+        802: "000000000802.jpg",
+        42: "COCO_val2014_000000000042.jpg",
+        "42": "COCO_val2014_000000000042.jpg",
+        "beach": "beach.png",
+    }
+
+
+def test_an_ambiguous_number_finds_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong image beside a caption would be worse than none."""
+    folder = save_names(tmp_path / "a", "train_5.jpg", "val_5.jpg", "6.jpg", "old_6.jpg")
+    assert find_files(folder, [5, 6]) == {6: folder / "6.jpg"}
+    assert "1 of 2 images are not there" in caplog.text
+
+
+def test_jsonl_images_have_files(tmp_path: Path) -> None:
+    """The folder's images go to their lines."""
+    folder = save_names(tmp_path / "images", "1.jpg")
+    data = save_lines(tmp_path / "a.jsonl", {"image_id": 1}, {"image_id": 2})
+    split = read_jsonl(data, image_dir=folder)
+    assert [image.file for image in split.images] == [folder / "1.jpg", None]

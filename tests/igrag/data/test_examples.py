@@ -1,0 +1,137 @@
+"""Reading examples from JSONL, strictly."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from igrag.data.examples import CaptionExample, count_lines, iter_examples
+from igrag.errors import DataError
+
+GOOD = b'{"prompt": "p", "caption": "c"}'
+
+
+def write(path: Path, *lines: bytes, end: bytes = b"\n") -> Path:
+    """Writes lines to a file."""
+    file = path / "data.jsonl"
+    file.write_bytes(end.join(lines) + end)
+    return file
+
+
+def test_two_keys_suffice(tmp_path: Path) -> None:
+    """A line of prompt and caption is an example whose only reference is its caption."""
+    assert list(iter_examples(write(tmp_path, GOOD))) == [CaptionExample("p", "c", ("c",))]
+
+
+def test_all_keys_are_read(tmp_path: Path) -> None:
+    """References, image id and metadata come along; keys of others do no harm."""
+    content = {
+        "prompt": "ä\np",
+        "caption": "c",
+        "references": ["c", "", "d"],
+        "image_id": 7,
+        "metadata": {"split": "val"},
+        "note": 1,
+    }
+    line = json.dumps(content, ensure_ascii=False).encode()
+    example = CaptionExample("ä\np", "c", ("c", "d"), 7, {"split": "val"})
+    assert list(iter_examples(write(tmp_path, line))) == [example]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"prompt": "p", "caption": ', "not valid JSON (Expecting value)"),
+        (b"[" * 100_000, "not valid JSON (nested too deeply)"),
+        (b'{"prompt": "p", "caption": "c", "n": ' + b"1" * 5000 + b"}", "a number is too long"),
+        (b'["p", "c"]', "found a list, expected an object"),
+        (b'"text"', "found a text, expected an object"),
+        (b'{"prompt": "p", "captoin": "c"}', '"caption" is missing, found captoin, prompt'),
+        (b'{"caption": "c"}', '"prompt" is missing, found caption'),
+        (b"{}", '"caption" is missing, found nothing'),
+        (b'{"prompt": "p", "caption": " \\n"}', '"caption" is empty'),
+        (b'{"prompt": "", "caption": "c"}', '"prompt" is empty'),
+        (b'{"prompt": 3, "caption": "c"}', '"prompt" is a number, expected text'),
+        (b'{"prompt": "p", "caption": null}', '"caption" is null, expected text'),
+        (b'{"prompt": "p", "caption": ["c"]}', '"caption" is a list, expected text'),
+        (b'{"prompt": "p", "caption": "\xff"}', "not UTF-8 (byte 28 of the line)"),
+        (b'{"prompt": "\\ud83d", "caption": "c"}', '"prompt" has half a surrogate pair'),
+        (b'{"prompt": "p", "caption": "c\\udc00"}', '"caption" has half a surrogate pair'),
+        (GOOD[:-1] + b', "references": ["\\ud83d"]}', '"references" has half a surrogate pair'),
+        (GOOD[:-1] + b', "references": "c"}', '"references" is not a list of texts'),
+        (GOOD[:-1] + b', "references": [1]}', '"references" is not a list of texts'),
+        (GOOD[:-1] + b', "references": []}', '"references" is empty'),
+        (
+            GOOD[:-1] + b', "image_id": 1.5}',
+            '"image_id" is a number, expected a whole number or text',
+        ),
+        (GOOD[:-1] + b', "image_id": true}', '"image_id" is a boolean'),
+        (GOOD[:-1] + b', "image_id": "\\udc00"}', '"image_id" has half a surrogate pair'),
+        (GOOD[:-1] + b', "metadata": []}', '"metadata" is a list, expected an object'),
+    ],
+)
+def test_bad_line_is_told_with_file_and_line(tmp_path: Path, line: bytes, problem: str) -> None:
+    """What is wrong is said with the file and the line, counted as an editor counts."""
+    file = write(tmp_path, GOOD, b"", line, GOOD)
+    examples = iter_examples(file)
+    assert next(examples).prompt == "p"
+    with pytest.raises(DataError) as caught:
+        next(examples)
+    assert str(caught.value).startswith(f"{file}:3: ")
+    assert problem in str(caught.value)
+
+
+def test_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    """An emoji written as JSON's two escapes is fine."""
+    line = b'{"prompt": "\\ud83d\\ude00", "caption": "c"}'
+    assert next(iter_examples(write(tmp_path, line))).prompt == "\N{GRINNING FACE}"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b"\r\n \t\r\n"])
+def test_line_ends_blank_lines_and_bom_are_fine(tmp_path: Path, end: bytes) -> None:
+    """A byte order mark, CRLF and blank lines change nothing."""
+    file = write(tmp_path, b"\xef\xbb\xbf" + GOOD, GOOD, end=end)
+    assert [example.caption for example in iter_examples(file)] == ["c", "c"]
+
+
+def test_last_line_needs_no_end(tmp_path: Path) -> None:
+    """A file that does not end with a line end is read to its last line."""
+    file = tmp_path / "data.jsonl"
+    file.write_bytes(GOOD + b"\n" + GOOD)
+    assert len(list(iter_examples(file))) == 2
+
+
+def test_bad_lines_are_skipped_and_can_be_counted(tmp_path: Path) -> None:
+    """With skip_bad_lines the good ones are read, with their places; blank lines count nowhere."""
+    file = write(tmp_path, b"\xef\xbb\xbf", b"{", GOOD, b"\xff", b" ", b"[]", GOOD)
+    assert [example.line for example in iter_examples(file, skip_bad_lines=True)] == [3, 7]
+    assert count_lines(file) == 5
+
+
+@pytest.mark.parametrize(
+    ("lines", "skip", "problem"),
+    [
+        ((), False, "is empty"),
+        ((b"", b" "), False, "is empty"),
+        ((b"{", b"["), True, "all 2 lines are bad"),
+    ],
+)
+def test_a_file_without_examples_is_an_error(
+    tmp_path: Path, lines: tuple[bytes, ...], skip: bool, problem: str
+) -> None:
+    """Nothing to train on is an error that shows what lines look like."""
+    with pytest.raises(DataError, match=problem) as caught:
+        list(iter_examples(write(tmp_path, *lines), skip_bad_lines=skip))
+    assert '{"prompt": "...", "caption": "..."}' in str(caught.value)
+
+
+def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
+    """A missing file's error names it and the command that builds it."""
+    with pytest.raises(DataError, match=r"nothing.jsonl: no such file.*--build-data"):
+        list(iter_examples(tmp_path / "nothing.jsonl"))
+
+
+def test_folder_is_refused(tmp_path: Path) -> None:
+    """A folder instead of a file is told as such."""
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        list(iter_examples(tmp_path))

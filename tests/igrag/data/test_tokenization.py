@@ -1,0 +1,254 @@
+"""Examples as token ids: the cache on disk, the batches, the padding."""
+
+import json
+import logging
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from datasets.table import MemoryMappedTable
+from datasets.utils import are_progress_bars_disabled
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from igrag.data import tokenization
+from igrag.data.tokenization import (
+    Collator,
+    LengthGroupedBatches,
+    tokenized_dataset,
+    tokenizer_fingerprint,
+)
+from igrag.errors import DataError
+
+END = 1
+PROMPTS = ["a dog", "a cat runs in the field", "a bus"]
+
+
+@pytest.fixture
+def tokenizer(tiny_t5: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer of the test's own: calls change its state."""
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tiny_t5)
+    return loaded
+
+
+def write(path: Path, prompts: Iterable[str] = PROMPTS, caption: str = "a dog") -> Path:
+    """Writes examples to a file."""
+    file = path / "train.jsonl"
+    lines = [json.dumps({"prompt": prompt, "caption": caption}) for prompt in prompts]
+    file.write_text("\n".join(lines))
+    return file
+
+
+def load(file: Path, tokenizer: PreTrainedTokenizerBase, **options: Any) -> Dataset:
+    """Tokenize with the cache beside the file."""
+    limits = {"max_source_length": 64, "max_target_length": 16, **options}
+    return tokenized_dataset(file, tokenizer, cache_dir=file.parent / "cache", **limits)
+
+
+def cached(path: Path) -> dict[Path, int]:
+    """Returns the Arrow files with their times of change."""
+    return {file: file.stat().st_mtime_ns for file in (path / "cache").rglob("*.arrow")}
+
+
+def test_rows_hold_what_training_and_scoring_need(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """A row has the tokens, with the end token on both sides, and the texts."""
+    content = {"prompt": "a dog runs", "caption": "dog", "references": ["dog", "cat"]}
+    file = tmp_path / "train.jsonl"
+    file.write_text(json.dumps({**content, "image_id": 7}) + "\n" + json.dumps(content))
+    rows = load(file, tokenizer)
+    dog = tokenizer.convert_tokens_to_ids("dog")
+    assert rows[0]["labels"] == [dog, END]
+    assert rows[0]["input_ids"] == tokenizer("a dog runs")["input_ids"]
+    assert rows[0]["source_length"] == len(rows[0]["input_ids"]) == 4
+    assert rows[0]["references"] == ["dog", "cat"]
+    assert [rows[0]["image_id"], rows[1]["image_id"]] == ["7", ""]
+
+
+def test_targets_end_even_where_the_tokenizer_forgets(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """A tokenizer that adds no end token still gives targets that end, once."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A")
+    assert tokenizer("dog")["input_ids"][-1] != END
+    dog = tokenizer.convert_tokens_to_ids("dog")
+    assert load(write(tmp_path, caption="dog"), tokenizer)[0]["labels"] == [dog, END]
+
+
+def test_second_call_uses_the_cache(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file, tokenizer and lengths are read and tokenized once, whatever came between."""
+    file = write(tmp_path)
+    first = load(file, tokenizer)
+    files = cached(tmp_path)
+    assert len(files) == 2
+    tokenizer(["a dog", "a"], padding=True, truncation=True, max_length=2)
+
+    def not_again(*args: object, **kwargs: object) -> None:
+        raise AssertionError("tokenized again")
+
+    monkeypatch.setattr(tokenization, "_tokenize", not_again)
+    monkeypatch.setattr(tokenization, "iter_examples", not_again)
+    second = load(file, tokenizer)
+    assert second[:] == first[:]
+    assert cached(tmp_path) == files
+
+
+def test_changed_file_is_read_anew(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The cache goes by the content: a changed file under the same name is another one."""
+    before = load(write(tmp_path), tokenizer)
+    after = load(write(tmp_path, ["a horse", "a man"]), tokenizer)
+    assert (len(before), after["prompt"][:]) == (3, ["a horse", "a man"])
+
+
+def test_changed_lengths_are_tokenized_anew(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Other limits on the same file do not find the first one's tokens."""
+    file = write(tmp_path)
+    assert max(load(file, tokenizer)["source_length"]) == 7
+    assert max(load(file, tokenizer, max_source_length=4)["source_length"]) == 4
+
+
+def test_fingerprint_sees_the_vocabulary_and_not_the_last_call(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Padding and cutting of an earlier call do not count; a further token does."""
+    before = tokenizer_fingerprint(tokenizer)
+    tokenizer(["a", "a dog"], padding=True, truncation=True, max_length=3)
+    assert tokenizer_fingerprint(tokenizer) == before
+    tokenizer.add_tokens(["zebra"])
+    assert tokenizer_fingerprint(tokenizer) != before
+
+
+def test_rows_are_mapped_from_disk(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The rows lie in a file that is mapped, not in memory."""
+    rows = load(write(tmp_path), tokenizer)
+    assert isinstance(rows.data, MemoryMappedTable)
+    assert {Path(entry["filename"]) for entry in rows.cache_files} <= set(cached(tmp_path))
+
+
+def test_nothing_is_printed_away_from_a_terminal(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The library's progress bars stay out of log files, and are left as they were."""
+    before = are_progress_bars_disabled()
+    load(write(tmp_path), tokenizer)
+    assert capfd.readouterr() == ("", "")
+    assert are_progress_bars_disabled() == before
+
+
+def test_cuts_keep_the_end_token_and_are_logged(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is too long is cut before its end token, and each call's log counts it."""
+    file = write(tmp_path, caption="a dog runs in a field")
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            rows = load(file, tokenizer, max_source_length=4, max_target_length=3)
+        assert "1 of 3 prompts cut to fit" in caplog.text
+        assert "3 of 3 captions cut to fit" in caplog.text
+    assert rows[1]["input_ids"] == [*tokenizer("a cat runs")["input_ids"][:3], END]
+    assert rows[0]["labels"] == tokenizer("a dog")["input_ids"]
+    assert rows[0]["input_ids"] == tokenizer("a dog")["input_ids"]
+
+
+def test_bad_line_is_told_as_when_reading(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """The library's own error does not hide the file and line, nor does a bad file stay cached."""
+    file = write(tmp_path)
+    file.write_text(file.read_text() + '\n{"prompt": "a"}\n')
+    for _ in range(2):
+        with pytest.raises(DataError, match=r'train.jsonl:4: "caption" is missing'):
+            load(file, tokenizer)
+    with pytest.raises(DataError, match="no such file"):
+        load(tmp_path / "nothing.jsonl", tokenizer)
+
+
+def test_skipped_lines_are_told_at_every_call(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether rows are read or come from the cache, what is missing of them is said once."""
+    file = write(tmp_path)
+    file.write_text(file.read_text() + '\n{"prompt": "a"}\n\n[]\n')
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert len(load(file, tokenizer, skip_bad_lines=True)) == 3
+        assert caplog.messages == [f"{file}: 2 bad lines skipped, 3 examples read"]
+
+
+def test_caption_without_tokens_is_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """A caption that the tokenizer makes nothing of would teach the model to say nothing."""
+    from tokenizers.normalizers import Replace
+
+    tokenizer.backend_tokenizer.normalizer = Replace("~", "")
+    with pytest.raises(DataError, match=r"train\.jsonl:1: the tokenizer makes no token of .*'~'"):
+        load(write(tmp_path, caption="~"), tokenizer)
+    file = tmp_path / "train.jsonl"
+    lines = ["[]", "", '{"prompt": "a", "caption": "dog"}', '{"prompt": "a", "caption": "~"}']
+    file.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"train\.jsonl:4: "):
+        load(file, tokenizer, skip_bad_lines=True)
+
+
+LENGTHS = [(7 * n) % 97 + 3 for n in range(1003)]
+
+
+def batches(*, seed: int = 0, epoch: int = 0, lengths: list[int] = LENGTHS) -> list[list[int]]:
+    """Returns the batches of an epoch."""
+    grouped = LengthGroupedBatches(lengths, batch_size=8, seed=seed)
+    grouped.epoch = epoch
+    assert len(list(grouped)) == len(grouped)
+    return list(grouped)
+
+
+def test_every_example_comes_once_an_epoch() -> None:
+    """An epoch's batches hold every example once; only one batch is not full."""
+    found = batches()
+    assert sorted(place for batch in found for place in batch) == list(range(1003))
+    assert sorted(map(len, found))[:2] == [3, 8]
+    assert batches(lengths=[]) == []
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    """The same seed and epoch give the same batches, others give others."""
+    assert batches(seed=1, epoch=2) == batches(seed=1, epoch=2)
+    different = [batches(), batches(epoch=1), batches(seed=1), batches(seed=1, epoch=1)]
+    assert len({str(found) for found in different}) == 4
+
+
+def test_batches_are_of_about_equal_length_and_in_random_order() -> None:
+    """Little of a batch is padding, and epochs do not run from short to long."""
+
+    def padding(found: list[list[int]]) -> int:
+        return sum(max(LENGTHS[n] for n in b) * len(b) - sum(LENGTHS[n] for n in b) for b in found)
+
+    unsorted = [list(range(start, min(start + 8, 1003))) for start in range(0, 1003, 8)]
+    assert padding(batches()) < 0.1 * padding(unsorted)
+    longest = [max(LENGTHS[place] for place in batch) for batch in batches()]
+    rises = sum(left < right for left, right in pairwise(longest))
+    assert 0.3 * len(longest) < rises < 0.7 * len(longest)
+
+
+def test_collator_pads_and_masks() -> None:
+    """Sources get the pad token and a mask by length, labels get -100, widths are rounded up."""
+    rows = [{"input_ids": [5, 0, 1], "labels": [7, 1]}, {"input_ids": [6], "labels": [8, 9, 1]}]
+    batch = Collator(0, pad_to_multiple_of=4)(rows)
+    assert batch["input_ids"].tolist() == [[5, 0, 1, 0], [6, 0, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[7, 1, -100, -100], [8, 9, 1, -100]]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+    wide = Collator(0, pad_to_multiple_of=4)([{"input_ids": [1] * 4, "labels": [1] * 5}])
+    assert (wide["input_ids"].shape, wide["labels"].shape) == ((1, 4), (1, 8))

@@ -1,0 +1,268 @@
+"""Building a knowledge base from captioned images, with interruptions."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from igrag.data.coco import read_captions
+from igrag.data.images import open_image
+from igrag.errors import DataError, KnowledgeBaseError
+from igrag.retrieval.build import BuildReport, build_knowledge_base
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
+from tests.tiny import CocoFolder
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_clip: Path) -> ImageEncoder:
+    """Returns the tiny model's encoder."""
+    return ImageEncoder(str(tiny_clip), device="cpu")
+
+
+class Failing:
+    """An encoder that counts the images and breaks down at a given one."""
+
+    def __init__(self, encoder: ImageEncoder, *, at: int = 10**9) -> None:
+        self.identity, self.dtype = encoder.identity, encoder.dtype
+        self.preprocess = encoder.preprocess
+        self._encoder, self._at = encoder, at
+        self.encoded = 0
+
+    def encode_pixels(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """Encodes, or break down."""
+        self.encoded += len(pixels)
+        if self.encoded >= self._at:
+            raise KeyboardInterrupt
+        return self._encoder.encode_pixels(pixels)
+
+
+def build(coco: CocoFolder, output: Path, encoder: Any, **options: Any) -> BuildReport:
+    """Builds without a progress bar."""
+    return build_knowledge_base(
+        coco.captions, coco.images, output, encoder=encoder, progress=False, **options
+    )
+
+
+def interrupt(coco: CocoFolder, output: Path, encoder: ImageEncoder, **options: Any) -> None:
+    """Builds in batches of 2 and break down in the fourth."""
+    with pytest.raises(KeyboardInterrupt):
+        build(coco, output, Failing(encoder, at=7), batch_size=2, **options)
+    assert not output.exists()
+
+
+def assert_aligned(output: Path, coco: CocoFolder, encoder: ImageEncoder) -> None:
+    """Checks every row against its image and its captions."""
+    opened = KnowledgeBase.open(output, encoder=encoder.identity)
+    entries = {entry.image_id: entry for entry in read_captions(coco.captions)}
+    for image_id in opened.image_ids:
+        image = open_image(coco.images / entries[image_id].file_name)
+        vector = opened.vector(image_id)
+        assert vector is not None
+        np.testing.assert_allclose(vector, encoder.encode([image])[0], atol=1e-6)
+        assert opened.captions_of(image_id) == entries[image_id].captions
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(5, 0), (1, 0), (50, 2)])
+def test_rows_and_captions_are_aligned(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, batch_size: int, workers: int
+) -> None:
+    """With any batch size and number of workers each row is its own image's."""
+    output = tmp_path / "new" / "kb"
+    report = build(coco, output, encoder, batch_size=batch_size, workers=workers)
+    assert report == BuildReport(12, 8, (), (), 0)
+    assert_aligned(output, coco, encoder)
+    assert [path.name for path in output.parent.iterdir()] == ["kb"]
+
+
+def test_unusable_images_are_skipped_and_listed(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """Damaged, missing and uncaptioned images are left out by name; the others stay aligned."""
+    coco.image(1).write_text("no image")
+    coco.image(6).write_bytes(coco.image(6).read_bytes()[:200])
+    coco.image(12).unlink()
+    coco.edit(lambda data: data["annotations"].__delitem__(slice(4, 6)))  # image 3's
+    (coco.images / "stranger.png").touch()
+    report = build(coco, tmp_path / "kb", encoder, batch_size=3)
+    assert report.count == 8
+    reasons = {image.file_name: image.reason for image in report.skipped}
+    assert set(reasons) == {coco.image(n).name for n in (1, 3, 6, 12)}
+    for image_id, words in (
+        (1, "not a image"),
+        (3, "has no captions"),
+        (6, "cannot be read"),
+        (12, "no such image"),
+    ):
+        assert words in reasons[coco.image(image_id).name]
+    assert report.uncaptioned == ("stranger.png",)
+    assert_aligned(tmp_path / "kb", coco, encoder)
+    manifest = json.loads((tmp_path / "kb" / "knowledge_base.json").read_text())
+    assert {image["file_name"] for image in manifest["skipped"]} == set(reasons)
+    assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_a_name_too_long_is_one_image_less(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """A file name that the system refuses to look up costs its image and not the build."""
+    coco.edit(lambda data: data["images"][0].update(file_name="a" * 300 + ".jpg"))
+    report = build(coco, tmp_path / "kb", encoder)
+    assert report.count == 11
+    assert "name too long" in report.skipped[0].reason
+
+
+def test_an_interrupted_build_is_continued(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """What was encoded, and what was skipped, before the interruption is not done again."""
+    coco.image(2).write_text("no image")
+    interrupt(coco, tmp_path / "kb", encoder)
+    counting = Failing(encoder)
+    report = build(coco, tmp_path / "kb", counting, batch_size=5)
+    assert (report.count, report.resumed, counting.encoded) == (11, 6, 6)
+    assert [image.file_name for image in report.skipped] == [coco.image(2).name]
+    assert_aligned(tmp_path / "kb", coco, encoder)
+    assert not (tmp_path / "kb.partial").exists()
+
+
+def test_rows_beyond_the_recorded_progress_are_cut_off(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """Killed between writing rows and recording them, a build still continues aligned."""
+    interrupt(coco, tmp_path / "kb", encoder)
+    with (tmp_path / "kb.partial" / "vectors.f32").open("ab") as file:
+        file.write(b"half a row")
+    assert build(coco, tmp_path / "kb", encoder).resumed == 6
+    assert_aligned(tmp_path / "kb", coco, encoder)
+
+
+@pytest.mark.parametrize("change", ["captions", "encoder", "limit", "rows lost", "images"])
+def test_a_build_from_other_inputs_starts_anew(
+    tmp_path: Path,
+    coco: CocoFolder,
+    encoder: ImageEncoder,
+    other_clip: Path,
+    change: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Vectors of other captions, images, models or lengths are not mixed in, and it is said."""
+    interrupt(coco, tmp_path / "kb", encoder)
+    options = {"limit": 9} if change == "limit" else {}
+    if change == "captions":
+        coco.edit(lambda data: data["images"].reverse())
+    elif change == "encoder":
+        encoder = ImageEncoder(str(other_clip), device="cpu")
+    elif change == "images":
+        coco.images.rename(tmp_path / "moved")
+        coco = CocoFolder(coco.captions, tmp_path / "moved", coco.count)
+    elif change == "rows lost":
+        (tmp_path / "kb.partial" / "vectors.f32").write_bytes(b"")
+    report = build(coco, tmp_path / "kb", encoder, **options)
+    assert (report.count, report.resumed) == (options.get("limit", 12), 0)
+    assert "starting again" in caplog.text
+    assert_aligned(tmp_path / "kb", coco, encoder)
+
+
+def test_an_interrupted_rebuild_leaves_the_old_one(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """Until the new knowledge base is complete the replaced one can be opened."""
+    build(coco, tmp_path / "kb", encoder, limit=3)
+    with pytest.raises(KeyboardInterrupt):
+        build(coco, tmp_path / "kb", Failing(encoder, at=7), batch_size=2, force=True)
+    assert len(KnowledgeBase.open(tmp_path / "kb")) == 3
+    assert build(coco, tmp_path / "kb", encoder, force=True).resumed == 6
+    assert len(KnowledgeBase.open(tmp_path / "kb")) == 12
+
+
+def test_a_foreign_folder_in_the_way_is_left(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """A folder of the user's with the name of the unfinished build is refused and kept."""
+    (tmp_path / "kb.partial").mkdir()
+    (tmp_path / "kb.partial" / "mine.txt").write_text("mine")
+    with pytest.raises(KnowledgeBaseError, match=r"kb\.partial: is in the way"):
+        build(coco, tmp_path / "kb", encoder)
+    assert (tmp_path / "kb.partial" / "mine.txt").read_text() == "mine"
+
+
+def test_a_link_to_a_knowledge_base_stays_a_link(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """Rebuilding through a link replaces the folder behind it."""
+    build(coco, tmp_path / "kb", encoder, limit=3)
+    (tmp_path / "link").symlink_to(tmp_path / "kb")
+    build(coco, tmp_path / "link", encoder, force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert len(KnowledgeBase.open(tmp_path / "kb")) == 12
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_second_build_of_the_same_output_is_refused(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, workers: int
+) -> None:
+    """While one build writes another one does not begin; the first stays aligned."""
+    refused = []
+
+    class Meddling(Failing):
+        def encode_pixels(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+            with pytest.raises(KnowledgeBaseError, match="another build is writing there") as error:
+                build(coco, tmp_path / "kb", encoder)
+            refused.append(str(error.value))
+            return super().encode_pixels(pixels)
+
+    build(coco, tmp_path / "kb", Meddling(encoder), batch_size=4, workers=workers)
+    assert len(refused) == 3
+    assert refused[0].startswith(f"{tmp_path / 'kb.partial'}: ")
+    assert_aligned(tmp_path / "kb", coco, encoder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "kb"]
+
+
+def test_what_cannot_be_read_is_not_called_unwritable(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """An error of the system's while encoding keeps its own words, and the build can go on."""
+
+    class Starved(Failing):
+        def encode_pixels(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(OSError, match="Too many open files"):
+        build(coco, tmp_path / "kb", Starved(encoder))
+    assert build(coco, tmp_path / "kb", encoder).count == 12
+
+
+def test_if_no_image_can_be_read_nothing_is_made(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """All images failing is an error that shows the first, and leaves nothing behind."""
+    for image_id in range(1, 13):
+        coco.image(image_id).write_text("no image")
+    with pytest.raises(KnowledgeBaseError, match=r"none of its 12 .*000000000001\.jpg: not"):
+        build(coco, tmp_path / "kb", encoder)
+    assert [path.name for path in tmp_path.iterdir()] == ["coco"]
+
+
+def test_wrong_inputs_are_refused(tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder) -> None:
+    """Missing or mismatched inputs are refused before anything is written."""
+    (tmp_path / "empty").mkdir()
+    wrong = CocoFolder(coco.captions, tmp_path / "empty", 12)
+    with pytest.raises(KnowledgeBaseError, match="holds none of the 12 images"):
+        build(wrong, tmp_path / "kb", encoder)
+    missing = CocoFolder(coco.captions, tmp_path / "missing", 12)
+    with pytest.raises(KnowledgeBaseError, match="no such folder"):
+        build(missing, tmp_path / "kb", encoder)
+    with pytest.raises(DataError, match="no such file"):
+        build(CocoFolder(tmp_path / "c.json", coco.images, 12), tmp_path / "kb", encoder)
+    coco.edit(lambda data: data["annotations"].clear())
+    with pytest.raises(KnowledgeBaseError, match="none of its 12 images has a caption"):
+        build(coco, tmp_path / "kb", encoder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "empty"]

@@ -1,0 +1,146 @@
+"""The folder of an unfinished knowledge base: one writer at a time, and whole rows."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from igrag.config import REPO_ROOT
+from igrag.errors import KnowledgeBaseError
+from igrag.retrieval.partial_vectors import FORMAT, LOCK, PROGRESS, SKIPPED, VECTORS, PartialVectors
+
+ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def start(folder: Path) -> PartialVectors:
+    """Begin or continue an unfinished build."""
+    return PartialVectors(folder, inputs={}, dimension=2)
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    """A second writer is refused until the first one ends, and then goes on where it was."""
+    folder = tmp_path / "kb.partial"
+    with start(folder) as first:
+        first.append(ROWS, {})
+        with pytest.raises(KnowledgeBaseError, match="another build is writing there"):
+            start(folder)
+    with start(folder) as second:
+        assert second.processed == 3
+        second.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_writer_is_in_nobodys_way(tmp_path: Path) -> None:
+    """The lock goes with the process, though nothing of it could clean up."""
+    code = (
+        "import sys, time; from pathlib import Path;"
+        "from tests.igrag.retrieval import test_partial_vectors;"
+        "held = test_partial_vectors.start(Path(sys.argv[1])); print('ready', flush=True);"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=REPO_ROOT, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == b"ready\n"
+        with pytest.raises(KnowledgeBaseError, match="another build"):
+            start(tmp_path)
+        process.kill()
+        process.wait()
+    with start(tmp_path) as after:
+        assert (after.processed, after.started_again) == (0, False)
+
+
+def test_a_writer_killed_before_its_first_record_is_continued(tmp_path: Path) -> None:
+    """A folder that holds the lock alone is an unfinished build, and not somebody else's."""
+    (tmp_path / LOCK).touch()
+    with start(tmp_path) as partial:
+        assert partial.processed == 0
+
+
+def test_a_refused_folder_is_not_left_locked(tmp_path: Path) -> None:
+    """If the folder cannot be continued the next try says so again, and not that it is in use."""
+    (tmp_path / VECTORS).mkdir()
+    (tmp_path / LOCK).touch()
+    state = {"format": FORMAT, "inputs": {}, "processed": 0, "skipped_bytes": 0}
+    (tmp_path / PROGRESS).write_text(json.dumps(state))
+    for _ in range(2):
+        with pytest.raises(IsADirectoryError):
+            start(tmp_path)
+
+
+def test_what_was_skipped_is_written_once(tmp_path: Path) -> None:
+    """However many images are left out, a batch writes its own, and all are there again."""
+    with start(tmp_path) as partial:
+        partial.append(ROWS, {1: "torn \N{BROKEN HEART}", 3: "half \udcff"})
+        first = (tmp_path / SKIPPED).read_bytes()
+        recorded = (tmp_path / PROGRESS).stat().st_size
+        for place in range(5, 105):
+            partial.append(None, {place: "missing"})
+        assert (tmp_path / SKIPPED).read_bytes().startswith(first)
+        assert (tmp_path / PROGRESS).stat().st_size < recorded + 10
+        expected = dict(partial.skipped)
+    with start(tmp_path) as again:
+        assert (again.processed, again.skipped, again.started_again) == (105, expected, False)
+        assert list(again.kept()) == [0, 2, 4]
+        np.testing.assert_array_equal(again.vectors(), ROWS)
+
+
+def test_what_was_skipped_beyond_the_record_is_cut_off(tmp_path: Path) -> None:
+    """Killed between writing what is left out and recording it, a build continues aligned."""
+    with start(tmp_path) as partial:
+        partial.append(ROWS[:1], {1: "torn"})
+    with (tmp_path / SKIPPED).open("ab") as file:
+        file.write(b'[2, "half a li')
+    with start(tmp_path) as again:
+        again.append(ROWS[1:2], {2: "missing"})
+    with start(tmp_path) as again:
+        assert (again.processed, again.skipped) == (4, {1: "torn", 2: "missing"})
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'[1, "torx"]', b"1234567890123", b'["1", "torn"', b"\xff"]
+)
+def test_lost_records_of_what_was_skipped_start_anew(tmp_path: Path, content: bytes) -> None:
+    """Without them rows would go to the wrong images."""
+    with start(tmp_path) as partial:
+        partial.append(ROWS[:1], {1: "torn"})
+    (tmp_path / SKIPPED).write_bytes(content)
+    with start(tmp_path) as again:
+        assert (again.processed, again.skipped, again.started_again) == (0, {}, True)
+
+
+@pytest.mark.parametrize("change", [4, 8, -4, -8])
+def test_rows_that_are_not_ours_are_refused(tmp_path: Path, change: int) -> None:
+    """A file of more or fewer bytes than its rows would give images others' vectors."""
+    with start(tmp_path) as partial:
+        partial.append(ROWS[:2], {})
+        np.testing.assert_array_equal(partial.vectors(), ROWS[:2])
+        with (tmp_path / VECTORS).open("r+b") as file:
+            file.truncate(16 + change)
+        with pytest.raises(KnowledgeBaseError, match=f"found {16 + change} bytes, expected 16 "):
+            partial.vectors()
+
+
+def test_a_build_that_fails_at_its_first_record_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk, say: what it left is no other's, and in nobody's way."""
+    folder = tmp_path / "kb.partial"
+
+    def fail(path: Path, content: object) -> None:
+        (path.parent / f".{path.name}.1.tmp.json").touch()  # As kill -9 leaves it.
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("igrag.retrieval.partial_vectors.write_json", fail)
+        with pytest.raises(OSError, match="No space left"):
+            start(folder)
+    with start(folder) as partial:
+        partial.append(ROWS, {})
+    with start(folder) as partial:
+        assert partial.processed == 3

@@ -1,0 +1,161 @@
+"""The folder of a training: what is found in it, refused and removed, whatever is kept there."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from igrag.errors import CheckpointError, UsageError
+from igrag.training.checkpoints import (
+    RECORD_NAME,
+    RESULTS_NAME,
+    TrainingFolder,
+    checkpoint_name,
+    has_stopped_improving,
+    record_of,
+    refuse_changes,
+    step_of,
+)
+from tests.trainings import training
+
+SCORES = {0: 0.1, 2: 0.4, 9: 0.2, 10: 0.3, 20: 0.3}
+
+
+def filled(path: Path, *, limit: int | None = None, best: bool = True) -> TrainingFolder:
+    """Makes the folder of a training with these scores, all checkpoints whole."""
+    for step in SCORES:
+        if step:
+            (path / checkpoint_name(step)).mkdir(parents=True)
+            training(SCORES).write(path / checkpoint_name(step) / RECORD_NAME)
+    if best:
+        (path / "best").mkdir(parents=True)
+    return TrainingFolder(path, best_name="best", save_total_limit=limit)
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    """By number and not by name; half a checkpoint is a folder, and no checkpoint."""
+    folder = filled(tmp_path)
+    (tmp_path / "checkpoint-x").mkdir()
+    (tmp_path / "checkpoint-10" / RECORD_NAME).unlink()
+    assert [step_of(path) for path in folder.folders()] == [2, 9, 10, 20]
+    assert [step_of(path) for path in folder.checkpoints()] == [2, 9, 20]
+    assert TrainingFolder(tmp_path / "none", best_name="best").folders() == []
+
+
+def test_latest_is_the_newest_whole_one(tmp_path: Path) -> None:
+    """In an empty folder there is none, which is no error: an interruption can come before it."""
+    folder = filled(tmp_path)
+    assert folder.find("latest") == tmp_path / "checkpoint-20"
+    (tmp_path / "checkpoint-20" / RECORD_NAME).unlink()
+    assert folder.find("latest") == tmp_path / "checkpoint-10"
+    assert TrainingFolder(tmp_path / "empty", best_name="best").find("latest") is None
+
+
+def test_a_path_must_be_a_checkpoint_of_this_folder(tmp_path: Path) -> None:
+    """Each wrong one is told with what is expected; nothing at all is a usage error."""
+    folder = filled(tmp_path / "a")
+    filled(tmp_path / "b")
+    wanted = tmp_path / "a" / "checkpoint-9"
+    assert folder.find(str(wanted)) == wanted
+    assert record_of(wanted) == training(SCORES)
+    with pytest.raises(CheckpointError, match="expected a checkpoint of"):
+        folder.find(str(tmp_path / "b" / "checkpoint-9"))
+    with pytest.raises(CheckpointError, match="expected a folder checkpoint-N, or latest"):
+        folder.find(str(tmp_path / "a"))
+    with pytest.raises(UsageError, match=r"--resume_from_checkpoint: found nothing"):
+        folder.find("")
+
+
+def test_an_earlier_training_is_refused_with_advice(tmp_path: Path) -> None:
+    """To go on with it where that can be done, and never where it cannot."""
+    TrainingFolder(tmp_path / "new", best_name="best").refuse_to_overwrite()
+    folder = filled(tmp_path / "a")
+    with pytest.raises(UsageError, match=r"\(checkpoint-2, .*--resume_from_checkpoint latest"):
+        folder.refuse_to_overwrite()
+    for path in folder.folders():
+        (path / RECORD_NAME).unlink()
+        path.rmdir()
+    for refused in (folder.refuse_to_overwrite, lambda: folder.find("latest")):
+        with pytest.raises(UsageError, match=r"\(best\); without a whole checkpoint") as caught:
+            refused()
+        assert "latest" not in str(caught.value)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_cannot_be_written_to_is_told(tmp_path: Path, resume: bool) -> None:
+    """A file in the place or above it, a dead link, a name that is too long: one line with advice.
+
+    Nothing is left behind by looking.
+    """
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
+    for place in ("file", "file/below", "dead", "n" * 300, "/proc/none"):
+        folder = TrainingFolder(tmp_path / place, best_name="best")
+        with pytest.raises(UsageError, match="give another --output_dir") as caught:
+            folder.find("latest") if resume else folder.refuse_to_overwrite()
+        assert str(tmp_path / place).removesuffix("/below") in str(caught.value)
+    TrainingFolder(tmp_path / "a" / "b", best_name="best").refuse_to_overwrite()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dead", "file"]
+
+
+def test_pruning_spares_the_best_and_what_is_not_its_own(tmp_path: Path) -> None:
+    """The oldest go first; without a limit none does."""
+    filled(tmp_path, best=False).prune(training(SCORES))
+    (tmp_path / "checkpoint-99").mkdir()
+    assert len(TrainingFolder(tmp_path, best_name="best").folders()) == 5
+    folder = TrainingFolder(tmp_path, best_name="best", save_total_limit=1)
+    folder.prune(training(SCORES))
+    assert [step_of(path) for path in folder.folders()] == [2, 20, 99]
+
+
+def test_changes_are_refused_but_for_the_free_ones() -> None:
+    """Every key that differs is named with both values, however deep, with its kind."""
+    before = {"settings": {"a": {"b": 1, "c": 2}, "d": 3}, "data": {"count": 4}}
+    refuse_changes(Path("x"), before, before, free=())
+    now = {**before, "settings": {"a": {"b": 9, "c": 8}, "e": 3}}
+    with pytest.raises(UsageError) as caught:
+        refuse_changes(Path("x"), before, now, free=("a.c",))
+    assert "other settings: a.b was 1, is 9; d was 3, is None; e was None, is 3;" in str(
+        caught.value
+    )
+    with pytest.raises(UsageError, match="other data: count was 4, is 5"):
+        refuse_changes(Path("x"), before, {**before, "data": {"count": 5}}, free=())
+
+
+@pytest.mark.parametrize(
+    ("patience", "stopped"), [(None, False), (1, True), (3, True), (4, False)]
+)  # fmt: skip
+def test_patience(patience: int | None, stopped: bool) -> None:
+    """Three validations came after the best."""
+    assert has_stopped_improving(training(SCORES), patience) is stopped
+    assert has_stopped_improving(training({0: 0.9}), patience) is False
+
+
+@pytest.mark.parametrize("name", ["checkpoint-2-backup", "best"])
+def test_another_folder_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    """Though it has a record in it: its name does not tell the step."""
+    folder = filled(tmp_path)
+    (tmp_path / name).mkdir(exist_ok=True)
+    training(SCORES).write(tmp_path / name / RECORD_NAME)
+    with pytest.raises(CheckpointError, match=f"is called {name}, expected a folder checkpoint-N"):
+        folder.find(str(tmp_path / name))
+
+
+def test_a_checkpoint_is_found_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dot means the folder that one is in."""
+    folder = filled(tmp_path)
+    monkeypatch.chdir(tmp_path / "checkpoint-9")
+    assert folder.find(".") == tmp_path / "checkpoint-9"
+
+
+def test_the_only_copy_of_the_best_is_not_lost(tmp_path: Path) -> None:
+    """Going back behind it is refused while its own checkpoint is gone, and only then."""
+    folder = filled(tmp_path)
+    training(SCORES).write(tmp_path / RESULTS_NAME)
+    before = training({0: 0.1})
+    assert folder.published_best() == training(SCORES).best
+    folder.refuse_to_lose_best(tmp_path / "checkpoint-1", before)
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    folder.refuse_to_lose_best(tmp_path / "checkpoint-9", training(SCORES))
+    with pytest.raises(UsageError, match=r"best: is the only copy of checkpoint-2, .*checkpoint-1"):
+        folder.refuse_to_lose_best(tmp_path / "checkpoint-1", before)

@@ -1,0 +1,108 @@
+"""What the trainer computes, checked against the same worked out by hand."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerBase
+
+from igrag.captioning.generator import CaptionGenerator, Decoding
+from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.data.examples import iter_examples
+from igrag.data.tokenization import LengthGroupedBatches, tokenized_dataset
+from igrag.metrics import bleu
+from lora_training.trainer import longest_first
+from tests.lora_training.training import Trainer, record_of
+
+
+@pytest.fixture
+def exact(trainer: Trainer, tiny_t5: Path) -> Trainer:
+    """The trainer of a model that drops nothing, so that losses can be worked out."""
+    trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
+    config = json.loads((trainer.model / "config.json").read_text("utf-8"))
+    (trainer.model / "config.json").write_text(json.dumps({**config, "dropout_rate": 0.0}))
+    trainer._settings |= {"model.name": trainer.model, "lora.lora_dropout": 0.0}
+    return trainer
+
+
+def read(path: Path, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Tokenize a file as the training does."""
+    return tokenized_dataset(path, tokenizer, max_source_length=512, max_target_length=40)
+
+
+def token_losses(language: LanguageModel, rows: Dataset) -> list[torch.Tensor]:
+    """Returns the cross-entropy of each row's target tokens, one row at a time, without padding."""
+    model: Any = language.model
+    found = []
+    with torch.inference_mode():
+        for row in rows:
+            labels = torch.tensor([row["labels"]])
+            logits = model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).logits
+            found.append(cross_entropy(logits[0], labels[0], reduction="none"))
+    return found
+
+
+def test_an_update_is_the_mean_over_its_tokens(exact: Trainer) -> None:
+    """With accumulation too, the short last update included; the gradient's norm says the same."""
+    output = exact.train(training__learning_rate=1e-12, training__num_train_epochs=1)
+    language = load_language_model(str(exact.model), device="cpu")
+    rows = read(exact.data / "train.jsonl", language.tokenizer)
+    batches = list(LengthGroupedBatches(rows["source_length"][:], batch_size=4, seed=42))
+    windows = [[*first, *second] for first, second in zip(batches[::2], batches[1::2], strict=True)]
+    expected = [
+        float(torch.cat(token_losses(language, rows.select(window))).mean()) for window in windows
+    ]
+    history = record_of(output).history
+    assert [step.loss for step in history] == pytest.approx(expected, rel=1e-5)
+    assert sorted(example for window in windows for example in window) == list(range(37))
+
+
+def test_accumulating_does_not_scale_the_gradient(exact: Trainer) -> None:
+    """One batch of all 37 examples and ten that are accumulated have the same gradient."""
+    one_epoch = {"training__num_train_epochs": 1, "training__max_grad_norm": "null"}
+    whole = exact.train(
+        "whole", training__per_device_train_batch_size=37,
+        training__gradient_accumulation_steps=1, **one_epoch,
+    )  # fmt: skip
+    parts = exact.train("parts", training__gradient_accumulation_steps=10, **one_epoch)
+    first, second = (record_of(output).history[0] for output in (whole, parts))
+    assert second.loss == pytest.approx(first.loss, rel=1e-5)
+    assert first.grad_norm is not None
+    assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-4)
+
+
+def test_validation_is_what_captioning_would_write(exact: Trainer) -> None:
+    """Loss a token and BLEU, untuned and tuned, equal those of the loaded model on the file."""
+    output = exact.train(training__num_train_epochs=6, training__eval_steps=30)
+    path = exact.data / "val.jsonl"
+    examples = list(iter_examples(path))
+    untuned, tuned = record_of(output).evaluations
+    assert tuned.bleu2 > untuned.bleu2
+    for adapter, found in ((None, untuned), (output / "best", tuned)):
+        language = load_language_model(str(exact.model), device="cpu", lora_path=adapter)
+        losses = torch.cat(token_losses(language, read(path, language.tokenizer)))
+        assert found.loss == pytest.approx(float(losses.mean()), rel=1e-4)
+        generator = CaptionGenerator(
+            language.model,
+            language.tokenizer,
+            decoding=Decoding(num_beams=1, max_new_tokens=6),
+        )
+        captions = generator.generate([example.prompt for example in examples])
+        score = bleu(captions, [example.references for example in examples])
+        assert (found.bleu1, found.bleu2, found.bleu3, found.bleu4) == pytest.approx(
+            (score.bleu1, score.bleu2, score.bleu3, score.bleu4)
+        )
+
+
+def test_longest_first_changes_the_order_alone() -> None:
+    """Every row is still there, whole."""
+    rows = Dataset.from_dict({"source_length": [3, 9, 5], "image_id": ["a", "b", "c"]})
+    assert longest_first(rows).to_dict() == {
+        "source_length": [9, 5, 3],
+        "image_id": ["b", "c", "a"],
+    }

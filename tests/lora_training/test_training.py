@@ -1,0 +1,264 @@
+"""The adapter's training as a whole: what it writes, what it leaves alone, what it refuses."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForSeq2SeqLM, EvalPrediction
+
+from igrag.captioning.language_model import load_language_model
+from igrag.errors import ConfigError, DataError, TrainingError, UsageError
+from lora_training import training
+from lora_training.setup import Training
+from lora_training.train_lora import main, parse_arguments
+from lora_training.trainer import Scorer
+from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    """Returns the outputs [1, 3, V] for some tokens."""
+    tokens, begun = torch.tensor([[5, 9, 20, 33, 1]]), torch.tensor([[0, 8, 12]])
+    with torch.inference_mode():
+        output: torch.Tensor = model.eval()(input_ids=tokens, decoder_input_ids=begun).logits
+    return output
+
+
+def test_training_writes_what_it_promises(
+    trainer: Trainer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Checkpoints by steps, the best adapter, record and curves; no chatter of the library's."""
+    output = trainer.train()
+    assert sorted(path.name for path in output.iterdir()) == [
+        "all_results.json",
+        "best",
+        "checkpoint-10",
+        "checkpoint-3",
+        "checkpoint-6",
+        "checkpoint-9",
+        "training_curves.png",
+    ]
+    assert not list(output.rglob("training_args.bin"))
+    record = record_of(output)
+    assert (record.method, record.best_folder) == ("lora", "best")
+    assert [evaluation.step for evaluation in record.evaluations] == [0, 3, 6, 9, 10]
+    assert [step.step for step in record.history] == list(range(1, 11))
+    assert record.history[4].epoch == 1.0
+    # q and v of 4 self- and 2 cross-attentions: A [4, 32] and B [32, 4] each.
+    assert record.model.trainable_parameters == 12 * 2 * 4 * 32
+    assert record.model.size_bytes == (output / "best" / WEIGHTS).stat().st_size
+    printed = capfd.readouterr()
+    first, second, *table = printed.out.splitlines()
+    assert first.endswith(f"3,072 of {record.model.total_parameters:,} parameters are trained "
+                          f"({record.model.trainable_percent:.4f}%)")  # fmt: skip
+    assert second == "37 examples train, 10 validate, on cpu"
+    assert [line.split()[0] for line in table] == [
+        "step", "0", "3", "6", "9", "10", "best:", "results:",
+    ]  # fmt: skip
+    assert "{" not in printed.out + printed.err
+
+
+def test_training_time_ends_with_the_last_update(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validations in between count, the last one does not, as a soft prompt's time is taken."""
+    call, slow = Scorer.__call__, 0.4
+
+    def slowly(self: Scorer, gathered: EvalPrediction) -> dict[str, float]:
+        time.sleep(slow)
+        return call(self, gathered)
+
+    monkeypatch.setattr(Scorer, "__call__", slowly)
+    record = record_of(trainer.train(training__eval_steps=5))
+    assert record.training_seconds == record.history[-1].seconds
+    assert record.history[4].seconds + slow < record.history[5].seconds
+
+
+def test_training_lifts_the_captions(trainer: Trainer) -> None:
+    """The loss falls, and the captions come nearer to their references."""
+    output = trainer.train(training__num_train_epochs=6, training__eval_steps=30)
+    untuned, tuned = record_of(output).evaluations
+    assert tuned.loss < 0.5 * untuned.loss
+    assert tuned.bleu1 > untuned.bleu1 + 0.2
+
+
+def test_the_adapter_loads_everywhere(trainer: Trainer, tiny_t5: Path) -> None:
+    """PEFT alone, and captioning with it merged or beside, compute the same; the base does not."""
+    best = trainer.train() / "best"
+    names = ["adapter_config.json", WEIGHTS, "base_model.json"]
+    assert sorted(path.name for path in best.iterdir()) == names
+    base = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5)
+    before = logits(base)
+    plain = logits(PeftModel.from_pretrained(base, best))
+    for merged in (True, False):
+        ours = load_language_model(str(tiny_t5), device="cpu", lora_path=best, merge_lora=merged)
+        torch.testing.assert_close(logits(ours.model), plain, atol=1e-4, rtol=1e-5)
+    assert (plain - before).abs().max() > 0.1
+    config = json.loads((best / "adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] == str(tiny_t5)
+    assert (config["peft_type"], config["task_type"]) == ("LORA", "SEQ_2_SEQ_LM")
+
+
+def test_the_best_adapter_is_the_best_checkpoint(trainer: Trainer) -> None:
+    """Byte for byte, and it is the one with the highest BLEU-4 on record."""
+    output = trainer.train(training__eval_steps=2)
+    record = record_of(output)
+    assert record.best is not None and record.best.checkpoint is not None
+    for name in (WEIGHTS, "adapter_config.json", "base_model.json"):
+        best = (output / "best" / name).read_bytes()
+        assert best == (output / record.best.checkpoint / name).read_bytes()
+    assert record.best.bleu4 == max(found.bleu4 for found in record.evaluations[1:])
+    assert len(set(adapters(output).values())) == 5
+
+
+def test_the_model_is_left_as_it_was(
+    trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every tensor of the base model is bit-identical after training."""
+    kept: list[Training] = []
+    prepare = training.prepare
+
+    def keep(*arguments: object) -> Training:
+        kept.append(prepare(*arguments))  # type: ignore[arg-type]
+        return kept[-1]
+
+    monkeypatch.setattr(training, "prepare", keep)
+    trainer.train()
+    after = kept[0].model.unload().state_dict()
+    before = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5).state_dict()
+    assert set(before) == set(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_one_seed_gives_one_training(trainer: Trainer) -> None:
+    """The same command gives the same bytes, another seed other ones."""
+    runs = [trainer.train("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
+    first, second, other = [adapters(output) for output in runs]
+    assert first == second
+    assert first["best"] != other["best"]
+
+
+@pytest.mark.parametrize("action", ["--train", "--all"])
+def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
+    """It is told before any data are built or the model is loaded."""
+    file = trainer.output / "run"
+    file.write_text("mine")
+    words = trainer.words(file / "new", action, model__name="some-org/some-model")
+    with pytest.raises(UsageError, match=r"run: is no folder, expected one; .*--output_dir"):
+        main(*parse_arguments(words))
+    assert file.read_text() == "mine"
+
+
+def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
+    """A second training into the same folder is refused before any data are built."""
+    output = trainer.train()
+    before = (output / "all_results.json").read_bytes()
+    elsewhere = trainer.output / "data"
+    for words in (trainer.words(output), trainer.words(output, "--all")):
+        arguments = parse_arguments([*words, "--output-data", str(elsewhere)])
+        with pytest.raises(UsageError, match=r"earlier training .*--resume_from_checkpoint latest"):
+            main(*arguments)
+    assert (output / "all_results.json").read_bytes() == before
+    assert not elsewhere.exists()
+
+
+def test_old_checkpoints_go_but_never_the_best(trainer: Trainer) -> None:
+    """save_total_limit keeps the newest checkpoints, and the best one besides."""
+    output = trainer.train(training__save_total_limit=1, training__eval_steps=2)
+    record = record_of(output)
+    assert record.best is not None
+    left = {path.name for path in output.glob("checkpoint-*")}
+    tail = next(step for step in (10, 8) if f"checkpoint-{step}" != record.best.checkpoint)
+    assert left == {record.best.checkpoint, f"checkpoint-{tail}"}
+
+
+def test_training_stops_when_nothing_gets_better(trainer: Trainer) -> None:
+    """With a rate that moves nothing BLEU-4 stays, patience runs out, and resuming adds nothing."""
+    settings = {
+        "training__learning_rate": 1e-12,
+        "training__early_stopping_patience": 2,
+        "training__eval_steps": 1,
+    }
+    output = trainer.train(**settings)
+    assert len(losses(output)) == 3
+    before = adapters(output)
+    trainer.train("run", "--resume_from_checkpoint", "latest", **settings)
+    assert adapters(output) == before and len(losses(output)) == 3
+
+
+def test_without_eval_steps_every_epoch_is_validated(trainer: Trainer) -> None:
+    """eval_steps null: one validation and one checkpoint after each epoch."""
+    output = trainer.train(training__eval_steps="null")
+    assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
+
+
+def test_a_training_that_runs_away_is_stopped(trainer: Trainer) -> None:
+    """A loss that is no number ends the training with what to change."""
+    with pytest.raises(TrainingError, match=r"not finite; lower training\.learning_rate"):
+        trainer.train(training__learning_rate=1e30, lora__lora_alpha=10**12)
+
+
+def test_missing_data_is_an_error(trainer: Trainer) -> None:
+    """Without train.jsonl the error says how to build it."""
+    (trainer.data / "train.jsonl").unlink()
+    with pytest.raises(DataError, match=r"train\.jsonl: no such file; .*--build-data"):
+        trainer.train()
+
+
+def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
+    """One that trains and validates is named with both files; an equal id alone is no image."""
+    train, val = (trainer.data / f"{name}.jsonl" for name in ("train", "val"))
+    line = json.loads(train.read_text("utf-8").splitlines()[6])
+    lines = val.read_text("utf-8")
+    shared = {**line, "prompt": "another one", "references": line["references"][::-1]}
+    val.write_text(lines + json.dumps(shared) + "\n", encoding="utf-8")
+    message = rf"{train} and {val}: both hold the image 7 .*--force-rebuild"
+    with pytest.raises(DataError, match=message):
+        trainer.train()
+    assert not (trainer.output / "run").exists()
+    others = {"none": {"image_id": None}, "x": {"image_id": "x"}, "cat": {"references": ["a cat"]}}
+    for name, other in others.items():
+        val.write_text(lines + json.dumps({**shared, **other}) + "\n", encoding="utf-8")
+        trainer.train(name, training__num_train_epochs=1)
+
+
+def test_a_target_cut_to_nothing_is_refused(trainer: Trainer) -> None:
+    """Labels that keep only the end token would teach the model to say nothing."""
+    with pytest.raises(TrainingError, match=r"raise training\.max_target_length"):
+        trainer.train(training__max_target_length=1)
+
+
+def test_several_processes_are_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under torchrun each process would write over the others' files."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one process"):
+        trainer.train()
+
+
+def test_a_second_gpu_is_not_taken_for_the_first(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's trainer knows cuda:0 alone, so that cuda:1 is refused with the way to it."""
+    monkeypatch.setattr("lora_training.setup.resolve_device", lambda name: torch.device("cuda:1"))
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=1"):
+        trainer.train()
+
+
+def test_half_precision_leaves_the_adapter_whole(trainer: Trainer) -> None:
+    """With a bfloat16 model the adapter is trained and saved in float32 all the same."""
+    output = trainer.train("run", "--dtype", "bfloat16", training__mixed_precision="bf16")
+    weights = load_file(output / "best" / WEIGHTS)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert record_of(output).evaluations[-1].loss < record_of(output).evaluations[0].loss
+
+
+def test_tensorboard_that_is_not_there_is_named(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--report_to tensorboard says what to install before anything is loaded."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        trainer.train("run", "--report_to", "tensorboard")

@@ -1,0 +1,259 @@
+"""Prompt and adapter switched on and off: each position writes what it writes alone."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from igrag.captioning.generator import Decoding, Writer
+from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.errors import CheckpointError
+from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
+from prompt_tuning.methods import (
+    Described,
+    Trained,
+    WithoutAdapter,
+    find_trained,
+    open_methods,
+    open_prompt,
+)
+from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
+from tests.prompt_tuning.adapters import load_adapted, save_adapter
+from tests.prompt_tuning.models import batch_of, noise, tuner_of
+
+TEMPLATE = "the template's hash"
+PLAIN, ADAPTED = noise(5, seed=1), noise(3, seed=2)
+
+
+@dataclass(frozen=True)
+class Files:
+    """A prompt for the model, one for the adapted model, and the adapter."""
+
+    model: Path
+    prompt: Path
+    prompt_on_lora: Path
+    lora: Path
+
+    def find(self, **other: Path) -> Trained:
+        """Looks what there is, with other paths in place of some."""
+        files = replace(self, **other)
+        return find_trained(files.prompt, files.prompt_on_lora, files.lora)
+
+
+@pytest.fixture(scope="module")
+def files(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """All that can be trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    files = Files(tiny_t5, folder / "a.pt", folder / "b.pt", save_adapter(folder / "lora", tiny_t5))
+    language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
+    for path, values, lora in (
+        (files.prompt, PLAIN, NO_ADAPTER),
+        (files.prompt_on_lora, ADAPTED, adapter_hash(files.lora)),
+    ):
+        marks = fingerprint_of(
+            language.model,
+            language.tokenizer,
+            template=TEMPLATE,
+            lora=lora,
+            weights=language.weights,
+        )
+        save_prompt(path, PromptFile(values, "vocab", marks))
+    return files
+
+
+@pytest.fixture
+def adapted(files: Files) -> LanguageModel:
+    """The model with its adapter, not merged."""
+    return load_adapted(files.model, files.lora)
+
+
+def written(writer: Writer, language: LanguageModel) -> list[list[int]]:
+    """Returns what a writer writes for a padded batch."""
+    batch = batch_of(language.tokenizer)
+    tokens: Tensor = writer.generate(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        generation_config=Decoding(max_new_tokens=8, num_beams=2).to_generation_config(
+            language.model
+        ),
+    )
+    found: list[list[int]] = tokens.tolist()
+    return found
+
+
+def test_every_position_writes_what_it_writes_alone(
+    files: Files, language: LanguageModel, adapted: LanguageModel
+) -> None:
+    """One model with an unmerged adapter gives what separately loaded models give, in any order."""
+    methods = open_methods(adapted, files.find(), template=TEMPLATE)
+    assert list(methods) == ["base", "prompt", "lora", "lora+prompt"]
+    with_lora = load_adapted(files.model, files.lora)
+    expected = {
+        "base": written(language.model, language),
+        "prompt": written(tuner_of(language, PLAIN), language),
+        "lora": written(with_lora.model, with_lora),
+        "lora+prompt": written(tuner_of(with_lora, ADAPTED), with_lora),
+    }
+    assert len({str(tokens) for tokens in expected.values()}) == 4
+    for name in [*methods, *reversed(methods)]:
+        assert written(methods[name], adapted) == expected[name], name
+
+
+def test_without_adapter_leaves_the_model_as_it_was(files: Files, adapted: LanguageModel) -> None:
+    """Frozen, in eval mode and with its adapter on, also when writing fails."""
+    model: Any = adapted.model
+    batch = batch_of(adapted.tokenizer)
+
+    class Failing:
+        def generate(self, **options: object) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    with torch.no_grad():
+        before = model(**batch).logits
+        written(WithoutAdapter(model, model), adapted)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            written(WithoutAdapter(model, Failing()), adapted)
+        assert torch.equal(model(**batch).logits, before)
+        with model.disable_adapter():
+            assert not torch.equal(model(**batch).logits, before)
+    written(WithoutAdapter(model, model), adapted)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module.training for module in model.modules())
+
+
+def test_open_methods_without_an_adapter(files: Files, language: LanguageModel) -> None:
+    """Only what needs no adapter; the base is the model itself."""
+    nothing = Trained(prompt=None, prompt_on_lora=None, has_lora=False)
+    assert open_methods(language, nothing, template=TEMPLATE) == {"base": language.model}
+    found = open_methods(language, replace(nothing, prompt=files.prompt), template=TEMPLATE)
+    assert list(found) == ["base", "prompt"]
+
+
+@pytest.mark.parametrize(
+    ("absent", "expected"),
+    [
+        ({"prompt", "prompt_on_lora"}, ["base", "lora"]),
+        ({"prompt"}, ["base", "lora", "lora+prompt"]),
+        ({"prompt_on_lora"}, ["base", "prompt", "lora"]),
+    ],
+)
+def test_open_methods_with_some_prompts(
+    files: Files, adapted: LanguageModel, absent: set[str], expected: list[str]
+) -> None:
+    """A position whose prompt is missing is left out, and the others stay in their order."""
+    trained = replace(files.find(), **dict.fromkeys(absent))
+    assert list(open_methods(adapted, trained, template=TEMPLATE)) == expected
+
+
+def test_find_trained_sees_which_model_a_prompt_is_for(files: Files, tmp_path: Path) -> None:
+    """A prompt counts for the model it was trained on, and for no other."""
+    whole = Trained(files.prompt, files.prompt_on_lora, has_lora=True)
+    assert files.find() == whole
+    nothing = tmp_path / "nothing"
+    assert files.find(prompt=nothing) == replace(whole, prompt=None)
+    assert files.find(prompt_on_lora=nothing) == replace(whole, prompt_on_lora=None)
+    assert files.find(lora=nothing) == Trained(files.prompt, None, has_lora=False)
+    nothing.mkdir()
+    assert files.find(lora=nothing) == Trained(files.prompt, None, has_lora=False)
+    # Each file in the other's place; both places may name one file.
+    assert files.find(prompt=files.prompt_on_lora) == replace(whole, prompt=None)
+    assert files.find(prompt_on_lora=files.prompt) == replace(whole, prompt_on_lora=None)
+    other = save_adapter(tmp_path / "other", files.model, seed=8)
+    assert files.find(lora=other) == replace(whole, prompt_on_lora=None)
+
+
+def test_find_trained_takes_a_prompt_that_does_not_say(files: Files, tmp_path: Path) -> None:
+    """An older file may be for both; a damaged one is an error and not passed over."""
+    old = tmp_path / "old.pt"
+    torch.save(PLAIN, old)
+    assert files.find(prompt=old, prompt_on_lora=old) == Trained(old, old, has_lora=True)
+    old.write_bytes(b"damaged")
+    for place in ("prompt", "prompt_on_lora"):
+        with pytest.raises(CheckpointError, match=r"old\.pt"):
+            files.find(**{place: old})
+
+
+def test_open_prompt_uses_the_file(files: Files, language: LanguageModel) -> None:
+    """Its values and its initialization, ready to write."""
+    tuner = open_prompt(language, files.prompt, template=TEMPLATE)
+    assert torch.equal(tuner.folded(), PLAIN) and tuner.initialization == "vocab"
+    assert not tuner.training and tuner.enabled
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ((5, "vocab"), []),
+        ((7, "vocab"), ["prompt_length", "7", "5"]),
+        ((5, "text"), ["initialization", "text", "vocab"]),
+    ],
+)
+def test_open_prompt_tells_a_contradiction(
+    files: Files,
+    language: LanguageModel,
+    caplog: pytest.LogCaptureFixture,
+    says: tuple[int, str],
+    told: list[str],
+) -> None:
+    """Key, configured and found value are named where the configuration differs, else nothing.
+
+    The same among all methods; what is said of another file contradicts nothing.
+    """
+    only = Trained(prompt=files.prompt, prompt_on_lora=None, has_lora=False)
+    described = Described(files.prompt, *says)
+    tuner = open_prompt(language, files.prompt, template=TEMPLATE, described=described)
+    assert torch.equal(tuner.folded(), PLAIN)
+    told_once = caplog.messages
+    assert len(told_once) == bool(told)
+    assert all(word in caplog.text for word in told)
+    open_methods(language, only, template=TEMPLATE, described=described)
+    assert caplog.messages == told_once * 2
+    caplog.clear()
+    other = Described(files.prompt_on_lora, *says)
+    open_methods(language, only, template=TEMPLATE, described=other)
+    assert caplog.messages == []
+
+
+def test_open_prompt_refuses_what_it_was_not_trained_for(
+    files: Files, language: LanguageModel, adapted: LanguageModel
+) -> None:
+    """Another template, an adapter too many or too few: each is named."""
+    for model, path, template, reason in (
+        (language, files.prompt, "another", f"{TEMPLATE} instead of another"),
+        (language, files.prompt_on_lora, TEMPLATE, "lora .* instead of none"),
+        (adapted, files.prompt, TEMPLATE, "lora none instead of"),
+    ):
+        with pytest.raises(CheckpointError, match=reason):
+            open_prompt(model, path, template=template)
+    open_prompt(adapted, files.prompt, template=TEMPLATE, adapted=False)
+
+
+@pytest.mark.parametrize("lora", [None, "unmerged", "merged"])
+def test_open_prompt_refuses_other_weights(files: Files, tmp_path: Path, lora: str | None) -> None:
+    """A model of the same embeddings and other blocks, alone and below either kind of adapter."""
+    other = tmp_path / "other"
+    model = AutoModelForSeq2SeqLM.from_pretrained(files.model)
+    with torch.no_grad():
+        model.get_parameter("encoder.block.1.layer.1.DenseReluDense.wo.weight").mul_(1.1)
+    model.save_pretrained(other)
+    AutoTokenizer.from_pretrained(files.model).save_pretrained(other)
+    language = load_language_model(
+        str(other), device="cpu", dtype="float32",
+        lora_path=files.lora if lora else None, merge_lora=lora == "merged",
+    )  # fmt: skip
+    path = files.prompt_on_lora if lora else files.prompt
+    with pytest.raises(CheckpointError, match=r"for something else: weights \w+\.\.\. instead of"):
+        open_prompt(language, path, template=TEMPLATE)
+
+
+def test_open_prompt_knows_a_merged_adapter(files: Files) -> None:
+    """Merged into the weights it can no longer be seen, and still it is told apart."""
+    merged = load_adapted(files.model, files.lora, merge=True)
+    tuner = open_prompt(merged, files.prompt_on_lora, template=TEMPLATE)
+    assert torch.equal(tuner.folded(), load_prompt(files.prompt_on_lora).embeddings)
+    with pytest.raises(CheckpointError, match="lora none"):
+        open_prompt(merged, files.prompt, template=TEMPLATE)
