@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from igrag.config.loader import Section, load_config
-from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference
+from igrag.config.paths import ConfigPath, ModelReference, default_root
 from igrag.config.placeholders import (
     check_caption_line,
     check_object_line,
@@ -18,7 +18,7 @@ from igrag.config.placeholders import (
 )
 from igrag.errors import ConfigError
 
-DEFAULT_CONFIG = REPO_ROOT / "configs" / "config.yaml"
+DEFAULT_CONFIG = default_root() / "configs" / "config.yaml"
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -189,9 +189,12 @@ class PromptTuningConfig(Section):
     initialization: Literal["random", "text", "vocab", "file"] = Field(
         default="random", description="How the prompt was begun."
     )
-    weights_path: ConfigPath = Field(description="prompt_embeddings.pt of a trained prompt.")
+    weights_path: ConfigPath = Field(
+        default=Path("prompt_tuning/checkpoints/best_model/prompt_embeddings.pt"),
+        description="prompt_embeddings.pt of a trained prompt.",
+    )
     weights_path_with_lora: ConfigPath | None = Field(
-        default=None,
+        default=Path("prompt_tuning/checkpoints/with_lora/best_model/prompt_embeddings.pt"),
         description="One trained on the LoRA adapter, for both at once; null: weights_path.",
     )
 
