@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -51,6 +51,19 @@ class Section(BaseModel):
         """Returns the section, or the keys to include, as JSON can hold it; see `portable`."""
         content: dict[str, Any] = _to_plain(self.model_dump(include=include))
         return content
+
+
+def setting(default: Any, en: str, zh: str, **constraints: Any) -> Any:
+    """Declares a key: its default and what it means, for YAML comments, READMEs and errors.
+
+    Args:
+        default: The default; `...` for a key that must be set, `{}` for a section whose keys all
+            have their defaults.
+        en: The description in English.
+        zh: The description in Chinese.
+        constraints: As pydantic's Field takes them (`gt`, `alias`, ...).
+    """
+    return Field(default, description=en, json_schema_extra={"zh": zh}, **constraints)
 
 
 def load_config(
