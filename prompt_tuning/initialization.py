@@ -74,8 +74,8 @@ def random_prompt(
     Args:
         embedding_weight: The model's embedding matrix [V, H].
         prompt_length: Soft tokens, P.
-        scale: Standard deviation; None takes that of `embedding_weight`, so that the soft tokens are as
-            long as real ones. The classic value is 0.02.
+        scale: Standard deviation; None takes that of `embedding_weight`, so that soft tokens have
+            the norm of real ones. The classic value is 0.02.
         generator: On the CPU, so that the prompt does not depend on the device; None draws from
             torch's global random state.
 

@@ -102,9 +102,10 @@ class PromptTuner(nn.Module):
         Raises:
             CheckpointError: The file is missing or damaged, or belongs to something else.
         """
-        path = Path(path)
+        file = Path(path, PROMPT_NAME) if Path(path).is_dir() else Path(path)
         expected = fingerprint or fingerprint_of(model, tokenizer)
-        prompt = load_prompt(path / PROMPT_NAME if path.is_dir() else path, expected=expected)
+        width = model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+        prompt = load_prompt(file, expected=expected, embedding_dim=width)
         return cls(
             model,
             prompt.embeddings,

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import Field, field_validator, model_validator
+
+from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config
 from igrag.config.choices import (
     Initialization,
     MixedPrecision,
@@ -11,9 +14,7 @@ from igrag.config.choices import (
     ReportTo,
     Schedule,
 )
-from pydantic import Field, field_validator, model_validator
-
-from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config, setting
+from igrag.config.loader import setting
 from igrag.data.examples import default_examples
 
 DEFAULT_SETTINGS = REPO_ROOT / "prompt_tuning" / "config" / "prompt_tuning.yaml"
@@ -52,7 +53,8 @@ class DataSettings(Section):
         None,
         "Training examples (JSONL); null: those that --build_data wrote to lora_training/data, "
         "else demo/data.",
-        "训练样本（JSONL）；null：--build_data 写入 lora_training/data 的数据，没有则用 demo/data。",
+        "训练样本（JSONL）；null：--build_data 在 lora_training/data 中生成的数据，"
+        "没有则用 demo/data。",
     )
     val_file: ConfigPath | None = setting(
         None,

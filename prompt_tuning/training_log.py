@@ -1,4 +1,4 @@
-"""What a training reports: progress bar, record, event files, and the lines of its start and end."""
+"""What a training reports: progress bar, record, event files and final table."""
 
 import sys
 import time
