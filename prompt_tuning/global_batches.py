@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from igrag.data.tokenization import Collator, LengthGroupedBatches
+from igrag.data.batching import Collator, LengthGroupedBatches
 
 Batch = dict[str, Tensor]
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
-from igrag.data.tokenization import LABEL_IGNORED
+from igrag.data.batching import LABEL_IGNORED
 from igrag.errors import TrainingError
 from prompt_tuning.global_batches import Window
 from prompt_tuning.prompt_tuner import PromptTuner

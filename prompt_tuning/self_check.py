@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from igrag.data.tokenization import LABEL_IGNORED
+from igrag.data.batching import LABEL_IGNORED
 from igrag.errors import TrainingError
 from prompt_tuning.optimization import summed_loss
 from prompt_tuning.prompt_tuner import PromptTuner

@@ -16,13 +16,14 @@ from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.captioning.template_check import count_other_prompts
 from igrag.config import Config, find_model
+from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
-from igrag.data.tokenization import Collator, tokenized_dataset
+from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError
 from igrag.from_config import build_template
-from igrag.training.library_versions import library_versions
 from igrag.training.record import TrainingRecord
+from igrag.training.run_metadata import library_versions
 from prompt_tuning.checkpoints import CheckpointFolder
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.global_batches import AccumulationWindows, target_lengths

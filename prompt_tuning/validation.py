@@ -13,7 +13,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig
 
 from igrag.captioning.generator import clean_texts
-from igrag.data.tokenization import Collator
+from igrag.data.batching import Collator
 from igrag.errors import TrainingError
 from igrag.metrics import BleuScore, bleu
 from prompt_tuning.global_batches import Batch, target_lengths

@@ -8,7 +8,8 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.data.tokenization import LABEL_IGNORED, Collator, tokenized_dataset
+from igrag.data.batching import LABEL_IGNORED, Collator
+from igrag.data.tokenization import tokenized_dataset
 from prompt_tuning.global_batches import AccumulationWindows, Window
 from prompt_tuning.optimization import WindowGradient, summed_loss, window_gradient
 from prompt_tuning.prompt_tuner import PromptTuner
