@@ -151,7 +151,7 @@ class CheckpointFolder(TrainingFolder):
     def _copy_best(self, source: Path, record: TrainingRecord) -> None:
         target = self.best_prompt
         if not source.is_file():
-            if target.is_file() and self.published_best() == record.best:
+            if target.is_file() and self.saved_best() == record.best:
                 return  # Its checkpoint was removed; best_model is a copy of it.
             raise CheckpointError(
                 f"{source}: no such file, but it was the best prompt then (save_total_limit); "
