@@ -19,14 +19,21 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from igrag.errors import CheckpointError
 from igrag.files import atomic_directory, atomic_path, check_zip_sums, write_json
-from igrag.training.checkpoints import RECORD_NAME, RESULTS_NAME, TrainingFolder, checkpoint_name
+from igrag.training.checkpoints import (
+    CURVES_NAME,
+    RECORD_NAME,
+    RESULTS_NAME,
+    TrainingFolder,
+    checkpoint_name,
+)
 from igrag.training.curves import draw_curves
 from igrag.training.record import TrainingRecord
 from prompt_tuning.prompt_file import PROMPT_NAME
 from prompt_tuning.prompt_tuner import PromptTuner
 
-BEST_NAME, CURVES_NAME = "best_model", "training_curves.png"
+BEST_NAME = "best_model"
 _STATE_NAME, _PREDICTIONS_NAME = "training_state.pt", "predictions.json"
+_UNTUNED_NAME = "predictions_untuned.json"
 _FORMAT_VERSION = 1
 
 
@@ -118,7 +125,12 @@ class CheckpointFolder(TrainingFolder):
         is_default = self.best_prompt == path / BEST_NAME / PROMPT_NAME
         # A prompt written elsewhere may lie among other files: there only the file is ours.
         best = BEST_NAME if is_default else str(self.best_prompt.absolute())
-        super().__init__(path, best_name=best, save_total_limit=save_total_limit)
+        super().__init__(
+            path,
+            best_name=best,
+            save_total_limit=save_total_limit,
+            other_files=[_UNTUNED_NAME],
+        )
 
     def save(
         self, state: TrainingState, record: TrainingRecord, predictions: Sequence[dict[str, Any]]
@@ -134,7 +146,7 @@ class CheckpointFolder(TrainingFolder):
 
     def save_untuned(self, record: TrainingRecord, predictions: Sequence[dict[str, Any]]) -> None:
         """Writes the captions of the model before training."""
-        write_json(self.path / "predictions_untuned.json", list(predictions))
+        write_json(self.path / _UNTUNED_NAME, list(predictions))
         self.publish(record)
 
     def publish(self, record: TrainingRecord) -> None:

@@ -12,9 +12,10 @@ import pyarrow.compute as compute
 import torch
 from accelerate.utils import send_to_device
 from datasets import Dataset
-from igrag.data.batching import Collator, LengthGroupedBatches
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from igrag.data.batching import Collator, LengthGroupedBatches
 
 Batch = dict[str, Tensor]
 

@@ -228,8 +228,8 @@ def find_prompts(prompt: Path, prompt_on_lora: Path, lora: Path) -> AvailablePro
         if adapted_prompt is None and base_model_prompt is not None:
             adapted_prompt = base_model_prompt
             notes[BOTH] = (
-                f"{prompt}: was trained without the LoRA adapter that it is used with; train one on "
-                f"top of it: python prompt_tuning/prompt_training.py --train --config {_ON_LORA}"
+                f"{prompt}: was trained without the LoRA adapter that it is used with; train one "
+                f"on top of it: python prompt_tuning/prompt_training.py --train --config {_ON_LORA}"
             )
     return AvailablePrompts(base_model_prompt, adapted_prompt, has_lora, notes)
 

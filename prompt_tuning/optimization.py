@@ -5,14 +5,14 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from igrag.training.loss import summed_cross_entropy
-from igrag.training.schedules import SCHEDULES, ScheduleName
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from igrag.errors import TrainingError
+from igrag.training.loss import summed_cross_entropy
+from igrag.training.schedules import SCHEDULES, ScheduleName
 from prompt_tuning.prompt_tuner import PromptTuner
 
 OptimizerName = Literal["adamw", "adafactor"]

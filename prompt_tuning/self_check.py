@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from igrag.data.batching import LABEL_IGNORED
-from igrag.training.self_check import check_gradients, check_lengths, raise_problems
 from torch import Tensor
 from torch.optim import Optimizer
 
+from igrag.data.batching import LABEL_IGNORED
+from igrag.training.self_check import check_gradients, check_lengths, raise_problems
 from prompt_tuning.optimization import summed_loss
 from prompt_tuning.prompt_tuner import PromptTuner
 

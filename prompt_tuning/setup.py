@@ -10,9 +10,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from igrag.data.batching import Collator
-from igrag.training.precision import resolve_mixed_precision
-from igrag.training.run_metadata import count_parameters, describe_data, library_versions
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedTokenizerBase
@@ -22,13 +19,16 @@ from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.captioning.template_check import count_other_prompts
 from igrag.config import Config, PromptConfig, find_model, portable
+from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
 from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError
 from igrag.from_config import build_template
 from igrag.training.checkpoints import record_of, refuse_changes
+from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
+from igrag.training.run_metadata import count_parameters, describe_data, library_versions
 from prompt_tuning import optimization
 from prompt_tuning.checkpoints import CheckpointFolder
 from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of

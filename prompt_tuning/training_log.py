@@ -7,10 +7,10 @@ from types import TracebackType
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from igrag.training.checkpoints import RESULTS_NAME, checkpoint_name
+from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME, checkpoint_name
 from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from igrag.training.summary import results_table
-from prompt_tuning.checkpoints import CURVES_NAME, CheckpointFolder, Progress
+from prompt_tuning.checkpoints import CheckpointFolder, Progress
 from prompt_tuning.validation import ValidationResult
 
 

@@ -9,14 +9,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
-from igrag.data.batching import Collator
-from igrag.training.loss import summed_cross_entropy
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from igrag.captioning.generator import clean_texts
+from igrag.data.batching import Collator
 from igrag.errors import TrainingError
 from igrag.metrics import BleuScore, bleu
+from igrag.training.loss import summed_cross_entropy
 from prompt_tuning.global_batches import Batch, target_lengths
 from prompt_tuning.prompt_tuner import PromptTuner
 

@@ -8,8 +8,8 @@ from accelerate import Accelerator
 
 from igrag.captioning.generator import CaptionGenerator, Decoding, prepare_decoding
 from igrag.captioning.language_model import load_language_model
-from igrag.data.examples import iter_examples
 from igrag.data.batching import Collator
+from igrag.data.examples import iter_examples
 from igrag.data.tokenization import tokenized_dataset
 from igrag.metrics import bleu
 from prompt_tuning.validation import Validation
