@@ -41,7 +41,7 @@ def test_it_is_frozen(tiny_t5: Path, adapted: bool) -> None:
     if adapted:
         model = get_peft_model(model, LoraConfig(r=2, target_modules=["q", "v"]))
     assert any(parameter.requires_grad for parameter in model.parameters())
-    tuner = PromptTuner(model, language.tokenizer, 5).train()
+    tuner = PromptTuner(model, noise(5)).train()
     trained = [name for name, value in tuner.named_parameters() if value.requires_grad]
     assert trained == ["prompt_embeddings"]
 

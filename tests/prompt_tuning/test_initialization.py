@@ -7,9 +7,9 @@ import torch
 
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.errors import CheckpointError
-from prompt_tuning.initialization import Initialization, frequent_tokens
+from prompt_tuning.initialization import DEFAULT_TEXT, Initialization, frequent_tokens
 from prompt_tuning.prompt_file import PromptFile, save_prompt
-from prompt_tuning.prompt_tuner import DEFAULT_TEXT, PromptTuner
+from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.models import batch_of, make_tuner, noise
 from tests.tiny import save_t5
 
@@ -135,7 +135,7 @@ def test_trained_and_folded_it_computes_the_same(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0] and not torch.equal(tuner.plain_prompt(), first)
     tuner.save_prompt(tmp_path / "p.pt")
     again = PromptTuner.from_file(language.model, language.tokenizer, tmp_path / "p.pt")

@@ -97,7 +97,7 @@ def test_every_row_needs_a_prompt() -> None:
     """Too few or too many are refused, with both numbers."""
     source, mask = source_of([1], [1])
     for count in (1, 3):
-        with pytest.raises(ValueError, match=f"found {count} prompts, .* 2 rows"):
+        with pytest.raises(ValueError, match=f"found {count} prompts, .* 2 sequences"):
             prepend_prompt([numbered(2, first=1)] * count, source, mask)
 
 

@@ -17,6 +17,7 @@ from prompt_tuning.initialization import Initialization
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_training import _overrides as overrides_of
 from prompt_tuning.prompt_training import parse_arguments
+from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.settings import PromptTrainingSettings
 from tests.prompt_tuning.models import MARKS, make_tuner, noise
 from tests.prompt_tuning.training import Trainer, losses, record_of
@@ -97,9 +98,8 @@ def test_text_is_that_of_the_template_or_of_the_setting(
     """init_text null means the template's instruction."""
     found = initial_prompt(trainer, prompt_tuning__initialization="text")
     assert torch.equal(found, expected_prompt(language, "text", text=TEMPLATE.instruction))
-    found = first_prompt(
-        trainer, prompt_tuning__initialization="text", prompt_tuning__init_text="red ball"
-    )
+    text = {"prompt_tuning__initialization": "text", "prompt_tuning__init_text": "red ball"}
+    found = initial_prompt(trainer, **text)
     assert torch.equal(found, expected_prompt(language, "text", text="red ball"))
 
 
@@ -113,9 +113,8 @@ def test_the_file_to_begin_with(trainer: Trainer) -> None:
     """init_file."""
     path = trainer.output / "other.pt"
     save_prompt(path, PromptFile(noise(4), "vocab", MARKS))
-    found = first_prompt(
-        trainer, prompt_tuning__initialization="file", prompt_tuning__init_file=path
-    )
+    file = {"prompt_tuning__initialization": "file", "prompt_tuning__init_file": path}
+    found = initial_prompt(trainer, **file)
     assert torch.equal(found, noise(4))
 
 
