@@ -1,7 +1,7 @@
 """Loads the captioner with what the configuration switches on: the border of the config."""
 
 from igrag.captioning.captioner import Captioner
-from igrag.captioning.generator import Writer
+from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, PromptTuningConfig
@@ -31,7 +31,7 @@ def load_captioner(config: Config, model_path: str) -> Captioner:
     prompts = config.prompt_tuning
     path = prompts.file_for(lora=config.lora_config.enabled)
 
-    def choose_writer(language: LanguageModel, template: PromptTemplate) -> Writer | None:
+    def choose_model(language: LanguageModel, template: PromptTemplate) -> GenerativeModel | None:
         if not prompts.enabled:
             return None
         return open_prompt(
@@ -39,12 +39,12 @@ def load_captioner(config: Config, model_path: str) -> Captioner:
         )
 
     _check_enabled_prompt(config)
-    return build_captioner(config, model_path, choose_writer=choose_writer)
+    return build_captioner(config, model_path, choose_model=choose_model)
 
 
 def load_comparison(
     config: Config, model_path: str
-) -> tuple[Captioner, dict[str, Writer], list[str]]:
+) -> tuple[Captioner, dict[str, GenerativeModel], list[str]]:
     """Loads the pipeline once for every method that is trained.
 
     Args:
@@ -63,9 +63,9 @@ def load_comparison(
         prompts.file_for(lora=False), prompts.file_for(lora=True), lora.weights_path
     )
     chosen = chosen_method(config)
-    methods: dict[str, Writer] = {}
+    methods: dict[str, GenerativeModel] = {}
 
-    def choose_writer(language: LanguageModel, template: PromptTemplate) -> Writer:
+    def choose_model(language: LanguageModel, template: PromptTemplate) -> GenerativeModel:
         methods.update(
             open_methods(
                 language, trained, template=template.fingerprint(), described=_described(prompts)
@@ -80,7 +80,7 @@ def load_comparison(
     captioner = build_captioner(
         config.model_copy(update={"lora_config": lora.model_copy(update=adapted)}),
         model_path,
-        choose_writer=choose_writer,
+        choose_model=choose_model,
     )
     notes = [f"{name}: {reason}" for name, reason in trained.refused.items()]
     missing = [name for name in METHODS if name not in {*methods, *trained.refused}]

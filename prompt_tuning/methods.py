@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig
 
-from igrag.captioning.generator import Writer
-from igrag.captioning.language_model import ADAPTER_WEIGHTS, LanguageModel
+from igrag.captioning.adapters import ADAPTER_WEIGHTS
+from igrag.captioning.generator import GenerativeModel
+from igrag.captioning.language_model import LanguageModel
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
@@ -27,7 +28,7 @@ class WithoutAdapter:
         writer: The model itself, or a PromptTuner around it.
     """
 
-    def __init__(self, model: Any, writer: Writer) -> None:
+    def __init__(self, model: Any, writer: GenerativeModel) -> None:
         self._model = model
         self._writer = writer
 
@@ -152,7 +153,7 @@ def open_methods(
     *,
     template: str,
     described: Described | None = None,
-) -> dict[str, Writer]:
+) -> dict[str, GenerativeModel]:
     """Makes a writer for each switch position that can be had.
 
     Args:
@@ -168,7 +169,7 @@ def open_methods(
         CheckpointError: A prompt belongs to something else.
     """
     model: Any = language.model
-    writers: dict[str, Writer] = {BASE: model}
+    writers: dict[str, GenerativeModel] = {BASE: model}
     if trained.prompt is not None:
         writers[PROMPT] = open_prompt(
             language, trained.prompt, template=template, adapted=False, described=described

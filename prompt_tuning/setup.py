@@ -13,8 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.captioning.prompt_template import PromptTemplate
-from igrag.captioning.template_check import count_other_prompts
+from igrag.captioning.prompt_template import PromptTemplate, count_other_prompts
 from igrag.config import Config, find_model
 from igrag.data.checks import refuse_shared_images
 from igrag.data.tokenization import Collator, tokenized_dataset

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from igrag.captioning.generator import Decoding, Writer
+from igrag.captioning.generator import Decoding, GenerativeModel
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.errors import CheckpointError
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
@@ -71,7 +71,7 @@ def adapted(files: Files) -> LanguageModel:
     return load_adapted(files.model, files.lora)
 
 
-def written(writer: Writer, language: LanguageModel) -> list[list[int]]:
+def written(writer: GenerativeModel, language: LanguageModel) -> list[list[int]]:
     """Returns what a writer writes for a padded batch."""
     batch = batch_of(language.tokenizer)
     tokens: Tensor = writer.generate(
