@@ -9,8 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.dataset import EvaluationImage
-from igrag.captioning.captioner import Detector
-from igrag.captioning.generator import CaptionGenerator, Writer
+from igrag.captioning.generator import CaptionGenerator, GenerativeModel
+from igrag.captioning.objects import Detector
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.data.images import open_image
 from igrag.retrieval.image_encoder import ImageEncoder
@@ -83,7 +83,7 @@ class Retriever:
 
 
 def write_captions(
-    generator: CaptionGenerator, writers: Mapping[str, Writer], prompts: Sequence[str]
+    generator: CaptionGenerator, writers: Mapping[str, GenerativeModel], prompts: Sequence[str]
 ) -> dict[str, Written]:
     """Has each writer caption all prompts.
 

@@ -13,7 +13,7 @@ from evaluation.training_facts import (
     both_facts,
     prompt_facts,
 )
-from igrag.captioning.generator import Writer
+from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.errors import CheckpointError, UsageError
 from igrag.files import sha256_file
@@ -136,7 +136,7 @@ def find_checkpoints(folder: Path, paths: Paths) -> list[Candidate]:
 
 def _refuse_adapters(folder: Path) -> None:
     """Tells the output folder of an adapter's training; soft prompts in PEFT's format are none."""
-    from igrag.captioning.language_model import ADAPTER_WEIGHTS
+    from igrag.captioning.adapters import ADAPTER_WEIGHTS
 
     own = ("checkpoint-*", "best")
     if found := next(
@@ -165,7 +165,7 @@ def files_of(candidates: Sequence[Candidate], paths: Paths) -> dict[str, list[Pa
 
 def open_writers(
     language: LanguageModel, candidates: Sequence[Candidate], *, template: str
-) -> dict[str, Writer]:
+) -> dict[str, GenerativeModel]:
     """Makes a writer for each candidate.
 
     Args:
