@@ -1,4 +1,4 @@
-"""Has every method write the captions of a split, after one load of the model."""
+"""Captions the images by every method, with one model in memory."""
 
 import sys
 import time
@@ -16,13 +16,13 @@ from igrag.data.images import open_image
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 
-# So many prompts are grouped by length together, then it is the next writer's turn.
+# Prompts that one method captions (in batches of about equal length) before the next one does.
 _CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """Captions in the order of the prompts, and the seconds that writing them took."""
+class GeneratedCaptions:
+    """Captions in the order of the prompts, and the seconds that generating them took."""
 
     captions: tuple[str, ...]
     seconds: float
@@ -30,14 +30,14 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Retriever:
-    """Builds prompts as captioning does, but never from the image itself or a copy of it.
+    """Builds prompts as captioning does, but never retrieves the image itself or a copy of it.
 
     Attributes:
-        encoder: Turns images into vectors.
+        encoder: Encodes the images.
         knowledge_base: Made with the same encoder.
-        template: Builds the prompt.
-        detector: Finds objects in a image, if the template shows any.
-        top_k: Similar images in a prompt.
+        template: The prompt template.
+        detector: Detects objects, if the template has any.
+        top_k: Images to retrieve.
         batch_size: Images encoded at once.
     """
 
@@ -48,23 +48,28 @@ class Retriever:
     top_k: int
     batch_size: int
 
-    def prompts(self, images: Sequence[EvaluationImage], generator: CaptionGenerator) -> list[str]:
-        """Returns one prompt for each image, short enough for the generator.
+    def build_prompts(
+        self, images: Sequence[EvaluationImage], generator: CaptionGenerator
+    ) -> list[str]:
+        """Returns one prompt per image, short enough for the generator.
 
         Raises:
-            ImageError: A image cannot be opened.
+            ImageError: An image cannot be opened.
         """
         prompts: list[str] = []
         with tqdm(total=len(images), desc="retrieval", unit="image", disable=None) as bar:
             for start in range(0, len(images), self.batch_size):
                 batch = images[start : start + self.batch_size]
-                prompts += self._build(batch, generator)
+                prompts += self._build_batch(batch, generator)
                 bar.update(len(batch))
         return prompts
 
-    def _build(self, images: Sequence[EvaluationImage], generator: CaptionGenerator) -> list[str]:
+    def _build_batch(
+        self, images: Sequence[EvaluationImage], generator: CaptionGenerator
+    ) -> list[str]:
         files = [image.file or Path() for image in images]
         opened = [open_image(file) for file in files]
+        # The image's own captions are its references: retrieving them would leak the answer.
         found = self.knowledge_base.search(
             self.encoder.encode(opened),  # [B, D]
             self.top_k,
@@ -82,35 +87,35 @@ class Retriever:
         ]
 
 
-def write_captions(
-    generator: CaptionGenerator, writers: Mapping[str, Writer], prompts: Sequence[str]
-) -> dict[str, Written]:
-    """Has each writer caption all prompts.
+def generate_captions(
+    generator: CaptionGenerator, models: Mapping[str, Writer], prompts: Sequence[str]
+) -> dict[str, GeneratedCaptions]:
+    """Captions all prompts by every method.
 
-    They take turns, so that a moment in which the machine is busy counts for all of them.
+    The methods take turns, so that a load peak on the machine affects the time of all of them.
 
     Args:
-        generator: Around the model that is loaded once.
-        writers: By name.
-        prompts: One for each image.
+        generator: The caption generator.
+        models: By method, the model that generates the tokens.
+        prompts: One per image.
 
     Returns:
-        What each wrote, by name.
+        The captions by method.
     """
-    for writer in writers.values():  # The first call of each sets things up; it is not timed.
-        generator.switch_to(writer)
+    for model in models.values():  # Warm-up: the first call of each is not timed.
+        generator.switch_to(model)
         generator.generate(prompts[:1])
-    captions: dict[str, list[str]] = {name: [] for name in writers}
-    seconds = dict.fromkeys(writers, 0.0)
-    total = len(prompts) * len(writers)
+    captions: dict[str, list[str]] = {name: [] for name in models}
+    seconds = dict.fromkeys(models, 0.0)
+    total = len(prompts) * len(models)
     with tqdm(total=total, desc="captions", unit="caption", file=sys.stderr, disable=None) as bar:
         for start in range(0, len(prompts), _CHUNK):
             chunk = prompts[start : start + _CHUNK]
-            for name, writer in writers.items():
-                generator.switch_to(writer)
+            for name, model in models.items():
+                generator.switch_to(model)
                 started = time.perf_counter()
                 captions[name] += generator.generate(chunk)
                 seconds[name] += time.perf_counter() - started
                 bar.update(len(chunk))
     generator.switch_to(None)
-    return {name: Written(tuple(captions[name]), seconds[name]) for name in writers}
+    return {name: GeneratedCaptions(tuple(captions[name]), seconds[name]) for name in models}

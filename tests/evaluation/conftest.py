@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.methods import Paths
+from evaluation.methods import TrainedPaths
 from tests.trainings import training
 
 # Saves a prompt file for the tiny model: path, seed, and the adapter's folder if it is for one.
@@ -49,9 +49,9 @@ def adapter(tmp_path: Path, tiny_t5: Path) -> Path:
 
 
 @pytest.fixture
-def paths(tmp_path: Path, adapter: Path, save_prompt: SavePrompt) -> Paths:
+def paths(tmp_path: Path, adapter: Path, save_prompt: SavePrompt) -> TrainedPaths:
     """A prompt, an adapter, and a prompt on the adapter."""
-    return Paths(
+    return TrainedPaths(
         prompt=save_prompt(tmp_path / "prompt" / "best_model" / "prompt_embeddings.pt"),
         prompt_on_lora=save_prompt(
             tmp_path / "both" / "best_model" / "prompt_embeddings.pt", adapter=adapter

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.dataset import EvaluationImage, check_files, find_files, read_coco, read_jsonl
+from evaluation.dataset import EvaluationImage, check_images, find_files, read_coco, read_jsonl
 from igrag.errors import DataError, ImageError
 from tests.tiny import CocoFolder
 
@@ -28,13 +28,13 @@ def save_names(folder: Path, *names: str) -> Path:
 
 def test_coco_images(coco: CocoFolder) -> None:
     """Every image comes with all its captions and its file, in the order of the file."""
-    split = read_coco(coco.captions, image_dir=coco.images)
-    assert [image.image_id for image in split.images] == list(range(1, 13))
-    assert split.images[4] == EvaluationImage(
+    dataset = read_coco(coco.captions, image_dir=coco.images)
+    assert [image.image_id for image in dataset.images] == list(range(1, 13))
+    assert dataset.images[4] == EvaluationImage(
         5, ("A dog in field 5, way 0.", "A dog in field 5, way 1."), file=coco.image(5)
     )
-    assert split.prompts == []
-    check_files(split)
+    assert dataset.prompts == []
+    check_images(dataset)
 
 
 def test_images_without_captions_are_left_out(
@@ -42,10 +42,10 @@ def test_images_without_captions_are_left_out(
 ) -> None:
     """They cannot be scored, which is said, do not count for the limit, and are still known."""
     coco.edit(lambda data: data["annotations"].__delitem__(slice(2, 6)))  # of images 2 and 3
-    split = read_coco(coco.captions, limit=2)
-    assert [image.image_id for image in split.images] == [1, 4]
+    dataset = read_coco(coco.captions, limit=2)
+    assert [image.image_id for image in dataset.images] == [1, 4]
     assert "2 images without captions" in caplog.text
-    assert split.listed == frozenset(range(1, 13))
+    assert dataset.known_ids == frozenset(range(1, 13))
 
 
 def test_no_captions_at_all(coco: CocoFolder) -> None:
@@ -59,32 +59,32 @@ def test_missing_images_are_told_at_once(coco: CocoFolder) -> None:
     """Before any model is loaded, with their number."""
     coco.image(3).unlink()
     with pytest.raises(ImageError, match=r"000000000003\.jpg: .*1 of 12"):
-        check_files(read_coco(coco.captions, image_dir=coco.images))
+        check_images(read_coco(coco.captions, image_dir=coco.images))
 
 
 @pytest.mark.parametrize("ids", [(7, 3), ("seven", "003")])
 def test_jsonl_images(tmp_path: Path, ids: tuple[Any, Any]) -> None:
     """Ids are numbers or texts, and stay what they are; without references the caption is one."""
     lines = ({"image_id": ids[0]}, {"image_id": ids[1], "references": ["b", "c"]})
-    split = read_jsonl(save_lines(tmp_path / "a.jsonl", *lines))
-    assert split.images == (
+    dataset = read_jsonl(save_lines(tmp_path / "a.jsonl", *lines))
+    assert dataset.images == (
         EvaluationImage(ids[0], ("a",), "p0"),
         EvaluationImage(ids[1], ("b", "c"), "p1"),
     )
-    assert split.prompts == ["p0", "p1"]
+    assert dataset.prompts == ["p0", "p1"]
 
 
 def test_jsonl_without_ids(tmp_path: Path) -> None:
     """The place stands for the id, from 0."""
-    split = read_jsonl(save_lines(tmp_path / "a.jsonl", {}, {}, {}), limit=2)
-    assert [image.image_id for image in split.images] == [0, 1]
+    dataset = read_jsonl(save_lines(tmp_path / "a.jsonl", {}, {}, {}), limit=2)
+    assert [image.image_id for image in dataset.images] == [0, 1]
 
 
 def test_jsonl_without_ids_has_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A line's place is no image's number: a wrong image is worse than none, which is said."""
     folder = save_names(tmp_path / "images", "0.jpg", "000000000001.jpg")
-    split = read_jsonl(save_lines(tmp_path / "a.jsonl", {}, {}), image_dir=folder)
-    assert [image.file for image in split.images] == [None, None]
+    dataset = read_jsonl(save_lines(tmp_path / "a.jsonl", {}, {}), image_dir=folder)
+    assert [image.file for image in dataset.images] == [None, None]
     assert 'no line has an "image_id"' in caplog.text
 
 
@@ -97,8 +97,11 @@ def test_jsonl_with_some_ids(tmp_path: Path) -> None:
 def test_lines_about_one_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Five captions in five lines are five references of one image, which is said."""
     lines = [{"image_id": 4, "caption": text} for text in ("b", "c", "b")]
-    split = read_jsonl(save_lines(tmp_path / "a.jsonl", *lines, {"image_id": 5}))
-    assert split.images == (EvaluationImage(4, ("b", "c"), "p0"), EvaluationImage(5, ("a",), "p3"))
+    dataset = read_jsonl(save_lines(tmp_path / "a.jsonl", *lines, {"image_id": 5}))
+    assert dataset.images == (
+        EvaluationImage(4, ("b", "c"), "p0"),
+        EvaluationImage(5, ("a",), "p3"),
+    )
     assert "4 lines are about 2 images" in caplog.text
 
 
@@ -122,12 +125,12 @@ def test_an_ambiguous_number_finds_nothing(
     """A wrong image beside a caption would be worse than none."""
     folder = save_names(tmp_path / "a", "train_5.jpg", "val_5.jpg", "6.jpg", "old_6.jpg")
     assert find_files(folder, [5, 6]) == {6: folder / "6.jpg"}
-    assert "1 of 2 images are not there" in caplog.text
+    assert "1 of 2 images are missing" in caplog.text
 
 
 def test_jsonl_images_have_files(tmp_path: Path) -> None:
     """The folder's images go to their lines."""
     folder = save_names(tmp_path / "images", "1.jpg")
     data = save_lines(tmp_path / "a.jsonl", {"image_id": 1}, {"image_id": 2})
-    split = read_jsonl(data, image_dir=folder)
-    assert [image.file for image in split.images] == [folder / "1.jpg", None]
+    dataset = read_jsonl(data, image_dir=folder)
+    assert [image.file for image in dataset.images] == [folder / "1.jpg", None]

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.methods import Paths, chosen_by_training, find_checkpoints, find_methods
+from evaluation.methods import TrainedPaths, find_checkpoints, find_methods, selected_by_training
 from igrag.errors import CheckpointError, UsageError
 from tests.evaluation.conftest import SavePrompt
 from tests.trainings import training
 
-NOTHING = Paths(Path("/none/prompt.pt"), Path("/none/both.pt"), Path("/none/lora"))
+NOTHING = TrainedPaths(Path("/none/prompt.pt"), Path("/none/both.pt"), Path("/none/lora"))
 
 
-def test_all_that_is_trained(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_that_is_trained(paths: TrainedPaths, caplog: pytest.LogCaptureFixture) -> None:
     """By default everything there is, in a fixed order, each with its own files."""
     found = find_methods(paths, None)
-    assert [(each.name, each.method, each.prompt, each.needs_adapter) for each in found] == [
+    assert [(each.name, each.mode, each.prompt, each.needs_adapter) for each in found] == [
         ("base", "base", None, False),
         ("prompt", "prompt", paths.prompt, False),
         ("lora", "lora", None, True),
@@ -32,7 +32,7 @@ def test_what_is_not_trained_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert "not trained, so not compared: prompt, lora, lora+prompt" in caplog.text
 
 
-def test_what_is_asked_for(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_asked_for(paths: TrainedPaths, caplog: pytest.LogCaptureFixture) -> None:
     """Only that, in the fixed order, and nothing is said of the others."""
     found = find_methods(replace(paths, lora=Path("/none")), ("prompt", "base"))
     assert [each.name for each in found] == ["base", "prompt"] and caplog.text == ""
@@ -53,7 +53,7 @@ def test_what_is_missing_is_an_error(wanted: str, message: str) -> None:
         find_methods(NOTHING, ("base", wanted))
 
 
-def test_a_prompt_of_the_base_model_is_not_one_of_the_adapter(paths: Paths) -> None:
+def test_a_prompt_of_the_base_model_is_not_one_of_the_adapter(paths: TrainedPaths) -> None:
     """With the adapter there and a prompt there, the two need not belong together."""
     mixed = replace(paths, prompt_on_lora=paths.prompt)
     with pytest.raises(UsageError, match=r"on_lora\.yaml.*weights_path_with_lora"):
@@ -67,9 +67,9 @@ def test_checkpoints_come_in_their_order(checkpoints: Path) -> None:
     assert [each.name for each in found] == [
         "base", "checkpoint-5", "checkpoint-10 = best_model", "checkpoint-20",
     ]  # fmt: skip
-    assert [each.method for each in found] == ["base", "prompt", "prompt", "prompt"]
-    assert chosen_by_training(found) == "checkpoint-10 = best_model"
-    assert chosen_by_training(found[:2]) is None
+    assert [each.mode for each in found] == ["base", "prompt", "prompt", "prompt"]
+    assert selected_by_training(found) == "checkpoint-10 = best_model"
+    assert selected_by_training(found[:2]) is None
     # As far as training had come, a quarter of a second an update.
     assert [each.facts.training_seconds for each in found] == [0.0, 1.25, 2.5, 5.0]
 
@@ -86,7 +86,7 @@ def test_checkpoints_on_an_adapter(tmp_path: Path, adapter: Path, save_prompt: S
     folder = tmp_path / "on_lora"
     save_prompt(folder / "checkpoint-1" / "prompt_embeddings.pt", adapter=adapter)
     found = find_checkpoints(folder, replace(NOTHING, lora=adapter))
-    assert [(each.name, each.method) for each in found] == [
+    assert [(each.name, each.mode) for each in found] == [
         ("lora", "lora"),
         ("checkpoint-1", "lora+prompt"),
     ]
