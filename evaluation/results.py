@@ -12,7 +12,7 @@ from evaluation.training_facts import TrainingFacts
 from igrag.config import portable
 from igrag.metrics import registered_metrics
 from igrag.metrics.bootstrap import RESAMPLES
-from igrag.training.library_versions import library_versions
+from igrag.training.run_metadata import library_versions
 from prompt_tuning.methods import LORA
 
 

@@ -104,7 +104,7 @@ class AdapterFolder(TrainingFolder):
             checkpoint = self.path / record.best.checkpoint
             if checkpoint.is_dir():
                 self._copy_best(checkpoint)
-            elif record.best != self.published_best() or not (self.path / BEST_NAME).is_dir():
+            elif record.best != self.saved_best() or not (self.path / BEST_NAME).is_dir():
                 raise CheckpointError(
                     f"{checkpoint}: is gone, and {BEST_NAME} is no copy of it, expected the "
                     "checkpoint of the highest BLEU-4; go on from another one"

@@ -16,13 +16,14 @@ from igrag.captioning.adapter_base import BaseModel
 from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.config import Config, portable
+from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
-from igrag.data.tokenization import Collator, tokenized_dataset
+from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError, UsageError
 from igrag.files import sha256_file
-from igrag.training.library_versions import library_versions
 from igrag.training.record import ModelFacts, TrainingRecord
+from igrag.training.run_metadata import library_versions
 from lora_training.adapter import add_adapter, check_before_training
 from lora_training.checkpoints import BEST_NAME
 from lora_training.settings import LoraSettings, TrainingSettings

@@ -22,7 +22,7 @@ from transformers import (
 
 from igrag.captioning.adapter_base import BaseModel
 from igrag.captioning.generator import clean_texts
-from igrag.data.tokenization import LABEL_IGNORED, Collator, LengthGroupedBatches
+from igrag.data.batching import LABEL_IGNORED, Collator, LengthGroupedBatches
 from igrag.metrics import bleu
 
 

@@ -16,14 +16,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from igrag.captioning.adapter_base import BaseModel
+from igrag.captioning.adapter_base import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel
 from igrag.devices import resolve_device
 from igrag.errors import CheckpointError, DataError, ModelError
 from igrag.files import read_json
 from igrag.fingerprints import weights_hash
 from igrag.hub import is_fetch_failure, prepare_for, reason_of
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _KIND = "LORA"  # as PEFT names it
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 logger = logging.getLogger(__name__)

@@ -4,19 +4,16 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pyarrow.compute as compute
-import torch
 from datasets import Dataset, Features, List, Value
 from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from igrag.data.examples import count_lines, iter_examples
@@ -24,11 +21,8 @@ from igrag.data.progress import datasets_bars
 from igrag.errors import DataError
 from igrag.files import sha256_file
 
-LABEL_IGNORED = -100
 logger = logging.getLogger(__name__)
 _TOKENIZE_BATCH = 1000
-# So many examples are sorted by length together: enough to save padding, few enough to stay random.
-_POOL = 1024
 
 
 def tokenized_dataset(
@@ -95,68 +89,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
         del state["truncation"], state["padding"]
     text = json.dumps([state, tokenizer.eos_token_id], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class LengthGroupedBatches:
-    """Batches of examples of about equal length, in another random order each epoch.
-
-    Args:
-        lengths: Each example's length in tokens.
-        batch_size: Examples in a batch; the last one may be smaller. Nothing is dropped.
-        seed: The order depends on this and the epoch alone.
-    """
-
-    def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int) -> None:
-        self._lengths = lengths
-        self._batch_size = batch_size
-        self._seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return -(-len(self._lengths) // self._batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        rng = Random(f"{self._seed}-{self.epoch}")
-        order = rng.sample(range(len(self._lengths)), len(self._lengths))
-        pool = self._batch_size * max(1, _POOL // self._batch_size)
-        batches = []
-        for start in range(0, len(order), pool):
-            chosen = sorted(order[start : start + pool], key=self._lengths.__getitem__)
-            batches += [
-                chosen[place : place + self._batch_size]
-                for place in range(0, len(chosen), self._batch_size)
-            ]
-        rng.shuffle(batches)
-        return iter(batches)
-
-
-class Collator:
-    """Pads examples to a batch.
-
-    Args:
-        pad_token_id: Fills the source; labels are filled with -100, which no loss counts.
-        pad_to_multiple_of: Rounds widths up, so that few shapes occur.
-    """
-
-    def __init__(self, pad_token_id: int, *, pad_to_multiple_of: int = 8) -> None:
-        self._pad_token_id = pad_token_id
-        self._multiple = pad_to_multiple_of
-
-    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Returns input_ids and attention_mask [B, T] and labels [B, L]."""
-        sources = [example["input_ids"] for example in examples]
-        input_ids = self._pad(sources, self._pad_token_id)
-        # The mask comes from the lengths: a pad token inside a text is still text.
-        ones = [[1] * len(source) for source in sources]
-        return {
-            "input_ids": input_ids,
-            "attention_mask": self._pad(ones, 0),
-            "labels": self._pad([example["labels"] for example in examples], LABEL_IGNORED),
-        }
-
-    def _pad(self, rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-        width = -(-max(map(len, rows)) // self._multiple) * self._multiple
-        return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])
 
 
 _FEATURES = Features(

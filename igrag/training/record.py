@@ -1,7 +1,7 @@
-"""What a training leaves on record: every validation, every step, and what they were made with.
+"""The record of a training run: every validation, every step, and what they were made with.
 
-Prompt tuning and LoRA write the same all_results.json from here, so that their figures can be laid
-side by side.
+Prompt tuning and LoRA write the same all_results.json from here, so that their figures can be
+compared.
 """
 
 import json
@@ -26,10 +26,10 @@ class Evaluation:
     Attributes:
         step: Optimizer steps made before it; 0 is the untuned model.
         epoch: The same in epochs.
-        loss: Mean cross-entropy of a target token, in nats.
+        loss: Mean cross-entropy per target token, in nats.
         bleu1: COCO's BLEU-1 of the captions, from 0 to 1; bleu2 to bleu4 likewise.
-        seconds: What the validation itself took.
-        checkpoint: The folder that was written with it ("checkpoint-40"); None at step 0.
+        seconds: Duration of the validation itself.
+        checkpoint: Name of the checkpoint saved with it ("checkpoint-40"); None at step 0.
 
     Raises:
         ValueError: The loss is not finite, or a BLEU is not from 0 to 1.
@@ -59,10 +59,10 @@ class TrainingStep:
     Attributes:
         step: Optimizer steps made, this one included.
         epoch: The same in epochs.
-        loss: Mean cross-entropy of the step's target tokens, in nats.
-        learning_rate: What the step was made with.
-        grad_norm: Of the gradient before it was clipped; None where nobody measured it.
-        seconds: Since training began, over all runs.
+        loss: Mean cross-entropy per target token of the global batch, in nats.
+        learning_rate: Learning rate of the step.
+        grad_norm: L2 norm of the gradient before clipping; None if it was not measured.
+        seconds: Training time so far, resumed runs included.
 
     Raises:
         ValueError: A figure is not finite.
@@ -81,13 +81,13 @@ class TrainingStep:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What was trained.
+    """The trained model's name and size.
 
     Attributes:
         name: Folder or hub id of the base model.
-        total_parameters: Of the model with what was added to it.
-        trainable_parameters: Those of them that were trained.
-        size_bytes: What the trained part takes on disk; None where it is not known.
+        total_parameters: Number of parameters, those of the prompt or adapter included.
+        trainable_parameters: Number of those that are trained.
+        size_bytes: Size of the trained part on disk; None if unknown.
     """
 
     name: str
@@ -100,21 +100,28 @@ class ModelFacts:
         """The trained share of all parameters, from 0 to 100."""
         return 100 * self.trainable_parameters / self.total_parameters
 
+    def describe_parameters(self) -> str:
+        """Returns the counts as PEFT prints them: "trainable params: 100 / 4,000 (2.5000%)"."""
+        return (
+            f"trainable params: {self.trainable_parameters:,} / {self.total_parameters:,} "
+            f"({self.trainable_percent:.4f}%)"
+        )
+
 
 @dataclass
 class TrainingRecord:
-    """The course of a training so far.
+    """The course of a training run so far.
 
     Attributes:
-        method: How it was trained.
+        method: What was trained.
         config: The settings, as plain JSON data.
         versions: Library -> version, see `library_versions`.
-        model: What was trained.
-        data: What it was trained on, as plain JSON data.
+        model: The trained model.
+        data: Sizes and hashes of the data files, see `describe_data`.
         evaluations: All validations, in order; the untuned model's comes first.
         history: All steps, in order.
-        training_seconds: Over all runs.
-        best_folder: Where a copy of the best checkpoint lies, from the record's own folder.
+        training_seconds: Training time, resumed runs included.
+        best_folder: Folder of the copy of the best checkpoint, relative to the record's own.
     """
 
     method: Literal["prompt_tuning", "lora"]
@@ -129,9 +136,15 @@ class TrainingRecord:
 
     @property
     def best(self) -> Evaluation | None:
-        """The checkpoint of the highest BLEU-4, of equal ones the earliest; None before any."""
+        """The validation of the best checkpoint; None before the first one.
+
+        It is the one of the highest BLEU-4 in four digits, beyond which differences are noise; the
+        lower validation loss, and then the earlier step, decide between equal ones.
+        """
         saved = [evaluation for evaluation in self.evaluations if evaluation.checkpoint]
-        return max(saved, key=lambda found: (found.bleu4, -found.step), default=None)
+        return min(
+            saved, key=lambda found: (-round(found.bleu4, 4), found.loss, found.step), default=None
+        )
 
     @property
     def untuned(self) -> Evaluation | None:
@@ -140,7 +153,7 @@ class TrainingRecord:
 
     @property
     def gain(self) -> float | None:
-        """What the best checkpoint has more in BLEU-4 than the untuned model; None before both.
+        """The BLEU-4 of the best checkpoint minus the untuned model's; None without both.
 
         In four digits, as tables show it: captions without any common word differ by less.
         """
@@ -150,7 +163,7 @@ class TrainingRecord:
     def to_json(self) -> dict[str, Any]:
         """Returns the record as plain JSON data.
 
-        What follows from the rest (best, untuned, trainable_percent) is there for the reader.
+        Derived values (best, untuned, trainable_percent) are included for the reader.
         """
         best, untuned = self.best, self.untuned
         return {
@@ -170,11 +183,11 @@ class TrainingRecord:
 
     @classmethod
     def from_json(cls, content: object, *, path: Path) -> "TrainingRecord":
-        """Reads what `to_json` returned; what follows from the rest is worked out again.
+        """Reads what `to_json` returned; derived values are computed again.
 
         Args:
             content: Plain JSON data.
-            path: The file it comes from, for the error.
+            path: The file it comes from, for the error message.
 
         Raises:
             CheckpointError: It is of another format, or a key is missing, unknown or wrong.
@@ -188,7 +201,7 @@ class TrainingRecord:
         if isinstance(model := kept.get("model"), dict):
             kept["model"] = {key: model[key] for key in model if key != "trainable_percent"}
         try:
-            # As JSON text: of Python objects, strict checking would want the dataclasses.
+            # As JSON text: strict validation of Python objects would expect the dataclasses.
             return _ADAPTER.validate_json(json.dumps(kept), strict=True, extra="forbid")
         except ValidationError as error:
             raise CheckpointError(f"{path}: {_explain(error)}") from None
@@ -197,7 +210,7 @@ class TrainingRecord:
         """Writes the record as JSON, atomically.
 
         Raises:
-            ValueError: The config or the data hold what is not JSON (a path, infinity).
+            ValueError: The config or the data are not plain JSON data (a path, infinity).
         """
         try:
             write_json(path, self.to_json())
@@ -206,7 +219,7 @@ class TrainingRecord:
 
     @classmethod
     def read(cls, path: Path) -> "TrainingRecord":
-        """Reads what `write` wrote.
+        """Reads a record from a file.
 
         Raises:
             CheckpointError: The file is missing, damaged, or not a record.
@@ -222,14 +235,14 @@ _ADAPTER = TypeAdapter(TrainingRecord)
 
 
 def _check_finite(figures: Evaluation | TrainingStep) -> None:
-    # JSON has no NaN. Found here, it is the step's fault and not that of the file.
+    # JSON has no NaN; checked here, the error names the step and not the file.
     for name, value in asdict(figures).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} at step {figures.step} is {value}, expected a finite number")
 
 
 def _explain(error: ValidationError) -> str:
-    """Says of the first thing that is wrong where it is, what was found and expected."""
+    """Returns where the first error is, what was found there and what was expected."""
     problem = error.errors(include_url=False)[0]
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
     where = "".join(parts).removeprefix(".")
@@ -237,7 +250,7 @@ def _explain(error: ValidationError) -> str:
         return f"{where} is missing; the file is damaged or was changed by hand"
     if problem["type"] == "unexpected_keyword_argument":
         return f"{where} is unknown; the file was changed by hand"
-    if problem["type"] == "value_error":  # of a __post_init__ here, which says it all
+    if problem["type"] == "value_error":  # raised by a __post_init__ of this file
         return f"{where}: {problem['ctx']['error']}"
     expected = problem["msg"].removeprefix("Input should be ")
     return f"{where}: found {_shorten(problem['input'])}, expected {expected}"

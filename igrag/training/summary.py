@@ -1,31 +1,53 @@
-"""A training's validations as a table, for the end of the training."""
+"""The validations of a training run as a table, printed at its end."""
 
 from igrag.training.record import Evaluation, TrainingRecord
 
 _COLUMNS: tuple[str, ...] = ("step", "epoch", "val loss", "BLEU-1", "BLEU-4")
+_MIN_BLEU4 = 0.001  # below it, captions and references have next to nothing in common
+_MIN_LEAD = 0.0005  # of BLEU-4; smaller differences are noise
 
 
 def results_table(record: TrainingRecord) -> str:
-    """Lays out all validations, one a line; the best names its gain over the untuned model.
+    """Returns a table of all validations, one a line, with the gain of the best checkpoint.
 
-    Where that is a loss, a line at the end says so.
+    Notes at the end name what makes the choice of the best checkpoint doubtful.
     """
     rows = [_COLUMNS]
-    for found in record.evaluations:
-        figures = (f"{value:.4f}" for value in (found.loss, found.bleu1, found.bleu4))
-        rows.append((str(found.step), f"{found.epoch:.2f}", *figures))
-    remarks = ["", *(_remark(record, found) for found in record.evaluations)]
+    for evaluation in record.evaluations:
+        figures = (evaluation.loss, evaluation.bleu1, evaluation.bleu4)
+        cells = (str(evaluation.step), f"{evaluation.epoch:.2f}", *(f"{x:.4f}" for x in figures))
+        rows.append(cells)
+    remarks = ["", *(_remark(record, evaluation) for evaluation in record.evaluations)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row, remark in zip(rows, remarks, strict=True):
-        cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join([*cells, remark]).rstrip())
-    if record.gain is not None and record.gain < 0:
-        lines.append(
-            "note: every checkpoint is worse than the untuned model, the best one too; do not use "
-            "it: train longer, or with another learning_rate"
+        aligned = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append("  ".join([*aligned, remark]).rstrip())
+    return "\n".join([*lines, *(f"note: {note}" for note in best_notes(record))])
+
+
+def best_notes(record: TrainingRecord) -> list[str]:
+    """Returns why the best checkpoint may be no better than others; empty if it clearly is."""
+    best, gain = record.best, record.gain
+    if best is None:
+        return []
+    notes = []
+    if best.bleu4 < _MIN_BLEU4:
+        notes.append(f"the best BLEU-4 is below {_MIN_BLEU4}: the captions match hardly any n-gram")
+    if gain is not None and gain < 0:
+        notes.append(
+            "every checkpoint is worse than the untuned model, the best one too; do not use it: "
+            "train longer, or with another learning_rate"
         )
-    return "\n".join(lines)
+    elif gain is not None and gain < _MIN_LEAD:
+        notes.append(f"the best BLEU-4 exceeds the untuned model's by less than {_MIN_LEAD}")
+    others = [found.bleu4 for found in record.evaluations if found.checkpoint and found != best]
+    if others and round(best.bleu4 - max(others), 4) < _MIN_LEAD:
+        notes.append(
+            f"the best BLEU-4 exceeds another checkpoint's by less than {_MIN_LEAD}; the lower "
+            "validation loss decides between equal ones"
+        )
+    return notes
 
 
 def _remark(record: TrainingRecord, evaluation: Evaluation) -> str:

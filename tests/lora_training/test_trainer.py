@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.generator import CaptionGenerator, Decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.data.batching import LengthGroupedBatches
 from igrag.data.examples import iter_examples
-from igrag.data.tokenization import LengthGroupedBatches, tokenized_dataset
+from igrag.data.tokenization import tokenized_dataset
 from igrag.metrics import bleu
 from lora_training.trainer import longest_first
 from tests.lora_training.training import Trainer, record_of

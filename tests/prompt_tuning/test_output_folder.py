@@ -20,7 +20,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*arguments: object, **options: object) -> None:
         raise AssertionError("a model is loaded")
 
-    monkeypatch.setattr(setup, "load_language_model", load)
+    monkeypatch.setattr(setup, "load_frozen_model", load)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from igrag.errors import ConfigError, DataError, TrainingError
 from igrag.training.record import TrainingRecord
 from prompt_tuning import prompt_training, setup
 from prompt_tuning.prompt_file import load_prompt
+from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.settings import PromptTrainingSettings
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
@@ -66,26 +68,27 @@ def test_the_model_is_left_as_it_was(
     trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every tensor of the frozen model is bit-identical after training."""
-    kept = []
-    prepare = setup.prepare
+    tuners: list[PromptTuner] = []
+    build = setup.build_tuner
 
-    def keep(*arguments: object) -> setup.Training:
-        kept.append(prepare(*arguments))  # type: ignore[arg-type]
-        return kept[-1]
+    def keep(*arguments: Any) -> PromptTuner:
+        tuners.append(build(*arguments))
+        return tuners[-1]
 
-    monkeypatch.setattr(setup, "prepare", keep)
+    monkeypatch.setattr(setup, "build_tuner", keep)
     trainer.train()
-    after = kept[0].tuner.model.state_dict()
+    model = tuners[0].model
+    after = model.state_dict()
     before = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5).state_dict()
     assert set(before) == set(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not any(parameter.requires_grad for parameter in kept[0].tuner.model.parameters())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("way", ["residual", "superpos"])
 def test_reparameterized_prompts_are_saved_plain(trainer: Trainer, way: str) -> None:
     """Whatever it was trained as, the file holds a plain [P, H] tensor."""
-    output = trainer.train(prompt__reparameterization=way)
+    output = trainer.train(prompt_tuning__reparameterization=way)
     prompt = load_prompt(output / "best_model" / "prompt_embeddings.pt")
     assert prompt.embeddings.shape == (4, 32)
 
@@ -179,10 +182,10 @@ def test_any_name_may_be_an_output_folder(name: str, tmp_path: Path) -> None:
         ["--train", "--output_dir", str(tmp_path / name)]
     )
     settings = PromptTrainingSettings.load(arguments.config, prompt_training._overrides(arguments))
-    assert settings.output.output_dir == tmp_path / name
+    assert settings.output_dir == tmp_path / name
     arguments, _ = prompt_training.parse_arguments(["--train", "--output_dir", name])
     settings = PromptTrainingSettings.load(arguments.config, prompt_training._overrides(arguments))
-    assert settings.output.output_dir == Path.cwd() / name
+    assert settings.output_dir == Path.cwd() / name
 
 
 def test_validate_config_looks_for_the_model() -> None:
@@ -224,7 +227,7 @@ def test_left_out_keys_have_the_known_defaults(tmp_path: Path) -> None:
         "data: {train_file: a.jsonl, val_file: b.jsonl}\noutput: {output_dir: out}\n", "utf-8"
     )
     settings = prompt_training.PromptTrainingSettings.load(file, [])
-    training, prompt = settings.training, settings.prompt
+    training, prompt = settings.training, settings.prompt_tuning
     assert (training.num_train_epochs, training.learning_rate) == (3, 0.03)
     assert training.per_device_train_batch_size == 16
     assert training.gradient_accumulation_steps == 8

@@ -30,18 +30,16 @@ def scores(output: Path) -> list[Evaluation]:
 
 def interrupt(trainer: Trainer, name: str, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
     """Trains until Ctrl-C comes in the step number `after`."""
-    from prompt_tuning import optimization
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
 
-    clip, calls = optimization.clip_gradient, []
-
-    def interrupted(*arguments: object) -> float:
+    def interrupted(parameters: list[torch.nn.Parameter], max_norm: float) -> torch.Tensor:
         calls.append(1)
         if len(calls) == after:
             raise KeyboardInterrupt
-        return clip(*arguments)  # type: ignore[arg-type]
+        return clip(parameters, max_norm)
 
     with monkeypatch.context() as patch:
-        patch.setattr(optimization, "clip_gradient", interrupted)
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trainer.train(name)
 
@@ -83,7 +81,7 @@ def test_resuming_with_other_settings_is_refused(trainer: Trainer) -> None:
     trainer.train()
     for key, message in (
         ("training__learning_rate", r"training\.learning_rate was 0\.3, is 10"),
-        ("prompt__prompt_length", r"prompt\.prompt_length was 4, is 10"),
+        ("prompt_tuning__prompt_length", r"prompt_tuning\.prompt_length was 4, is 10"),
     ):
         with pytest.raises(UsageError, match=message):
             trainer.train("run", "--resume_from_checkpoint", "latest", **{key: 10})

@@ -76,7 +76,7 @@ def test_an_earlier_training_is_refused_with_advice(tmp_path: Path) -> None:
         (path / RECORD_NAME).unlink()
         path.rmdir()
     for refused in (folder.refuse_to_overwrite, lambda: folder.find("latest")):
-        with pytest.raises(UsageError, match=r"\(best\); without a whole checkpoint") as caught:
+        with pytest.raises(UsageError, match=r"\(best\); without a complete checkpoint") as caught:
             refused()
         assert "latest" not in str(caught.value)
 
@@ -153,9 +153,46 @@ def test_the_only_copy_of_the_best_is_not_lost(tmp_path: Path) -> None:
     folder = filled(tmp_path)
     training(SCORES).write(tmp_path / RESULTS_NAME)
     before = training({0: 0.1})
-    assert folder.published_best() == training(SCORES).best
+    assert folder.saved_best() == training(SCORES).best
     folder.refuse_to_lose_best(tmp_path / "checkpoint-1", before)
     shutil.rmtree(tmp_path / "checkpoint-2")
     folder.refuse_to_lose_best(tmp_path / "checkpoint-9", training(SCORES))
     with pytest.raises(UsageError, match=r"best: is the only copy of checkpoint-2, .*checkpoint-1"):
         folder.refuse_to_lose_best(tmp_path / "checkpoint-1", before)
+
+
+def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    """checkpoint_for allows it, clear does it; files of the user's own stay."""
+    filled(tmp_path)
+    folder = TrainingFolder(tmp_path, best_name="best", other_files=["predictions.json"])
+    for name in (RESULTS_NAME, "training_curves.png", "predictions.json", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "checkpoint-x").mkdir()
+    assert folder.checkpoint_for(None, overwrite=True) is None
+    assert len(folder.checkpoints()) == 4
+    folder.clear()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-x", "notes.txt"]
+
+
+def test_overwriting_and_resuming_exclude_each_other(tmp_path: Path) -> None:
+    """A run that resumes needs what overwriting removes."""
+    with pytest.raises(UsageError, match="--overwrite_output_dir and --resume_from_checkpoint"):
+        filled(tmp_path).checkpoint_for("latest", overwrite=True)
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    """Temporary files and folders of the run itself go; checkpoints and other hidden files stay."""
+    folder = filled(tmp_path)
+    for name in (".checkpoint-7.ab_c1d2e.tmp", ".best.abcdefgh.tmp", ".best.abcdefgh.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "prompt_embeddings.pt").write_text("half")
+    (tmp_path / ".all_results.json.abcdefgh.tmp.json").write_text("half")
+    (tmp_path / "best" / ".prompt_embeddings.pt.abcdefgh.tmp.pt").write_text("half")
+    (tmp_path / "checkpoint-9" / ".training_record.json.abcdefgh.tmp.json").write_text("half")
+    kept = [tmp_path / name for name in (".hidden", ".notes.abcdefgh.tmp", ".checkpoint-7")]
+    for path in kept:
+        path.write_text("mine")
+    folder.remove_leftovers()
+    assert [path for path in tmp_path.rglob(".*") if path not in kept] == []
+    assert all(path.is_file() for path in kept)
+    assert len(folder.checkpoints()) == 4

@@ -27,8 +27,19 @@ def test_best_is_the_highest_bleu4() -> None:
     assert best.checkpoint == "checkpoint-40"
 
 
-def test_best_of_equals_is_the_earlier() -> None:
-    """A tie goes to the earlier checkpoint, in whatever order the record holds them."""
+def test_equal_bleu4_is_decided_by_the_validation_loss() -> None:
+    """Scores that are equal in four digits are noise; the lower loss wins, whatever the order."""
+    record = training({})
+    record.evaluations = [
+        evaluation(20, 0.46004, loss=1.2),
+        evaluation(40, 0.46001, loss=1.1),
+        evaluation(60, 0.4599, loss=1.0),
+    ]
+    assert record.best == record.evaluations[1]
+
+
+def test_equal_bleu4_and_loss_are_decided_by_the_step() -> None:
+    """The earlier checkpoint is the best, in whatever order the record holds them."""
     best = training({40: 0.46, 20: 0.46, 60: 0.1}).best
     assert best is not None
     assert best.step == 20
@@ -80,7 +91,14 @@ def test_layout_of_the_file(tmp_path: Path) -> None:
     assert len(content["history"]) == 60
 
 
-def test_derived_figures_are_worked_out_anew() -> None:
+def test_record_without_the_project_version_is_read() -> None:
+    """Records from before it was included have the libraries' versions alone."""
+    content = training(SCORES).to_json()
+    assert "igrag" not in content["versions"]
+    assert TrainingRecord.from_json(content, path=Path("a.json")).versions == {"python": "3.11"}
+
+
+def test_derived_figures_are_computed_again() -> None:
     """A best, untuned or percentage changed in the file changes nothing; without them it reads."""
     record = training(SCORES)
     content = record.to_json()

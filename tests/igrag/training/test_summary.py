@@ -1,5 +1,7 @@
 """The table at the end of a training."""
 
+import pytest
+
 from igrag.training.summary import results_table
 from tests.trainings import training
 
@@ -23,12 +25,38 @@ def test_table_tells_a_loss() -> None:
     lines = results_table(training({0: 0.5, 20: 0.25, 40: 0.2})).splitlines()
     assert lines[2].endswith("best (BLEU-4 -0.2500)")
     assert lines[-1].startswith("note: every checkpoint is worse than the untuned model")
-    assert "note" not in results_table(training({0: 0.25, 20: 0.25}))
+    assert "worse" not in results_table(training({0: 0.25, 20: 0.25}))
 
 
-def test_what_four_digits_do_not_show_is_no_loss() -> None:
+def test_a_difference_below_four_digits_is_no_loss() -> None:
     """Captions without any common word have a BLEU of nearly 0, and not quite the same one."""
-    assert results_table(training({0: 3e-9, 20: 1e-9})).endswith("best (BLEU-4 +0.0000)")
+    lines = results_table(training({0: 3e-9, 20: 1e-9})).splitlines()
+    assert lines[2].endswith("best (BLEU-4 +0.0000)")
+    assert "worse" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("scores", "notes"),
+    [
+        ({0: 0.1, 20: 0.3, 40: 0.4}, []),
+        ({}, []),
+        ({0: 0.1}, []),
+        ({20: 0.4}, []),
+        ({0: 0.0, 20: 0.0009}, ["below 0.001"]),
+        ({0: 0.1, 20: 0.1004}, ["exceeds the untuned model's by less than 0.0005"]),
+        ({0: 0.1, 20: 0.1005}, []),
+        ({0: 0.1, 20: 0.4, 40: 0.4004}, ["exceeds another checkpoint's by less than 0.0005"]),
+        ({0: 0.1, 20: 0.4, 40: 0.4005}, []),
+        ({0: 0.0, 20: 0.0, 40: 0.0}, ["below 0.001", "untuned model's", "another checkpoint's"]),
+    ],
+)
+def test_a_best_that_noise_may_have_selected_is_noted(
+    scores: dict[int, float], notes: list[str]
+) -> None:
+    """A best near zero, or with a lead that is too small, gets one note for each reason."""
+    lines = [line for line in results_table(training(scores)).splitlines() if "note: " in line]
+    assert len(lines) == len(notes)
+    assert all(note in line for note, line in zip(notes, lines, strict=True))
 
 
 def test_table_without_the_untuned_model() -> None:

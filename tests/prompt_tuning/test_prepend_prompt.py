@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from igrag.captioning.language_model import LanguageModel
-from prompt_tuning.prepend import prepend
+from prompt_tuning.prompt_tuner import prepend_prompt
 from tests.prompt_tuning.models import assert_same, batch_of, noise, row, trimmed, tuner_of
 
 LENGTHS = {"long": 30, "short": 1, "default": 4}
@@ -40,7 +40,7 @@ def test_one_prompt_stands_before_every_row() -> None:
     """Right-padded rows stay where they are; the mask grows by the prompt."""
     source, mask = source_of([1, 1, 1], [1, 0, 0])
     prompt = numbered(2, first=1)
-    embeddings, extended = prepend([prompt, prompt], source, mask)
+    embeddings, extended = prepend_prompt([prompt, prompt], source, mask)
     assert extended.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
     assert embeddings[:, :, 0].tolist() == [[1, 2, 100, 101, 102], [1, 2, 200, 201, 202]]
 
@@ -49,7 +49,7 @@ def test_left_padding_does_not_part_prompt_and_text() -> None:
     """The padding moves to the right, where no distance counts it, and nothing changes place."""
     source, mask = source_of([1, 1, 1, 1], [0, 0, 1, 1])
     prompt = numbered(2, first=1)
-    embeddings, extended = prepend([prompt, prompt], source, mask)
+    embeddings, extended = prepend_prompt([prompt, prompt], source, mask)
     assert extended.tolist() == [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]
     assert shown(embeddings, extended) == [[1, 2, 100, 101, 102, 103], [1, 2, 202, 203]]
 
@@ -58,7 +58,7 @@ def test_prompts_of_several_lengths() -> None:
     """Each row has its own prompt at once before its text, and no row is longer than need be."""
     source, mask = source_of([1, 1, 1], [1, 1, 0], [0, 0, 1])
     prompts = [numbered(1, first=1), numbered(0, first=1), numbered(3, first=11)]
-    embeddings, extended = prepend(prompts, source, mask)
+    embeddings, extended = prepend_prompt(prompts, source, mask)
     assert shown(embeddings, extended) == [[1, 100, 101, 102], [200, 201], [11, 12, 13, 302]]
     assert extended.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
 
@@ -66,7 +66,7 @@ def test_prompts_of_several_lengths() -> None:
 def test_two_prompts_of_one_length() -> None:
     """Equal lengths do not make them one prompt."""
     source, mask = source_of([1], [1])
-    embeddings, _ = prepend([numbered(2, first=1), numbered(2, first=11)], source, mask)
+    embeddings, _ = prepend_prompt([numbered(2, first=1), numbered(2, first=11)], source, mask)
     assert embeddings[:, :, 0].tolist() == [[1, 2, 100], [11, 12, 200]]
 
 
@@ -76,7 +76,7 @@ def test_types_are_those_of_the_source(lengths: tuple[int, int], dtype: torch.dt
     """A float32 prompt before a bfloat16 model's source, with whatever mask came in."""
     source, mask = source_of([1, 1], [0, 1])
     prompts = [numbered(length, first=1) for length in lengths]
-    embeddings, extended = prepend(prompts, source.bfloat16(), mask.to(dtype))
+    embeddings, extended = prepend_prompt(prompts, source.bfloat16(), mask.to(dtype))
     assert (embeddings.dtype, extended.dtype) == (torch.bfloat16, dtype)
 
 
@@ -85,7 +85,7 @@ def test_the_gradient_comes_back(lengths: tuple[int, int]) -> None:
     """Every vector of every prompt gets its own row's gradient, also where rows were moved."""
     source, mask = source_of([0, 1], [1, 1])
     prompts = [numbered(length, first=1).requires_grad_() for length in lengths]
-    embeddings, extended = prepend(prompts, source, mask)
+    embeddings, extended = prepend_prompt(prompts, source, mask)
     weights = torch.tensor([3.0, 5.0])[:, None, None]
     (embeddings * extended[:, :, None] * weights).sum().backward()
     for prompt, weight in zip(prompts, (3.0, 5.0), strict=True):
@@ -97,8 +97,8 @@ def test_every_row_needs_a_prompt() -> None:
     """Too few or too many are refused, with both numbers."""
     source, mask = source_of([1], [1])
     for count in (1, 3):
-        with pytest.raises(ValueError, match=f"found {count} prompts, .* 2 rows"):
-            prepend([numbered(2, first=1)] * count, source, mask)
+        with pytest.raises(ValueError, match=f"found {count} prompts, .* 2 sequences"):
+            prepend_prompt([numbered(2, first=1)] * count, source, mask)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

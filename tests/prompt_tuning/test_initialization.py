@@ -7,10 +7,10 @@ import torch
 
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.errors import CheckpointError
-from prompt_tuning.initialization import Initialization, frequent_tokens
+from prompt_tuning.initialization import DEFAULT_TEXT, Initialization, frequent_tokens
 from prompt_tuning.prompt_file import PromptFile, save_prompt
-from prompt_tuning.prompt_tuner import DEFAULT_TEXT, PromptTuner
-from tests.prompt_tuning.models import batch_of, noise
+from prompt_tuning.prompt_tuner import PromptTuner
+from tests.prompt_tuning.models import batch_of, make_tuner, noise
 from tests.tiny import save_t5
 
 
@@ -18,8 +18,8 @@ def prompt_of(
     language: LanguageModel, length: int, initialization: str, **options: object
 ) -> torch.Tensor:
     """Returns a first prompt [P, H]."""
-    tuner = PromptTuner(language.model, language.tokenizer, length, initialization, **options)  # type: ignore[arg-type]
-    return tuner.folded()
+    tuner = make_tuner(language, length, initialization, **options)  # type: ignore[arg-type]
+    return tuner.plain_prompt()
 
 
 def table(language: LanguageModel) -> torch.Tensor:
@@ -32,7 +32,7 @@ def test_random_has_the_scale_of_the_embeddings(language: LanguageModel) -> None
     """Or the one that is asked for."""
     matched = prompt_of(language, 500, "random").std()
     assert matched.item() == pytest.approx(table(language).std().item(), rel=0.05)
-    assert prompt_of(language, 500, "random", init_scale=0.02).std().item() == pytest.approx(
+    assert prompt_of(language, 500, "random", scale=0.02).std().item() == pytest.approx(
         0.02, rel=0.05
     )
 
@@ -51,10 +51,10 @@ def test_text_is_repeated_or_cut(language: LanguageModel) -> None:
     """The embeddings of its tokens, in their order."""
     ids = language.tokenizer("red ball", add_special_tokens=False)["input_ids"]
     words = table(language)[ids]
-    assert torch.equal(prompt_of(language, 5, "text", init_text="red ball"), words[[0, 1, 0, 1, 0]])
-    assert torch.equal(prompt_of(language, 1, "text", init_text="red ball"), words[:1])
+    assert torch.equal(prompt_of(language, 5, "text", text="red ball"), words[[0, 1, 0, 1, 0]])
+    assert torch.equal(prompt_of(language, 1, "text", text="red ball"), words[:1])
     with pytest.raises(ValueError, match="has no token"):
-        prompt_of(language, 5, "text", init_text="")
+        prompt_of(language, 5, "text", text="")
 
 
 def test_vocab_takes_real_tokens_once(language: LanguageModel) -> None:
@@ -86,14 +86,14 @@ def test_vocab_takes_frequent_tokens(tmp_path: Path) -> None:
     assert max(frequent_tokens(table(small), small.tokenizer)) == len(small.tokenizer) - 1 == 52
     initialization: Initialization
     for initialization in ("text", "vocab"):
-        tuner = PromptTuner(large.model, large.tokenizer, 6, initialization)
+        tuner = make_tuner(large, 6, initialization)
         assert tuner.prompt_embeddings.dtype == torch.float32
 
 
 def test_text_is_the_caption_instruction_by_default(language: LanguageModel) -> None:
     """Where no text is given."""
     found = prompt_of(language, 4, "text")
-    assert torch.equal(found, prompt_of(language, 4, "text", init_text=DEFAULT_TEXT))
+    assert torch.equal(found, prompt_of(language, 4, "text", text=DEFAULT_TEXT))
     assert len(found.unique(dim=0)) == 4
 
 
@@ -102,14 +102,14 @@ def test_file_begins_at_another_prompt(language: LanguageModel, tmp_path: Path) 
     other = noise(3)
     path = tmp_path / "prompt_embeddings.pt"
     save_prompt(path, PromptFile(other, "random", None))
-    assert torch.equal(prompt_of(language, 5, "file", init_file=path), other[[0, 1, 2, 0, 1]])
+    assert torch.equal(prompt_of(language, 5, "file", file=path), other[[0, 1, 2, 0, 1]])
     save_prompt(path, PromptFile(noise(3, width=8), "random", None))
     with pytest.raises(CheckpointError, match=r"prompt_embeddings\.pt: found .*width 8.* 32"):
-        prompt_of(language, 5, "file", init_file=path)
+        prompt_of(language, 5, "file", file=path)
     with pytest.raises(ValueError, match="no init_file"):
         prompt_of(language, 5, "file")
     with pytest.raises(CheckpointError):
-        prompt_of(language, 5, "file", init_file=tmp_path / "none.pt")
+        prompt_of(language, 5, "file", file=tmp_path / "none.pt")
 
 
 @pytest.mark.parametrize("way", ["residual", "superpos"])
@@ -125,8 +125,8 @@ def test_trained_and_folded_it_computes_the_same(
     language: LanguageModel, tmp_path: Path, way: str
 ) -> None:
     """After some steps the saved plain prompt gives the trained one's logits."""
-    tuner = PromptTuner(language.model, language.tokenizer, 6, reparameterization=way)  # type: ignore[arg-type]
-    first = tuner.folded()
+    tuner = make_tuner(language, 6, reparameterization=way)  # type: ignore[arg-type]
+    first = tuner.plain_prompt()
     batch = batch_of(language.tokenizer)
     optimizer = torch.optim.AdamW(tuner.trainable_parameters(), lr=0.05)
     losses = []
@@ -135,8 +135,8 @@ def test_trained_and_folded_it_computes_the_same(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
-    assert losses[-1] < losses[0] and not torch.equal(tuner.folded(), first)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] and not torch.equal(tuner.plain_prompt(), first)
     tuner.save_prompt(tmp_path / "p.pt")
     again = PromptTuner.from_file(language.model, language.tokenizer, tmp_path / "p.pt")
     with torch.no_grad():

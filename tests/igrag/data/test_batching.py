@@ -1,0 +1,57 @@
+"""Batches by length, and their padding."""
+
+from itertools import pairwise
+
+import torch
+
+from igrag.data.batching import Collator, LengthGroupedBatches
+
+LENGTHS = [(7 * n) % 97 + 3 for n in range(1003)]
+
+
+def batches(*, seed: int = 0, epoch: int = 0, lengths: list[int] = LENGTHS) -> list[list[int]]:
+    """Returns the batches of an epoch."""
+    grouped = LengthGroupedBatches(lengths, batch_size=8, seed=seed)
+    grouped.epoch = epoch
+    assert len(list(grouped)) == len(grouped)
+    return list(grouped)
+
+
+def test_every_example_comes_once_an_epoch() -> None:
+    """An epoch's batches hold every example once; only one batch is not full."""
+    found = batches()
+    assert sorted(place for batch in found for place in batch) == list(range(1003))
+    assert sorted(map(len, found))[:2] == [3, 8]
+    assert batches(lengths=[]) == []
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    """The same seed and epoch give the same batches, others give others."""
+    assert batches(seed=1, epoch=2) == batches(seed=1, epoch=2)
+    different = [batches(), batches(epoch=1), batches(seed=1), batches(seed=1, epoch=1)]
+    assert len({str(found) for found in different}) == 4
+
+
+def test_batches_are_of_about_equal_length_and_in_random_order() -> None:
+    """Little of a batch is padding, and epochs do not run from short to long."""
+
+    def padding(found: list[list[int]]) -> int:
+        return sum(max(LENGTHS[n] for n in b) * len(b) - sum(LENGTHS[n] for n in b) for b in found)
+
+    unsorted = [list(range(start, min(start + 8, 1003))) for start in range(0, 1003, 8)]
+    assert padding(batches()) < 0.1 * padding(unsorted)
+    longest = [max(LENGTHS[place] for place in batch) for batch in batches()]
+    rises = sum(left < right for left, right in pairwise(longest))
+    assert 0.3 * len(longest) < rises < 0.7 * len(longest)
+
+
+def test_collator_pads_and_masks() -> None:
+    """Sources get the pad token and a mask by length, labels get -100, widths are rounded up."""
+    rows = [{"input_ids": [5, 0, 1], "labels": [7, 1]}, {"input_ids": [6], "labels": [8, 9, 1]}]
+    batch = Collator(0, pad_to_multiple_of=4)(rows)
+    assert batch["input_ids"].tolist() == [[5, 0, 1, 0], [6, 0, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[7, 1, -100, -100], [8, 9, 1, -100]]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+    wide = Collator(0, pad_to_multiple_of=4)([{"input_ids": [1] * 4, "labels": [1] * 5}])
+    assert (wide["input_ids"].shape, wide["labels"].shape) == ((1, 4), (1, 8))

@@ -1,0 +1,28 @@
+"""Mixed precision by name."""
+
+import pytest
+import torch
+
+from igrag.training.precision import PrecisionName, resolve_mixed_precision
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "supported", "expected"),
+    [
+        ("auto", "cpu", True, "no"),
+        ("auto", "cuda", True, "bf16"),
+        ("auto", "cuda", False, "no"),
+        ("bf16", "cpu", False, "bf16"),
+        ("fp32", "cuda", True, "no"),
+    ],
+)
+def test_auto_is_bf16_only_on_a_gpu_that_supports_it(
+    name: PrecisionName,
+    device: str,
+    supported: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The name auto depends on the device; the other two names mean the same everywhere."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    assert resolve_mixed_precision(name, torch.device(device)) == expected
