@@ -9,12 +9,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.dataset import EvaluationImage
-from igrag.captioning.captioner import Detector
-from igrag.captioning.generator import CaptionGenerator, Writer
-from igrag.captioning.prompt_template import PromptTemplate
+from igrag.captioning.generator import CaptionGenerator, GenerativeModel
+from igrag.captioning.retrieval_prompts import RetrievalPrompts
 from igrag.data.images import open_image
-from igrag.retrieval.image_encoder import ImageEncoder
-from igrag.retrieval.knowledge_base import KnowledgeBase
 
 # Prompts that one method captions (in batches of about equal length) before the next one does.
 _CHUNK = 64
@@ -28,67 +25,48 @@ class GeneratedCaptions:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Retriever:
+def build_prompts(
+    retrieval: RetrievalPrompts,
+    images: Sequence[EvaluationImage],
+    generator: CaptionGenerator,
+    *,
+    batch_size: int,
+) -> list[str]:
     """Builds prompts as captioning does, but never retrieves the image itself or a copy of it.
 
-    Attributes:
-        encoder: Encodes the images.
-        knowledge_base: Made with the same encoder.
-        template: The prompt template.
-        detector: Detects objects, if the template has any.
-        top_k: Images to retrieve.
+    Args:
+        retrieval: Builds the prompts of a batch.
+        images: The images.
+        generator: The caption generator, whose longest prompt is the limit.
         batch_size: Images encoded at once.
+
+    Returns:
+        One prompt per image.
+
+    Raises:
+        ImageError: An image cannot be opened.
     """
-
-    encoder: ImageEncoder
-    knowledge_base: KnowledgeBase
-    template: PromptTemplate
-    detector: Detector | None
-    top_k: int
-    batch_size: int
-
-    def build_prompts(
-        self, images: Sequence[EvaluationImage], generator: CaptionGenerator
-    ) -> list[str]:
-        """Returns one prompt per image, short enough for the generator.
-
-        Raises:
-            ImageError: An image cannot be opened.
-        """
-        prompts: list[str] = []
-        with tqdm(total=len(images), desc="retrieval", unit="image", disable=None) as bar:
-            for start in range(0, len(images), self.batch_size):
-                batch = images[start : start + self.batch_size]
-                prompts += self._build_batch(batch, generator)
-                bar.update(len(batch))
-        return prompts
-
-    def _build_batch(
-        self, images: Sequence[EvaluationImage], generator: CaptionGenerator
-    ) -> list[str]:
-        files = [image.file or Path() for image in images]
-        opened = [open_image(file) for file in files]
-        # The image's own captions are its references: retrieving them would leak the answer.
-        found = self.knowledge_base.search(
-            self.encoder.encode(opened),  # [B, D]
-            self.top_k,
-            skip_ids=[image.image_id for image in images],
-            skip_duplicates=True,
-        )
-        return [
-            self.template.build(
-                matches,
-                self.detector(pixels, file.name) if self.detector else (),
+    prompts: list[str] = []
+    with tqdm(total=len(images), desc="retrieval", unit="image", disable=None) as bar:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            files = [image.file or Path() for image in batch]
+            retrieved = retrieval.build(
+                [open_image(file) for file in files],
+                [file.name for file in files],
                 count_tokens=generator.count_tokens,
                 max_tokens=generator.max_source_length,
+                # The image's own captions are its references: the prompt would hold the answer.
+                skip_ids=[image.image_id for image in batch],
+                skip_duplicates=True,
             )
-            for matches, pixels, file in zip(found, opened, files, strict=True)
-        ]
+            prompts += [each.prompt for each in retrieved]
+            bar.update(len(batch))
+    return prompts
 
 
 def generate_captions(
-    generator: CaptionGenerator, models: Mapping[str, Writer], prompts: Sequence[str]
+    generator: CaptionGenerator, models: Mapping[str, GenerativeModel], prompts: Sequence[str]
 ) -> dict[str, GeneratedCaptions]:
     """Captions all prompts by every method.
 

@@ -13,7 +13,7 @@ from evaluation.training_facts import (
     both_facts,
     prompt_facts,
 )
-from igrag.captioning.generator import Writer
+from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.errors import CheckpointError, UsageError
 from igrag.files import sha256_file
@@ -24,8 +24,8 @@ from prompt_tuning.methods import (
     LORA,
     METHODS,
     PROMPT,
-    Trained,
-    find_trained,
+    AvailablePrompts,
+    find_prompts,
     open_methods,
 )
 from prompt_tuning.prompt_file import PROMPT_NAME
@@ -83,21 +83,23 @@ def find_methods(paths: TrainedPaths, wanted: Sequence[str] | None) -> list[Meth
     for name in wanted or ():
         if name not in METHODS:
             raise UsageError(f"--methods {name}: expected some of {','.join(METHODS)}")
-    trained = find_trained(paths.prompt, paths.prompt_on_lora, paths.lora)
+    prompts = find_prompts(paths.prompt, paths.prompt_on_lora, paths.lora)
     available = {
         BASE: True,
-        PROMPT: trained.prompt is not None,
-        LORA: trained.has_lora,
-        BOTH: trained.prompt_on_lora is not None,
+        PROMPT: prompts.prompt is not None,
+        LORA: prompts.has_lora,
+        BOTH: prompts.prompt_on_lora is not None,
     }
     for name in wanted or ():
         if not available[name]:
-            raise UsageError(f"--methods {name}: {_missing(name, paths, trained)}")
+            raise UsageError(f"--methods {name}: {_missing(name, paths, prompts)}")
     if wanted is None and not all(available.values()):
         missing = ", ".join(name for name in METHODS if not available[name])
         logger.warning("not trained, so not compared: %s", missing)
+    if available[BOTH] and (wanted is None or BOTH in wanted) and BOTH in prompts.notes:
+        logger.warning("%s: %s", BOTH, prompts.notes[BOTH])
     selected = [name for name in METHODS if available[name] and (wanted is None or name in wanted)]
-    return [_method(name, trained, paths) for name in selected]
+    return [_method(name, prompts, paths) for name in selected]
 
 
 def find_checkpoints(folder: Path, paths: TrainedPaths) -> list[Method]:
@@ -121,14 +123,14 @@ def find_checkpoints(folder: Path, paths: TrainedPaths) -> list[Method]:
         )
     if missing := [path for path in files if not path.is_file()]:
         raise CheckpointError(f"{missing[0]}: no such file; this checkpoint is incomplete")
-    trained = find_trained(files[0], files[0], paths.lora)
-    if trained.prompt is None and trained.prompt_on_lora is None:
+    prompts = find_prompts(files[0], files[0], paths.lora)
+    if prompts.prompt is None and prompts.prompt_on_lora is None:
         raise CheckpointError(
             f"{files[0]}: was trained on a LoRA adapter that is not the one in {paths.lora}; "
             "give its folder: --set lora_config.weights_path=FOLDER"
         )
-    untuned, mode = (BASE, PROMPT) if trained.prompt else (LORA, BOTH)
-    methods = [_method(untuned, trained, paths)]
+    untuned, mode = (BASE, PROMPT) if prompts.prompt else (LORA, BOTH)
+    methods = [_method(untuned, prompts, paths)]
     for name, path in _unique_files(files).items():
         methods.append(Method(name, mode, path, _facts(mode, path, paths)))
     return methods
@@ -139,7 +141,7 @@ def _check_no_adapter(folder: Path) -> None:
 
     Soft prompts in PEFT's format have the same file names, but lie in folders of other names.
     """
-    from igrag.captioning.language_model import ADAPTER_WEIGHTS
+    from igrag.captioning.adapters import ADAPTER_WEIGHTS
 
     names = ("checkpoint-*", "best")
     if found := next(
@@ -168,7 +170,7 @@ def method_files(methods: Sequence[Method], paths: TrainedPaths) -> dict[str, li
 
 def open_models(
     language: LanguageModel, methods: Sequence[Method], *, template: str
-) -> dict[str, Writer]:
+) -> dict[str, GenerativeModel]:
     """Wraps the loaded model for each method: its soft prompt prepended, its adapter on or off.
 
     Args:
@@ -184,17 +186,17 @@ def open_models(
     """
     models = {}
     for method in methods:
-        trained = Trained(
+        prompts = AvailablePrompts(
             prompt=method.prompt if method.mode == PROMPT else None,
             prompt_on_lora=method.prompt if method.mode == BOTH else None,
             has_lora=language.lora_path is not None,
         )
-        models[method.name] = open_methods(language, trained, template=template)[method.mode]
+        models[method.name] = open_methods(language, prompts, template=template)[method.mode]
     return models
 
 
-def _method(mode: str, trained: Trained, paths: TrainedPaths) -> Method:
-    prompt = {PROMPT: trained.prompt, BOTH: trained.prompt_on_lora}.get(mode)
+def _method(mode: str, prompts: AvailablePrompts, paths: TrainedPaths) -> Method:
+    prompt = {PROMPT: prompts.prompt, BOTH: prompts.prompt_on_lora}.get(mode)
     return Method(mode, mode, prompt, _facts(mode, prompt, paths))
 
 
@@ -207,13 +209,13 @@ def _facts(mode: str, prompt: Path | None, paths: TrainedPaths) -> TrainingFacts
     return adapter if prompt is None else both_facts(adapter, facts)
 
 
-def _missing(name: str, paths: TrainedPaths, trained: Trained) -> str:
+def _missing(name: str, paths: TrainedPaths, prompts: AvailablePrompts) -> str:
     if name == PROMPT:
         return (
             f"no soft prompt for the model without an adapter in {paths.prompt}; train one with "
             f"{_TRAIN_PROMPT}, or give its file: --set prompt_tuning.weights_path=FILE"
         )
-    if not trained.has_lora:
+    if not prompts.has_lora:
         return (
             f"no LoRA adapter in {paths.lora}; train one with {_TRAIN_ADAPTER}, or give its "
             "folder: --set lora_config.weights_path=FOLDER"

@@ -1,20 +1,20 @@
 """The command line of run_evaluation.py, checked before anything is loaded."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from igrag.config import DEFAULT_CONFIG, REPO_ROOT
+from igrag.cli import CommandParser, add_common_options, add_config_options, at_least
+from igrag.config import DEFAULT_CONFIG, REPO_ROOT, choices
 from igrag.errors import DataError, UsageError
 
 OUTPUT_DIR = REPO_ROOT / "evaluation" / "results"
 # The demo data, scored if no other is given.
 _DATA, _IMAGES = REPO_ROOT / "demo" / "data", REPO_ROOT / "demo" / "coco"
 _SPLIT, _REPORT_IMAGES = "test", 500
-# Options of earlier versions -> today's. Hyphens are accepted for all underscores, too.
+# Options of earlier versions -> today's.
 _FORMER_OPTIONS = {
     "--force": "--overwrite_output_dir",
     "--pictures": "--images",
@@ -66,38 +66,36 @@ class EvaluationOptions:
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="run_evaluation.py", allow_abbrev=False, epilog=_EXAMPLES,
-        description="Caption images by every trained method, score the captions, and compare the "
-        "methods in a table, a chart and a report.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = CommandParser(
+        "Caption images by every trained method, score the captions, and compare the methods in a\n"
+        "table, a chart and a report.",
+        prog="run_evaluation.py", earlier=_FORMER_OPTIONS, epilog=_EXAMPLES,
     )  # fmt: skip
     add = parser.add_argument_group("data").add_argument
-    add("--split", choices=("train", "val", "test"), help="which file of --data; default: test")
+    add("--split", choices=choices.words(choices.Split),
+        help="which file of --data (default: test)")  # fmt: skip
     add("--data", type=Path, metavar="PATH",
-        help="JSONL with prompts, or a folder of SPLIT.jsonl; default: demo/data")  # fmt: skip
+        help="JSONL with prompts, or a folder of SPLIT.jsonl (default: demo/data)")  # fmt: skip
     add("--captions", type=Path, metavar="FILE",
         help="COCO captions file: caption its images, with retrieval")  # fmt: skip
     add("--images", type=Path, metavar="FOLDER",
         help="folder of the images, for --captions and for the report")  # fmt: skip
     add("--results", type=Path, nargs="+", default=[], metavar="FILE",
         help="score these captions (COCO's results format) instead of generating some")  # fmt: skip
-    add("--limit", type=_positive, metavar="N", help="score only the first N images")
+    add("--limit", type=at_least(1), metavar="N", help="score only the first N images")
     add = parser.add_argument_group("methods").add_argument
     add("--methods", metavar="A,B",
-        help="some of base,prompt,lora,lora+prompt; default: all that are trained")  # fmt: skip
+        help="some of base,prompt,lora,lora+prompt (default: all that are trained)")  # fmt: skip
     add("--checkpoints", type=Path, metavar="FOLDER",
         help="compare all checkpoints of a prompt training and select the best")  # fmt: skip
     _add_output(parser)
-    _add_model(parser)
-    return parser.parse_args(_current_names(sys.argv[1:] if words is None else words))
-
-
-def overrides(arguments: argparse.Namespace) -> list[str]:
-    """Returns the config keys that the options set, as SECTION.KEY=VALUE."""
-    chosen = {"device": arguments.device, "dtype": arguments.dtype}
-    options = [f"model_config.{key}={value}" for key, value in chosen.items() if value is not None]
-    return [*arguments.set, *options]
+    add = parser.add_argument
+    add("--model", metavar="NAME|PATH", help="a name from the configuration, a folder or a hub id")
+    add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
+        help="default: configs/config.yaml")  # fmt: skip
+    add_config_options(parser)
+    add_common_options(parser)
+    return parser.parse_args(words)
 
 
 def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
@@ -142,28 +140,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--checkpoints, its files/ with --results")  # fmt: skip
     add("--overwrite_output_dir", action="store_true",
         help="replace another evaluation in the output folder")  # fmt: skip
-    add("--report_images", type=_positive, default=_REPORT_IMAGES, metavar="N",
-        help="at most N images in report.html, those with the largest gains and losses; default: "
-        "%(default)s")  # fmt: skip
-    add("--seed", type=_natural, default=0, help="seed of the bootstrap; default: %(default)s")
+    add("--report_images", type=at_least(1), default=_REPORT_IMAGES, metavar="N",
+        help="at most N images in report.html, those with the largest gains and losses (default: "
+        "%(default)s)")  # fmt: skip
+    add("--seed", type=at_least(0), default=0, help="seed of the bootstrap (default: %(default)s)")
     add("--skip_metrics", default="", metavar="A,B",
         help="metrics to leave out, by their keys in metrics.json")  # fmt: skip
     add("--meteor", choices=("auto", "off"), default="auto",
         help="off: the same as --skip_metrics meteor, whose start takes ten seconds; auto: compute "
-        "it if pycocoevalcap and Java are installed; default: %(default)s")  # fmt: skip
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("model and configuration").add_argument
-    add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
-    add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
-        help="default: configs/config.yaml")  # fmt: skip
-    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-        help="change a key of the config for this run; can be repeated")  # fmt: skip
-    add("--device", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", help="auto, float32, bfloat16 or float16")
-    add("--verbose", action="store_true", help="log more on stderr")
-    add("--debug", action="store_true", help="show tracebacks")
+        "it if pycocoevalcap and Java are installed (default: %(default)s)")  # fmt: skip
 
 
 def _default_folder(arguments: argparse.Namespace) -> Path:
@@ -213,27 +198,3 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _current_names(words: Sequence[str]) -> list[str]:
-    """Replaces hyphens in the names of options, and the options of earlier versions."""
-    current = []
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option.startswith("--"):
-            option = f"--{option[2:].replace('-', '_')}"
-            option = _FORMER_OPTIONS.get(option, option)
-        current.append(option + equals + value)
-    return current
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
-    return int(text)
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 0")
-    return int(text)

@@ -2,14 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Python puts this script's folder on the path, not the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluation.options import EvaluationOptions, check_options, overrides, parse_arguments
-from igrag.cli import run, setup_logging
+from evaluation.options import EvaluationOptions, check_options, parse_arguments
+from igrag.cli import config_overrides, quiet_start, run_command, setup_logging
 from igrag.config import Config, ModelEntry, find_model
 from igrag.errors import UsageError
 from igrag.files import check_output_folder
@@ -19,10 +20,15 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import: --help must 
     from evaluation.results import EvaluationResult
 
 
+def command(words: Sequence[str] | None = None) -> int:
+    """Runs the command with the given words, else those typed; returns its exit code."""
+    return run_command(parse_arguments, main, words)
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Reads the images, captions and scores them, saves the comparison, and prints the table."""
     options = check_options(arguments)
-    config = Config.load(arguments.config, overrides(arguments))
+    config = Config.load(arguments.config, config_overrides(arguments))
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     check_output_folder(options.output_dir, option="--output_dir")
@@ -140,5 +146,5 @@ def _report(result: "EvaluationResult", options: EvaluationOptions) -> None:
 
 
 if __name__ == "__main__":
-    parsed = parse_arguments()
-    sys.exit(run(lambda: main(parsed), debug=parsed.debug))
+    quiet_start()
+    sys.exit(command())

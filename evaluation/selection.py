@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from evaluation.scoring import PRIMARY_METRIC, MethodScores, compare
 from igrag.metrics import Comparison
+from igrag.training.summary import MIN_BLEU4, MIN_LEAD
 
 SIGNIFICANT = 0.05  # p-value
-# Below these, the order of the checkpoints is noise, whatever the test returns.
-MINIMUM_BLEU4, MINIMUM_LEAD = 0.001, 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,11 @@ class CheckpointSelection:
     def notes(self) -> list[str]:
         """Returns the selection in sentences."""
         notes = [f"best: {self.best}, BLEU-4 {self.bleu4:.3f}", *map(str, self.comparisons)]
-        if self.bleu4 < MINIMUM_BLEU4:
-            notes.append(f"its BLEU-4 is below {MINIMUM_BLEU4}: no checkpoint is better than noise")
-        elif self.bleu4 - self.untuned < MINIMUM_LEAD:
+        if self.bleu4 < MIN_BLEU4:
+            notes.append(f"its BLEU-4 is below {MIN_BLEU4}: no checkpoint is better than noise")
+        elif self.bleu4 - self.untuned < MIN_LEAD:
             notes.append(
-                f"its BLEU-4 is not {MINIMUM_LEAD} above the untuned model's ({self.untuned:.4f}): "
+                f"its BLEU-4 is not {MIN_LEAD} above the untuned model's ({self.untuned:.4f}): "
                 "the training improved nothing that can be measured here"
             )
         if self.comparisons:
@@ -68,7 +67,10 @@ class CheckpointSelection:
 def select_checkpoint(
     methods: Sequence[MethodScores], *, selected_by_training: str | None, seed: int
 ) -> CheckpointSelection:
-    """Selects the checkpoint with the best BLEU-4, the earliest of equal ones, and tests its lead.
+    """Selects the checkpoint with the best BLEU-4, and tests its lead.
+
+    Of checkpoints with equal BLEU-4 (to four digits) it is the one that training selected, by the
+    validation loss, else the earliest.
 
     Args:
         methods: The untuned model, then one checkpoint or more, in their order.
@@ -76,7 +78,9 @@ def select_checkpoint(
         seed: Seed of the bootstrap.
     """
     untuned, *checkpoints = methods
-    best, *others = sorted(checkpoints, key=lambda each: each.primary, reverse=True)
+    best, *others = sorted(
+        checkpoints, key=lambda each: (-round(each.primary, 4), each.name != selected_by_training)
+    )
     compared = others[:1]
     compared += [each for each in others[1:] if each.name == selected_by_training]
     comparisons = tuple(

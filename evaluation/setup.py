@@ -4,13 +4,14 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.captioning import GeneratedCaptions, Retriever, generate_captions
+from evaluation.captioning import GeneratedCaptions, build_prompts, generate_captions
 from evaluation.dataset import EvaluationDataset
 from evaluation.methods import Method, TrainedPaths, method_files, open_models
 from evaluation.overwrite_guard import evaluation_identity
 from igrag import from_config
 from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.prompt_template import PromptTemplate
+from igrag.captioning.retrieval_prompts import RetrievalPrompts
 from igrag.config import Config, portable
 from igrag.devices import tune_allocator
 
@@ -71,7 +72,7 @@ def caption_dataset(
     tune_allocator()
     template = from_config.build_template(config.prompt_config)
     # Before the model: the knowledge base is missing more often, and opens faster.
-    retriever = None if dataset.prompts else _open_retriever(config, template)
+    retrieval = None if dataset.prompts else _open_retrieval(config, template)
     adapted = any(method.needs_adapter for method in methods)
     lora = config.lora_config.model_copy(update={"enabled": adapted, "merge_and_unload": False})
     language = from_config.load_language(
@@ -79,23 +80,23 @@ def caption_dataset(
     )
     generator = from_config.build_generator(config, language)
     models = open_models(language, methods, template=template.fingerprint())
-    if retriever is None:
+    if retrieval is None:
         prompts = dataset.prompts
         _check_prompts(dataset, template, generator)
     else:
-        prompts = retriever.build_prompts(dataset.images, generator)
+        batch_size = config.retrieval_config.batch_size
+        prompts = build_prompts(retrieval, dataset.images, generator, batch_size=batch_size)
     return generate_captions(generator, models, prompts)
 
 
-def _open_retriever(config: Config, template: PromptTemplate) -> Retriever:
+def _open_retrieval(config: Config, template: PromptTemplate) -> RetrievalPrompts:
     encoder, knowledge_base = from_config.open_retrieval(config)
-    return Retriever(
+    return RetrievalPrompts(
         encoder,
         knowledge_base,
         template,
-        from_config.build_detector(config.prompt_config.objects, config.models.device),
         top_k=config.retrieval_config.top_k,
-        batch_size=config.retrieval_config.batch_size,
+        detector=from_config.build_detector(config.prompt_config.objects, config.models.device),
     )
 
 

@@ -1,4 +1,4 @@
-"""The command, from the arguments to the files."""
+"""The command run_evaluation.py, from the arguments to the files."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def untrained(
     knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> Evaluator:  # fmt: skip
-    """The command where nothing is trained."""
+    """The command with nothing trained."""
     settings = [
         f"retrieval_config.encoder={tiny_clip}",
         "retrieval_config.top_k=3",
@@ -71,7 +71,7 @@ def untrained(
 
 @pytest.fixture
 def evaluator(untrained: Evaluator, paths: TrainedPaths) -> Evaluator:
-    """The command where everything is trained."""
+    """The command with all methods trained."""
     untrained.settings += [
         f"prompt_tuning.weights_path={paths.prompt}",
         f"prompt_tuning.weights_path_with_lora={paths.prompt_on_lora}",
@@ -91,10 +91,10 @@ def texts(results: list[dict[str, Any]]) -> list[str]:
     return [entry["caption"] for entry in results]
 
 
-def test_every_method_after_one_load(
+def test_all_methods_share_one_loaded_model(
     evaluator: Evaluator, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All four are written by one model, and each as if it had been loaded alone."""
+    """Four methods with one loaded model give the captions of each loaded alone."""
     from igrag import from_config
 
     loads: list[str] = []
@@ -116,8 +116,8 @@ def test_every_method_after_one_load(
     assert [line.split()[1] for line in out.splitlines() if line.startswith("| ")][2:] == ALL
 
 
-def test_figures_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> None:
-    """metrics.json holds the scores of what results.json holds, and the table shows them."""
+def test_metrics_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> None:
+    """metrics.json has the scores of the captions in results.json, and the table shows them."""
     evaluator("--data", data, "--methods", "prompt,base", "--seed", "5")
     results, metrics = evaluator.read("results.json"), evaluator.read("metrics.json")
     lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
@@ -208,8 +208,8 @@ def test_registered_metric_appears_everywhere(
     assert untrained.read("metrics.json")["methods"]["base"]["rouge_l"] is None
 
 
-def test_what_is_not_trained(untrained: Evaluator, data: Path) -> None:
-    """By default it is left out and said; asked for, it is an error before any file."""
+def test_untrained_method_is_left_out_or_an_error(untrained: Evaluator, data: Path) -> None:
+    """An untrained method is left out with a warning; requested, it is an error before any file."""
     code, out, err = untrained("--data", data, "--methods", "base,lora")
     assert (code, out) == (2, "") and "train_lora.py --all" in one_error(err)
     assert not untrained.output.exists()
@@ -218,14 +218,16 @@ def test_what_is_not_trained(untrained: Evaluator, data: Path) -> None:
     assert list(untrained.read("results.json")) == ["base"]
 
 
-def test_a_image_never_retrieves_itself(
+def test_image_never_retrieves_itself(
     untrained: Evaluator, coco: CocoFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor a copy under another id: its captions would be the answer. Others are retrieved."""
+    """Neither an image nor a copy of it with another id is retrieved; others are."""
     from igrag.captioning.generator import CaptionGenerator
 
     coco.image(2).write_bytes(coco.image(7).read_bytes())  # The knowledge base has 7's vector.
-    with Image.open(coco.image(3)) as image:  # No longer an exact copy of what is held.
+    with Image.open(
+        coco.image(3)
+    ) as image:  # No longer an exact copy of the one in the knowledge base.
         image.save(coco.image(3), quality=30)
     prompts: list[str] = []
     generate = CaptionGenerator.generate
@@ -236,7 +238,7 @@ def test_a_image_never_retrieves_itself(
     )
     code, _, _ = untrained("--captions", coco.captions, "--images", coco.images)
     assert code == 0
-    prompts = prompts[1:]  # The first is not timed, and written again.
+    prompts = prompts[1:]  # The first is the warm-up, and captioned again.
     assert len(prompts) == 12
     for number, prompt in enumerate(prompts, 1):
         assert prompt.count("A dog in field") == 3
@@ -247,15 +249,15 @@ def test_a_image_never_retrieves_itself(
     assert report.count("data:image/jpeg") == 12
 
 
-def test_images_of_jsonl_are_shown(untrained: Evaluator, data: Path, coco: CocoFolder) -> None:
-    """Where their folder is given; they are found by the ids of the lines."""
+def test_report_shows_images_of_jsonl(untrained: Evaluator, data: Path, coco: CocoFolder) -> None:
+    """With the folder of the images, those of the lines' ids are shown."""
     assert untrained("--data", data, "--images", coco.images, "--limit", "4")[0] == 0
     report = (untrained.output / "report.html").read_text("utf-8")
     assert report.count("data:image/jpeg") == 4
 
 
-def test_limit(untrained: Evaluator, coco: CocoFolder) -> None:
-    """The first images of the file, and no others."""
+def test_limit_takes_the_first_images(untrained: Evaluator, coco: CocoFolder) -> None:
+    """--limit takes the first images of the file, and the others may be missing."""
     coco.image(12).unlink()
     words = ("--captions", coco.captions, "--images", coco.images)
     assert untrained(*words, "--limit", "2")[0] == 0
@@ -267,7 +269,7 @@ def test_limit(untrained: Evaluator, coco: CocoFolder) -> None:
 def test_results_are_scored_without_a_model(
     untrained: Evaluator, coco: CocoFolder, tmp_path: Path
 ) -> None:
-    """Whoever wrote them: a perfect file scores 1, in any order; the input is left as it is."""
+    """Captions of a file in any order are scored, and the file is not changed."""
     captions = json.loads(coco.captions.read_text("utf-8"))["annotations"]
     perfect = [{"image_id": each["image_id"], "caption": each["caption"]} for each in captions[::2]]
     poor = [{**entry, "caption": "a cat"} for entry in perfect]
@@ -287,7 +289,7 @@ def test_results_are_scored_without_a_model(
 
 
 def test_results_are_scored_against_jsonl(untrained: Evaluator, data: Path, tmp_path: Path) -> None:
-    """So that a checkpoint's predictions.json can be compared; files have no image to show."""
+    """A checkpoint's predictions.json can be scored against JSONL."""
     lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
     results = [{"image_id": line["image_id"], "caption": line["caption"]} for line in lines]
     path = tmp_path / "predictions.json"
@@ -300,7 +302,7 @@ def test_results_are_scored_against_jsonl(untrained: Evaluator, data: Path, tmp_
 
 
 def test_checkpoints_are_compared(untrained: Evaluator, data: Path, checkpoints: Path) -> None:
-    """Every one of them beside the base, with the best and whether its lead is real."""
+    """All checkpoints are compared with the base, and the best one's lead is tested."""
     code, out, _ = untrained("--data", data, "--checkpoints", checkpoints)
     metrics = untrained.read("metrics.json")
     names = ["base", "checkpoint-5", "checkpoint-10 = best_model", "checkpoint-20"]
@@ -316,8 +318,8 @@ def test_checkpoints_are_compared(untrained: Evaluator, data: Path, checkpoints:
     assert (untrained.output / "results_checkpoint-10_best_model.json").is_file()
 
 
-def test_prompts_of_another_template_are_told(untrained: Evaluator, data: Path) -> None:
-    """They are scored, but captioning would have asked otherwise; so are prompts that are cut."""
+def test_prompts_of_another_template_are_logged(untrained: Evaluator, data: Path) -> None:
+    """Prompts of another template or of too many tokens are used with a warning."""
     err = untrained("--data", data)[2]
     assert "6 of 6 prompts were not made with the template" in err and "truncated to" not in err
     untrained.settings.append("model_config.max_source_length=5")
@@ -327,10 +329,10 @@ def test_prompts_of_another_template_are_told(untrained: Evaluator, data: Path) 
     )
 
 
-def test_a_failure_leaves_the_last_evaluation(
+def test_failure_keeps_the_previous_evaluation(
     untrained: Evaluator, data: Path, tmp_path: Path
 ) -> None:
-    """An error comes before any file is touched."""
+    """An error is raised before any file is changed."""
     untrained("--data", data)
     before = {path: path.read_bytes() for path in untrained.output.iterdir()}
     damaged = tmp_path / "damaged.jsonl"
@@ -350,11 +352,11 @@ def test_a_failure_leaves_the_last_evaluation(
         ("--results {results}", "model was .*, is None"),
     ],
 )
-def test_another_evaluation_is_not_lost(
+def test_other_evaluation_is_not_overwritten(
     evaluator: Evaluator, data: Path, paths: TrainedPaths, monkeypatch: pytest.MonkeyPatch,
     words: str, message: str,
 ) -> None:  # fmt: skip
-    """It is refused before anything is captioned; the same again and --force replace it."""
+    """Another evaluation is an error before any caption; the option replaces the files."""
     from evaluation import setup
 
     assert evaluator("--data", data)[0] == 0 and evaluator("--data", data)[0] == 0
@@ -373,8 +375,8 @@ def test_another_evaluation_is_not_lost(
 
 
 @pytest.mark.parametrize("words", ["", "--results none.json --split test"])
-def test_where_nothing_can_be_written(untrained: Evaluator, words: str) -> None:
-    """A file in the folder's place is told before anything is read."""
+def test_output_folder_that_is_a_file_is_an_error(untrained: Evaluator, words: str) -> None:
+    """A file as output folder is an error before anything is read."""
     untrained.output.write_text("mine")
     untrained.settings.append("model_config.models.flan-t5.path=/none")
     code, out, err = untrained(*words.split())
@@ -397,8 +399,8 @@ def test_where_nothing_can_be_written(untrained: Evaluator, words: str) -> None:
         ("--data pyproject.toml --split val", "--split val: pyproject.toml is one file"),
     ],
 )
-def test_contradictions(untrained: Evaluator, words: str, message: str) -> None:
-    """Are told in one line, with exit code 2."""
+def test_contradictory_options_are_an_error(untrained: Evaluator, words: str, message: str) -> None:
+    """Contradictory options are an error of one line, with exit code 2."""
     code, out, err = untrained(*words.split())
     assert (code, out) == (2, "") and message in one_error(err)
 
@@ -414,15 +416,15 @@ def test_contradictions(untrained: Evaluator, words: str, message: str) -> None:
         ("--data .", "test.jsonl: no such file"),
     ],
 )
-def test_missing_files(untrained: Evaluator, words: str, message: str) -> None:
-    """Are told in one line, with exit code 1."""
+def test_missing_files_are_an_error(untrained: Evaluator, words: str, message: str) -> None:
+    """Missing files are an error of one line, with exit code 1."""
     code, out, err = untrained(*words.split())
     assert (code, out) == (1, "") and message in one_error(err)
 
 
 @pytest.mark.parametrize("words", ["--limit 0", "--limit x", "--seed -1", "--split dev"])
-def test_wrong_values(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The parser tells them, with exit code 2."""
+def test_invalid_values_are_an_error(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Invalid values are errors of the parser, with exit code 2."""
     with pytest.raises(SystemExit, match="2"):
         parse_arguments(words.split())
     assert words.split()[0] in capsys.readouterr().err
@@ -469,7 +471,7 @@ def test_former_options_are_accepted(former: str, current: str) -> None:
 
 
 def test_script_runs_from_any_folder(tmp_path: Path) -> None:
-    """The script finds its packages from any folder, with nothing installed."""
+    """The script finds its packages from any folder, without installation."""
     script = REPO_ROOT / "evaluation" / "run_evaluation.py"
     done = subprocess.run(
         [sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
