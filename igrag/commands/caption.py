@@ -118,7 +118,7 @@ def _load(
 ) -> "tuple[Captioner, dict[str, GenerativeModel]]":
     """Loads the captioner, and with `compare` the model of each method that is trained."""
     from igrag.devices import tune_allocator
-    from prompt_tuning.assembly import load_captioner, load_comparison
+    from prompt_tuning.methods import load_captioner, load_comparison
 
     tune_allocator()
     if not compare:
@@ -142,9 +142,9 @@ def _caption_with_methods(
     captions: list[dict[str, str]] = [{} for _ in results]
     if not methods:
         return captions
-    from prompt_tuning.assembly import chosen_method
+    from prompt_tuning.methods import configured_method
 
-    chosen = chosen_method(config)
+    chosen = configured_method(config)
     for name, model in methods.items():
         texts = [result.caption for result in results]
         if name != chosen:

@@ -1,4 +1,4 @@
-"""Live comparison with pycocoevalcap, where it (and for its tokenizer Java) is installed."""
+"""Comparison with pycocoevalcap, if it is installed, and with its tokenizer, if Java is."""
 
 import shutil
 from random import Random
@@ -21,12 +21,12 @@ pytest.importorskip("pycocoevalcap.bleu.bleu", reason="pycocoevalcap is not inst
 
 @pytest.fixture(scope="module")
 def made() -> tuple[list[str], list[list[str]]]:
-    """Captions of all kinds from the miniature's, with one to five references each."""
+    """Captions of all kinds made from the demo data, with one to five references each."""
     images = [list(image.captions) for image in read_captions(CAPTIONS)]
     return random_captions(images, 200, Random(1))
 
 
-def test_scores_are_the_same(made: tuple[list[str], list[list[str]]]) -> None:
+def test_scores_equal_pycocoevalcap(made: tuple[list[str], list[list[str]]]) -> None:
     """On the same tokens every score of the corpus and of each image agrees."""
     tokens = tokenize_corpus(*made)
     own, theirs = own_scores(tokens), reference_scores(tokens)
@@ -35,6 +35,6 @@ def test_scores_are_the_same(made: tuple[list[str], list[list[str]]]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed")
-def test_tokens_are_the_same(made: tuple[list[str], list[list[str]]]) -> None:
-    """The Java program splits the miniature's captions as the project does."""
+def test_tokens_equal_the_java_tokenizer(made: tuple[list[str], list[list[str]]]) -> None:
+    """The Java tokenizer returns the same tokens for the demo captions."""
     assert java_corpus(*made) == tokenize_corpus(*made)
