@@ -103,6 +103,7 @@ def test_wrong_options_exit_with_2(
     assert caught.value.code == 2
 
 
+@pytest.mark.slow
 def test_killed_build_is_resumed(
     tmp_path: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,7 +113,7 @@ def is_running(pid: int) -> bool:
     ("number", "code", "said"),
     [
         (signal.SIGINT, 130, CONTINUES + "error: interrupted\n"),
-        (signal.SIGTERM, 143, CONTINUES),
+        pytest.param(signal.SIGTERM, 143, CONTINUES, marks=pytest.mark.slow),
     ],
 )
 def test_interruption_of_the_whole_group_is_quick_and_quiet(
@@ -128,6 +128,7 @@ def test_interruption_of_the_whole_group_is_quick_and_quiet(
 
 
 @needs_proc
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_build(start: Start) -> None:
     """After kill -9 of the build alone its workers end by themselves."""
     build = start()
@@ -144,6 +145,6 @@ def test_killed_worker_is_one_error(start: Start) -> None:
     os.kill(build.workers()[0], signal.SIGKILL)
     code, shown = build.end()
     assert code == 1
-    assert shown.startswith("error: a process that reads images was killed")
+    assert shown.startswith("error: a data-loading worker was killed")
     assert "the same command continues from here" in shown and shown.count("\n") == 1
     assert build.images_done() > 0
