@@ -1,3 +1,3 @@
-"""IGRAG: captions an image by retrieval, with soft prompts and LoRA adapters for Flan-T5."""
+"""IGRAG: captions a image by retrieval, with soft prompts and LoRA adapters for Flan-T5."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -7,12 +7,10 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from igrag.adapter_files import BASE_NAME
 from igrag.errors import CheckpointError, DataError
 from igrag.files import read_json, write_json
 
-# File names of PEFT's format.
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-BASE_NAME = "base_model.json"
 _SHOWN = 12  # characters of a hash in a message
 logger = logging.getLogger(__name__)
 

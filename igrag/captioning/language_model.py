@@ -16,7 +16,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from igrag.captioning.adapter_base import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BaseModel
+from igrag.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from igrag.captioning.adapter_base import BaseModel
 from igrag.devices import resolve_device
 from igrag.errors import CheckpointError, DataError, ModelError
 from igrag.files import read_json
