@@ -69,6 +69,11 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
+def is_file(path: Path) -> bool:
+    """Tells whether a file is there, in the same way."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def check_output_folder(path: Path, *, option: str) -> None:
     """Makes sure that files can be written into a folder, which need not be there yet.
 

@@ -1,18 +1,20 @@
 """Reads a YAML file into a pydantic model: strictly, with every problem named in one error."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from igrag.config.paths import from_command_line, portable
+from igrag.config.paths import file_root, locate, portable
 from igrag.config.yaml_file import Document, KeyPath, parse_value, read_document
 from igrag.errors import ConfigError
+from igrag.files import is_file
 
 M = TypeVar("M", bound="Section")
 
@@ -35,14 +37,33 @@ class Section(BaseModel):
 
     A validator raises ValueError with what it expects ("a path under ..."); the loader adds the
     file, the line, the key and what was found.
+
+    Attributes:
+        renamed: Earlier names of keys -> their names now; the earlier ones are still read.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
+    )
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     def to_plain(self, *, include: set[str] | None = None) -> dict[str, Any]:
         """Returns the section, or the keys to include, as JSON can hold it; see `portable`."""
         content: dict[str, Any] = _to_plain(self.model_dump(include=include))
         return content
+
+
+def setting(default: Any, en: str, zh: str, **constraints: Any) -> Any:
+    """Declares a key: its default and what it means, for YAML comments, READMEs and errors.
+
+    Args:
+        default: The default; `...` for a key that must be set, `{}` for a section whose keys all
+            have their defaults.
+        en: The description in English.
+        zh: The description in Chinese.
+        constraints: As pydantic's Field takes them (`gt`, `alias`, ...).
+    """
+    return Field(default, description=en, json_schema_extra={"zh": zh}, **constraints)
 
 
 def load_config(
@@ -52,34 +73,101 @@ def load_config(
     *,
     options: Mapping[str, str] | None = None,
 ) -> M:
-    """Reads `path`, applies the overrides and checks the result.
+    """Reads `path` and the files it is based on, applies the overrides and checks the result.
+
+    A file may name another one with `base: other.yaml`, from its own folder, and change some keys.
 
     Args:
         model: What the file must be.
         path: The YAML file.
         overrides: Each "section.key=value", the value in YAML; later ones win. Relative paths
-            in them count from the cwd, those in the file from the repo root.
+            in them count from the cwd, those in a file from its project's root.
         options: Which of their keys the user typed as an option: "data.seed" -> "--seed".
 
     Raises:
         ConfigError: The file cannot be read, or does not fit; all problems in one line.
     """
-    document = read_document(path)
-    problems = list(document.duplicates)
+    document = _read(model, path, ())
+    problems = list(document.problems)
     overridden: list[KeyPath] = []
     for override in overrides:
         try:
-            overridden.append(_apply(document.content, override))
+            overridden.append(_apply(document.content, override, model))
         except ValueError as error:
             problems.append(f"--set {override}: {error}")
     checked = None
     try:
-        checked = model.model_validate(document.content)
+        checked = model.model_validate(document.content, context={"root": file_root(path)})
     except ValidationError as error:
         problems += _explain(error, model, path, document, overridden, options or {})
     if checked is None or problems:
         raise ConfigError("; ".join(problems))
     return checked
+
+
+def _read(model: type[Section], path: Path, named_by: tuple[Path, ...]) -> Document:
+    """Reads a file merged over its bases; `named_by` are the files that led to it."""
+    document = read_document(path)
+    _rename(document, model, document.content, ())
+    locate(document.content, file_root(path))
+    base = document.content.pop("base", None)
+    if base is None:
+        return document
+    where = f"{document.origins[('base',)]}: base"
+    if not isinstance(base, str):
+        raise ConfigError(f"{where}: found {json.dumps(base)}, expected the path of a YAML file")
+    file = path.parent / Path(base).expanduser()
+    readers = [reader.resolve() for reader in (*named_by, path)]
+    if file.resolve() in readers:
+        raise ConfigError(f"{where}: {file} is based on this file itself; remove one base")
+    if not is_file(file):
+        raise ConfigError(f"{where}: {file}: no such file, expected a path from {path.parent}")
+    below = _read(model, file, (*named_by, path))
+    return Document(
+        _merge(below.content, document.content),
+        below.origins | document.origins,
+        below.problems + document.problems,
+    )
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Returns `below` with the keys of `above`; sections are merged key by key."""
+    merged = below | above
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _merge(below[key], above[key])
+    return merged
+
+
+def _rename(document: Document, model: Any, content: Any, prefix: KeyPath) -> None:
+    """Gives keys that a file has under an earlier name the one they have now."""
+    section = _section(model)
+    if section is None or not isinstance(content, dict):
+        return
+    for old, new in section.renamed.items():
+        if old not in content:
+            continue
+        where, name = document.origins[(*prefix, old)], ".".join((*prefix, old))
+        if new in content:
+            document.problems.append(
+                f"{where}: {name}: is called {new} now, which is there too; keep {new} alone"
+            )
+        else:
+            print(f"note: {where}: {name} is called {new} now; rename it", file=sys.stderr)
+            content[new] = content[old]
+        del content[old]
+        depth = len(prefix)
+        for keys in [keys for keys in document.origins if keys[: depth + 1] == (*prefix, old)]:
+            document.origins[(*prefix, new, *keys[depth + 1 :])] = document.origins.pop(keys)
+    for key, field in _fields(section, ()).items():
+        if key in content:
+            _rename(document, field.annotation, content[key], (*prefix, key))
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    """Returns the section that an annotation holds, as in `Data | None`."""
+    options = (annotation, *get_args(annotation))
+    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
 
 
 def _to_plain(value: Any) -> Any:
@@ -88,13 +176,14 @@ def _to_plain(value: Any) -> Any:
     return portable(value) if isinstance(value, Path) else value
 
 
-def _apply(content: dict[str, Any], override: str) -> KeyPath:
+def _apply(content: dict[str, Any], override: str, model: type[Section]) -> KeyPath:
     """Sets one "section.key=value" in `content` and returns its key path."""
     name, equals, text = override.partition("=")
     keys = tuple(key.strip() for key in name.split("."))
     if not equals or not all(keys):
         raise ValueError("expected section.key=value")
-    value = from_command_line(parse_value(text))
+    keys = _current_names(keys, model)
+    value = locate(parse_value(text), Path.cwd())
     *sections, last = keys
     target = content
     for depth, section in enumerate(sections, start=1):
@@ -105,6 +194,15 @@ def _apply(content: dict[str, Any], override: str) -> KeyPath:
             raise ValueError(f"{'.'.join(sections[:depth])} is a value, expected a section")
     target[last] = value
     return keys
+
+
+def _current_names(keys: KeyPath, model: Any) -> KeyPath:
+    section = _section(model)
+    if section is None or not keys:
+        return keys
+    key = section.renamed.get(keys[0], keys[0])
+    field = _fields(section, ()).get(key)
+    return (key, *_current_names(keys[1:], field.annotation if field else None))
 
 
 def _explain(
@@ -153,12 +251,12 @@ def _origin(
     name = ".".join(keys)
     for override in overridden:
         inside = keys[: len(override)] == override
-        made_by_it = override[: len(keys)] == keys and keys and keys not in document.lines
+        made_by_it = override[: len(keys)] == keys and keys and keys not in document.origins
         if inside or made_by_it:
             return options.get(name, f"--set {name}")
     ancestors = (keys[:length] for length in range(len(keys), 0, -1))
-    line = next((document.lines[keys] for keys in ancestors if keys in document.lines), None)
-    where = f"{path}:{line}" if line else str(path)
+    origins = document.origins
+    where = next((origins[keys] for keys in ancestors if keys in origins), str(path))
     return f"{where}: {name}" if name else where
 
 

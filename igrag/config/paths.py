@@ -1,60 +1,94 @@
-"""Paths in a configuration: in a YAML from the repo root, in --set from where it is typed."""
+"""Paths in a configuration: those of a file count from its project, typed ones from the cwd."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationInfo
 
 from igrag.files import exists
 
+# The clone; the folder of the installed packages where the project was installed from a wheel.
 REPO_ROOT = Path(__file__).resolve().parents[2]
+_PROJECT_MARKS = ("pyproject.toml", ".git")
 
 
-class FromCommandLine(str):
-    """Text typed on the command line, where a relative path counts from the cwd."""
+class LocatedText(str):
+    """A text of a configuration with the folder that it counts from if it is a relative path."""
+
+    root: Path
 
 
-def from_command_line(value: Any) -> Any:
-    """Marks every text inside a value that was typed on the command line."""
-    if isinstance(value, str):
-        return FromCommandLine(value)
-    if isinstance(value, list):
-        return [from_command_line(item) for item in value]
-    if isinstance(value, dict):
-        return {key: from_command_line(item) for key, item in value.items()}
-    return value
+def locate(value: Any, root: Path) -> Any:
+    """Attaches `root` to every text inside a value that was read from YAML."""
+    return _locate(value, root, {})
 
 
-def resolve_path(value: str) -> Path:
-    """Makes a path absolute: from the cwd if it was typed, from the repo root otherwise.
+@cache
+def project_root(folder: Path) -> Path | None:
+    """Returns the nearest folder with pyproject.toml or .git, from `folder` upwards."""
+    folders = (folder, *folder.parents)
+    return next((each for each in folders if any(exists(each / m) for m in _PROJECT_MARKS)), None)
+
+
+def file_root(path: Path) -> Path:
+    """Returns the folder that relative paths in a YAML file count from."""
+    return project_root(path.resolve().parent) or Path.cwd()
+
+
+def default_root() -> Path:
+    """Returns the folder that relative paths in code count from: the clone, else the cwd."""
+    return REPO_ROOT if exists(REPO_ROOT / "pyproject.toml") else Path.cwd()
+
+
+def resolve_path(value: str | Path, root: Path | None = None) -> Path:
+    """Makes a path absolute: from its own root, else from `root`, else from `default_root`.
 
     Raises:
         ValueError: It begins with the home of a user who does not exist.
     """
-    base = Path.cwd() if isinstance(value, FromCommandLine) else REPO_ROOT
+    base = getattr(value, "root", None) if isinstance(value, LocatedText) else root
     try:
-        return base / Path(value).expanduser()
+        return (base or default_root()) / Path(value).expanduser()
     except RuntimeError:
         raise ValueError("a path under the home of a known user") from None
 
 
 def portable(path: Path | str) -> str:
-    """Names a path or a model from the repo root if it lies inside, else as it is."""
+    """Names a path or a model from the repository's root if it lies inside, else as it is."""
     inside = REPO_ROOT in Path(path).parents
     return Path(path).relative_to(REPO_ROOT).as_posix() if inside else str(path)
 
 
-def _to_path(value: object) -> object:
-    return resolve_path(value) if isinstance(value, str) and value else value
+def _locate(value: Any, root: Path, located: dict[int, Any]) -> Any:
+    if isinstance(value, str):
+        text = LocatedText(value)
+        text.root = root
+        return text
+    if not isinstance(value, dict | list):
+        return value
+    if id(value) not in located:  # An alias may stand inside its own anchor.
+        located[id(value)] = value
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in list(items):
+            value[key] = _locate(item, root, located)
+    return value
 
 
-def _to_model_reference(value: object) -> object:
+def _to_path(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str | Path) or value == "":
+        return value
+    return resolve_path(value, (info.context or {}).get("root"))
+
+
+def _to_model_reference(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str):
         return value
     if not value.strip():
         raise ValueError("a model's folder or hub id")
-    folder = resolve_path(value)
-    return str(folder) if exists(folder) else str(value)
+    folder = resolve_path(value, (info.context or {}).get("root"))
+    # A hub id has one slash at most: an error about what has more shows where it was looked for.
+    return str(folder) if value.count("/") > 1 or exists(folder) else str(value)
 
 
 # A file or folder; it need not exist.

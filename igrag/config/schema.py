@@ -1,15 +1,22 @@
-"""What configs/*.yaml may say: every key of the caption pipeline."""
+"""What configs/*.yaml may contain: every key of the captioning pipeline."""
 
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from igrag.config.loader import Section, load_config
-from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference
+from igrag.config.choices import (
+    AttentionImplementation,
+    DType,
+    Initialization,
+    LogLevel,
+    ObjectSource,
+)
+from igrag.config.loader import Section, load_config, setting
+from igrag.config.paths import ConfigPath, ModelReference, default_root
 from igrag.config.placeholders import (
     check_caption_line,
     check_object_line,
@@ -18,9 +25,8 @@ from igrag.config.placeholders import (
 )
 from igrag.errors import ConfigError
 
-DEFAULT_CONFIG = REPO_ROOT / "configs" / "config.yaml"
+DEFAULT_CONFIG = default_root() / "configs" / "config.yaml"
 Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 def _check_device(value: str) -> str:
@@ -37,40 +43,53 @@ def _check_not_blank(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_check_not_blank)]
 Device = Annotated[str, AfterValidator(_check_device)]
-DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class ModelEntry(Section):
     """One named language model."""
 
-    path: ModelReference = Field(description="Folder or hub id of a seq2seq model.")
-    notice: str | None = Field(
-        default=None, description="One line to show on stderr when it is used."
+    path: ModelReference = setting(
+        ..., "Folder or hub id of a seq2seq model.", "seq2seq 模型的文件夹或 Hub id。"
+    )
+    notice: str | None = setting(
+        None, "A line printed on stderr when it is used.", "使用该模型时在 stderr 输出的一行提示。"
     )
 
 
 class ModelConfig(Section):
-    """Which language model writes the caption, and how it is loaded."""
+    """Which language model generates the captions, and how it is loaded."""
 
-    models: dict[str, ModelEntry] = Field(description="The models that --model knows by name.")
-    default: str = Field(
-        default="flan-t5",
-        validate_default=True,
-        description="Entry used when --model is not given.",
+    models: dict[str, ModelEntry] = setting(
+        ...,
+        "Names for --model, which also takes a folder or a hub id.",
+        "--model 可用的名称；--model 也接受文件夹或 Hub id。",
     )
-    device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
-    dtype: DType = Field(
-        default="auto", description="auto: bfloat16 where the GPU has it, else float32."
+    default: str = setting(
+        "flan-t5", "Entry used without --model.", "不带 --model 时使用的模型条目。"
     )
-    attn_implementation: Literal["eager", "sdpa"] = Field(
-        default="eager", description="eager was the faster one for T5 on CPUs."
+    device: Device = setting(
+        "auto", "auto, cpu, cuda, cuda:N or mps.", "auto、cpu、cuda、cuda:N 或 mps。"
     )
-    max_source_length: Positive = Field(default=512, description="Longest prompt in tokens.")
+    dtype: DType = setting(
+        "auto",
+        "Precision; auto: bfloat16 on a GPU that has it, else float32.",
+        "精度；auto：GPU 支持 bfloat16 时使用 bfloat16，否则使用 float32。",
+    )
+    attn_implementation: AttentionImplementation = setting(
+        "eager",
+        "Attention kernel; eager is the faster one for T5 on CPUs.",
+        "注意力实现；T5 在 CPU 上用 eager 更快。",
+    )
+    max_source_length: Positive = setting(
+        512,
+        "Longest prompt in tokens; longer ones lose the farthest captions, then objects.",
+        "输入提示的最大 token 数；超出时先去掉最不相似的描述，再去掉物体。",
+    )
 
     @field_validator("default")
     @classmethod
     def _check_default(cls, default: str, info: ValidationInfo) -> str:
-        """Of the key and not of the section: the error is told of where the key was set."""
+        """Of the key and not of the section: the error names the place where the key was set."""
         models = info.data.get("models")  # None if they are wrong by themselves
         if models is not None and default not in models:
             raise ValueError(f"one of models ({', '.join(models) or 'none'})")
@@ -80,59 +99,101 @@ class ModelConfig(Section):
 class RetrievalConfig(Section):
     """How similar images are found."""
 
-    encoder: ModelReference = Field(description="Folder or hub id of a CLIP model.")
-    top_k: Positive = Field(default=5, description="Similar images whose captions fill the prompt.")
-    batch_size: Positive = Field(default=32, description="Images encoded at once.")
-    encoder_dtype: DType = Field(default="float32", description="Dtype of the image encoder.")
+    encoder: ModelReference = setting(
+        ..., "Folder or hub id of a CLIP model.", "CLIP 模型的文件夹或 Hub id。"
+    )
+    top_k: Positive = setting(
+        5,
+        "Similar images whose captions fill the prompt.",
+        "检索多少张相似图像，用其描述填充提示。",
+    )
+    batch_size: Positive = setting(32, "Images encoded at once.", "每批编码的图像数。")
+    encoder_dtype: DType = setting(
+        "float32",
+        "Precision of the encoder; other ones change the last digits of the vectors.",
+        "编码器的精度；换用其他精度时，向量的末几位会不同。",
+    )
 
 
 class KnowledgeBaseConfig(Section):
     """Where the captioned images are."""
 
-    path: ConfigPath = Field(description="Folder made by scripts/build_knowledge_base.py.")
+    path: ConfigPath = setting(
+        ...,
+        "Folder made by igrag build-knowledge-base.",
+        "由 igrag build-knowledge-base 生成的文件夹。",
+    )
 
 
 class GenerationConfig(Section):
-    """How the caption is decoded: beam search, or sampling if asked for."""
+    """How captions are decoded: beam search, or sampling; keys as in transformers.
 
-    batch_size: Positive = Field(default=8, description="Prompts decoded at once.")
-    max_new_tokens: Annotated[int, Field(gt=0, le=1024)] = Field(
-        default=40, description="Longest caption in tokens."
+    Every key but batch_size and seed is passed on to the generator's `Decoding`.
+    """
+
+    batch_size: Positive = setting(8, "Prompts decoded at once.", "每批解码的提示数。")
+    max_new_tokens: Annotated[int, Field(gt=0, le=1024)] = setting(
+        40, "Longest caption in tokens, at most 1024.", "描述的最大 token 数，不超过 1024。"
     )
-    num_beams: Positive = Field(default=4, description="Beams; 1 is greedy.")
-    do_sample: bool = Field(default=False, description="Sample instead of taking the likeliest.")
-    temperature: Annotated[float, Field(gt=0)] = Field(
-        default=1.0, description="Only when sampling."
+    num_beams: Positive = setting(4, "Beams; 1 is greedy search.", "束宽；1 为贪心搜索。")
+    do_sample: bool = setting(
+        False,
+        "Sample with temperature, top_p and seed.",
+        "使用 temperature、top_p 与 seed 进行采样。",
     )
-    top_p: Share = Field(default=1.0, description="Only when sampling: nucleus size.")
-    length_penalty: float = Field(default=1.0, description="Above 1 favors longer captions.")
-    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="0 switches it off."
+    temperature: Annotated[float, Field(gt=0)] = setting(
+        1.0,
+        "Only for sampling: below 1 sharpens the distribution, above 1 flattens it.",
+        "仅用于采样：小于 1 使分布更尖锐，大于 1 使分布更平坦。",
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
-        default=42, description="Seed of the sampling."
+    top_p: Annotated[float, Field(gt=0, le=1)] = setting(
+        1.0,
+        "Only for sampling: the probability mass of the likeliest tokens to sample from.",
+        "仅用于采样：只在累计概率达到该值的最可能 token 中采样。",
+    )
+    length_penalty: float = setting(
+        1.0,
+        "Only for beam search: above 1 favors longer captions.",
+        "仅用于束搜索：大于 1 时偏向更长的描述。",
+    )
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = setting(
+        0,
+        "Length of n-grams that may occur only once; 0: off.",
+        "只允许出现一次的 n-gram 的长度；0：关闭。",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = setting(
+        42, "Seed of the sampling.", "采样的随机种子。"
     )
 
 
 class ObjectsConfig(Section):
-    """The optional block of objects with their positions."""
+    """An optional block of objects with their positions."""
 
-    source: Literal["none", "instances", "detector"] = Field(
-        default="none", description="none, a COCO instances file, or an object-detection model."
+    source: ObjectSource = setting(
+        "none",
+        "Where objects come from: a COCO instances file or an object-detection model.",
+        "物体的来源：COCO instances 文件或目标检测模型。",
     )
-    instances_path: ConfigPath | None = Field(default=None, description="COCO instances_*.json.")
-    detector: ModelReference | None = Field(
-        default=None, description="Folder or hub id of a detector."
+    instances_path: ConfigPath | None = setting(
+        None,
+        "For instances: the COCO file instances_*.json.",
+        "用于 instances：COCO 的 instances_*.json 文件。",
     )
-    threshold: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.5, description="Least score of a detected object."
+    detector: ModelReference | None = setting(
+        None,
+        "For detector: folder or hub id of a transformers model.",
+        "用于 detector：transformers 模型的文件夹或 Hub id。",
     )
-    heading: str = Field(
-        default="Objects in the picture:",
-        description="The line above the objects, only where there are any; empty: none.",
+    threshold: Annotated[float, Field(ge=0, le=1)] = setting(
+        0.5, "Lowest score of a detected object.", "检测到的物体的最低得分。"
     )
-    line: Annotated[str, AfterValidator(check_object_line)] = Field(
-        default="- {label}: {position}", description="One object's line."
+    heading: str = setting(
+        "Objects in the picture:",
+        'Line above the objects, where there are any; "": none.',
+        '物体列表上方的一行，仅在有物体时出现；""：不输出。',
+    )
+    line: Annotated[str, AfterValidator(check_object_line)] = setting(
+        "- {label}: {position}", "Line of one object.", "一个物体对应的一行。"
     )
 
     @model_validator(mode="after")
@@ -145,23 +206,27 @@ class ObjectsConfig(Section):
 
 
 class PromptConfig(Section):
-    """The prompt template, the same for training data and for captioning."""
+    """The prompt template of training data and captioning; other data are needed if it changes."""
 
-    template: Annotated[str, AfterValidator(check_template)] = Field(
-        description="With {instruction}, {captions} and {objects}."
+    instruction: Text = setting(..., "What the model is asked to do.", "对模型的指令。")
+    template: Annotated[str, AfterValidator(check_template)] = setting(
+        ...,
+        "With {instruction}, {captions} and, for objects, {objects}.",
+        "须含 {instruction}、{captions}；使用物体时还须含 {objects}。",
     )
-    instruction: Text = Field(description="What the model is asked to do.")
-    caption_line: Annotated[str, AfterValidator(check_caption_line)] = Field(
-        default="- {caption}", description="One retrieved caption's line."
+    caption_line: Annotated[str, AfterValidator(check_caption_line)] = setting(
+        "- {caption}", "Line of one retrieved caption.", "一条检索到的描述对应的一行。"
     )
-    captions_per_match: Positive = Field(default=1, description="Captions taken from each match.")
-    objects: ObjectsConfig = Field(
-        default_factory=ObjectsConfig, description="The optional block of objects."
+    captions_per_match: Positive = setting(
+        1, "Captions shown of each similar image.", "每张相似图像展示的描述条数。"
+    )
+    objects: ObjectsConfig = setting(
+        {}, "An optional block of objects with their positions.", "可选的物体及其位置。"
     )
 
     @field_validator("objects")
     @classmethod
-    def _check_place(cls, objects: ObjectsConfig, info: ValidationInfo) -> ObjectsConfig:
+    def _check_placeholder(cls, objects: ObjectsConfig, info: ValidationInfo) -> ObjectsConfig:
         """Of the field and not of the section: other keys' errors do not keep it from running."""
         template = info.data.get("template")  # None if it is wrong by itself
         if objects.source != "none" and template is not None and not shows_objects(template):
@@ -172,27 +237,44 @@ class PromptConfig(Section):
 
 
 class LoraConfig(Section):
-    """A trained LoRA adapter for the language model."""
+    """A LoRA adapter, with or without a soft prompt."""
 
-    enabled: bool = Field(default=False, description="Load the adapter.")
-    weights_path: ConfigPath = Field(description="Folder in PEFT's format.")
-    merge_and_unload: bool = Field(
-        default=True, description="Merge it into the weights: same numbers."
+    enabled: bool = setting(False, "Load the adapter.", "加载适配器。")
+    weights_path: ConfigPath = setting(
+        Path("lora_training/checkpoints/best"),
+        "Folder of the adapter in PEFT's format.",
+        "PEFT 格式的适配器文件夹。",
+    )
+    merge_and_unload: bool = setting(
+        True,
+        "Merge it into the weights: the same captions, faster.",
+        "将其合并进权重：描述相同，速度更快。",
     )
 
 
 class PromptTuningConfig(Section):
-    """A trained soft prompt for the language model."""
+    """A soft prompt, with or without LoRA."""
 
-    enabled: bool = Field(default=False, description="Use the soft prompt.")
-    prompt_length: Positive = Field(default=20, description="Soft tokens, P.")
-    initialization: Literal["random", "text", "vocab", "file"] = Field(
-        default="random", description="How the prompt was begun."
+    enabled: bool = setting(False, "Use the soft prompt.", "使用软提示。")
+    prompt_length: Positive = setting(
+        20,
+        "Soft tokens of weights_path; a warning reports where the file differs.",
+        "weights_path 中虚拟 token（soft token）的数量；与文件不一致时给出警告。",
     )
-    weights_path: ConfigPath = Field(description="prompt_embeddings.pt of a trained prompt.")
-    weights_path_with_lora: ConfigPath | None = Field(
-        default=None,
-        description="One trained on the LoRA adapter, for both at once; null: weights_path.",
+    initialization: Initialization = setting(
+        "random",
+        "How the prompt of weights_path was initialized.",
+        "weights_path 中软提示的初始化方式。",
+    )
+    weights_path: ConfigPath = setting(
+        Path("prompt_tuning/checkpoints/best_model/prompt_embeddings.pt"),
+        "File of the trained prompt.",
+        "训练好的软提示文件。",
+    )
+    weights_path_with_lora: ConfigPath | None = setting(
+        Path("prompt_tuning/checkpoints/with_lora/best_model/prompt_embeddings.pt"),
+        "The one trained on the LoRA adapter, for both at once; null: weights_path.",
+        "在 LoRA 适配器上训练的软提示，用于二者同时启用时；null：使用 weights_path。",
     )
 
     def file_for(self, *, lora: bool) -> Path:
@@ -203,27 +285,44 @@ class PromptTuningConfig(Section):
 
 
 class LogConfig(Section):
-    """What is told on stderr."""
+    """The log on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="warning", description="--verbose makes it at least info."
+    level: LogLevel = setting(
+        "warning",
+        "Lowest level shown; --verbose shows info.",
+        "输出的最低级别；--verbose 会输出 info。",
     )
-    file: ConfigPath | None = Field(default=None, description="Also append the log to this file.")
+    file: ConfigPath | None = setting(
+        None, "A file that the log is also appended to.", "同时将日志追加写入的文件。"
+    )
 
 
 class Config(Section):
-    """The whole file. pydantic reserves `model_config`, hence the attribute `models`."""
+    """The configuration of captioning."""
 
-    models: ModelConfig = Field(alias="model_config", description="The language models.")
-    retrieval_config: RetrievalConfig = Field(description="How similar images are found.")
-    knowledge_base_config: KnowledgeBaseConfig = Field(description="Where they are.")
-    generation_config: GenerationConfig = Field(
-        default_factory=GenerationConfig, description="How the caption is decoded."
+    # pydantic reserves `model_config`, hence the attribute `models`.
+    models: ModelConfig = setting(..., "The language models.", "语言模型。", alias="model_config")
+    retrieval_config: RetrievalConfig = setting(
+        ..., "How similar images are found.", "如何检索相似图像。"
     )
-    prompt_config: PromptConfig = Field(description="The prompt template.")
-    lora_config: LoraConfig = Field(description="A LoRA adapter.")
-    prompt_tuning: PromptTuningConfig = Field(description="A soft prompt.")
-    log_config: LogConfig = Field(default_factory=LogConfig, description="What is told on stderr.")
+    knowledge_base_config: KnowledgeBaseConfig = setting(
+        ..., "The captioned images.", "带描述的图像（知识库）。"
+    )
+    generation_config: GenerationConfig = setting(
+        {}, "How captions are decoded.", "如何解码生成描述。"
+    )
+    prompt_config: PromptConfig = setting(
+        ...,
+        "The prompt template of training data and captioning.",
+        "提示模板，训练数据与推理共用。",
+    )
+    lora_config: LoraConfig = setting(
+        {}, "A LoRA adapter, with or without a soft prompt.", "LoRA 适配器，可与软提示同时使用。"
+    )
+    prompt_tuning: PromptTuningConfig = setting(
+        {}, "A soft prompt, with or without LoRA.", "软提示，可与 LoRA 同时使用。"
+    )
+    log_config: LogConfig = setting({}, "The log on stderr.", "stderr 上的日志。")
 
     @classmethod
     def load(cls, path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> "Config":

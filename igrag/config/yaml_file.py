@@ -17,11 +17,11 @@ KeyPath = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A YAML file's content, the line of each key, and what is wrong with doubled keys."""
+    """The content of a YAML file, where each key stands ("FILE:LINE"), and its problems."""
 
     content: dict[str, Any]
-    lines: dict[KeyPath, int]
-    duplicates: list[str]
+    origins: dict[KeyPath, str]
+    problems: list[str]
 
 
 def quote(text: str) -> str:
@@ -41,13 +41,13 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: Missing, not UTF-8, not YAML, empty, not a mapping, or with duplicate keys.
     """
     document = read_document(path)
-    if document.duplicates:
-        raise ConfigError("; ".join(document.duplicates))
+    if document.problems:
+        raise ConfigError("; ".join(document.problems))
     return document.content
 
 
 def read_document(path: Path) -> Document:
-    """Reads a YAML mapping; duplicate keys are listed instead of raised.
+    """Reads a YAML mapping; duplicate keys are listed among its problems.
 
     Raises:
         ConfigError: Missing, not UTF-8, not YAML, empty, or not a mapping.
@@ -70,7 +70,7 @@ def read_document(path: Path) -> Document:
         )
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: found a {type(content).__name__}, expected sections with keys")
-    return Document(content, lines, duplicates)
+    return Document(content, {keys: f"{path}:{line}" for keys, line in lines.items()}, duplicates)
 
 
 def parse_value(text: str) -> Any:

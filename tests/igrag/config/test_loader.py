@@ -1,6 +1,7 @@
 """Configuration files: what is accepted, and what the one line says otherwise."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from igrag.config import (
     Config,
     ConfigPath,
     ModelReference,
+    PromptTuningConfig,
     Section,
     find_model,
     load_config,
@@ -20,6 +22,7 @@ from igrag.config import (
     quote,
     resolve_path,
 )
+from igrag.config.paths import project_root
 from igrag.errors import ConfigError
 
 
@@ -277,15 +280,109 @@ def test_wrong_override(file: Path, override: str, message: str) -> None:
     assert fail(file, "training:\n  rate: 1\n", override).startswith(message)
 
 
-def test_relative_paths(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a YAML they count from the repo root, in --set from where it is typed."""
-    monkeypatch.chdir(tmp_path)
+def test_relative_paths_count_from_the_project_or_the_cwd(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in a YAML count from its project's root, else from the cwd; typed ones from the cwd."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     text = "training: {rate: 1, file: a/b}"
-    assert load(file, text).file == REPO_ROOT / "a" / "b"
-    assert load(file, text, "training.file=a/b").file == tmp_path / "a" / "b"
+    assert load(file, text).file == tmp_path / "elsewhere" / "a" / "b"
+    project_root.cache_clear()
+    (tmp_path / "pyproject.toml").touch()
+    assert load(file, text).file == tmp_path / "a" / "b"
+    assert load(file, text, "training.file=a/b").file == tmp_path / "elsewhere" / "a" / "b"
     assert load(file, text, f"training={{rate: 1, file: {tmp_path}/c}}").file == tmp_path / "c"
-    assert load(file, text, "training={rate: 1, file: c}").file == tmp_path / "c"
+    assert load(file, text, "training={rate: 1, file: c}").file == tmp_path / "elsewhere" / "c"
     assert resolve_path("configs") == REPO_ROOT / "configs"
+
+
+def test_relative_default_counts_from_the_project(tmp_path: Path) -> None:
+    """The default of a path is found where the same text in the file would be."""
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "config.yaml").write_text(f"base: {DEFAULT_CONFIG}\nlog_config: {{file: a.log}}\n")
+    config = Config.load(tmp_path / "config.yaml")
+    assert config.log_config.file == tmp_path / "a.log"
+    assert config.knowledge_base_config.path == REPO_ROOT / "demo" / "knowledge_base"
+
+
+class NewNames(Section):
+    """A section with keys that had other names."""
+
+    renamed: ClassVar = {"rate": "learning_rate"}
+    learning_rate: float = Field(default=1.0, description="Learning rate.")
+
+
+class NewOuter(Section):
+    """A file with a section that had another name."""
+
+    renamed: ClassVar = {"train": "training"}
+    training: NewNames = Field(default_factory=NewNames, description="The training.")
+
+
+def load_renamed(file: Path, text: str, *overrides: str) -> float:
+    """Loads a file of the given text with the new names."""
+    file.write_text(text)
+    return load_config(NewOuter, file, overrides).training.learning_rate
+
+
+def test_earlier_names_of_keys_are_read_with_a_note(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of an earlier version loads; one note for each key names its line and its new name."""
+    assert load_renamed(file, "train: {rate: 3}") == 3.0
+    assert capsys.readouterr().err.splitlines() == [
+        f"note: {file}:1: train is called training now; rename it",
+        f"note: {file}:1: training.rate is called learning_rate now; rename it",
+    ]
+    assert load_renamed(file, "training: {learning_rate: 3}", "train.rate=4") == 4.0
+    assert load_renamed(file, "train:\n  rate: 3\n", "training.learning_rate=4") == 4.0
+
+
+def test_both_names_of_a_key_are_an_error(file: Path) -> None:
+    """Which of the two counts is not guessed; errors below an earlier name have their line."""
+    with pytest.raises(ConfigError) as caught:
+        load_renamed(file, "training: {learning_rate: x}\ntrain: {rate: 3}\n")
+    assert str(caught.value).replace(str(file), "FILE").split("; ") == [
+        "FILE:2: train: is called training now, which is there too",
+        "keep training alone",
+        'FILE:1: training.learning_rate: found "x", expected a number',
+    ]
+    with pytest.raises(ConfigError, match=r':2: training\.learning_rate: found "x"'):
+        load_renamed(file, "train:\n  rate: x\n")
+
+
+def test_base_is_merged_below_the_file(file: Path, tmp_path: Path) -> None:
+    """A file changes a few keys of another one, which is named from its own folder."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "first.yaml").write_text("training: {rate: 1, steps: 7, word: a}")
+    (tmp_path / "below" / "second.yaml").write_text("base: first.yaml\ntraining: {word: b}")
+    training = load(file, "base: below/second.yaml\ntraining: {rate: 2}\n", "training.seed=5")
+    assert (training.rate, training.steps, training.word, training.seed) == (2.0, 7, "b", 5)
+
+
+def test_errors_name_the_file_where_the_key_stands(file: Path, tmp_path: Path) -> None:
+    """A wrong value of the base is reported with the base's line, one above it with its own."""
+    base = tmp_path / "base.yaml"
+    base.write_text("training:\n  rate: x\n  steps: y\n")
+    message = fail(file, "base: base.yaml\ntraining:\n  steps: z\n  stpes: 1\n")
+    assert message.replace(str(base), "BASE").split("; ") == [
+        'BASE:2: training.rate: found "x", expected a number',
+        'FILE:3: training.steps: found "z", expected an integer',
+        "FILE:4: training.stpes: unknown key, did you mean steps?",
+    ]
+
+
+def test_wrong_bases(file: Path, tmp_path: Path) -> None:
+    """A missing base, a circle and what is no path are errors on the line that names them."""
+    (tmp_path / "other.yaml").write_text("training: {rate: 1}\nbase: test.yaml")
+    for base, message in (
+        ("none.yaml", f"FILE:1: base: {tmp_path}/none.yaml: no such file, expected a path from"),
+        ("other.yaml", "/other.yaml:2: base: FILE is based on this file itself; remove one base"),
+        ("test.yaml", "FILE:1: base: FILE is based on this file itself"),
+        ("5", "FILE:1: base: found 5, expected the path of a YAML file"),
+    ):
+        assert message in fail(file, f"base: {base}\n")
 
 
 def test_home_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,14 +396,36 @@ def test_home_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_model_is_a_folder_or_a_hub_id(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An existing folder becomes absolute, a hub id stays as it is."""
+    """An existing folder becomes absolute, as what is no hub id; a hub id stays as it is."""
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     text = "training: {rate: 1, encoder: owner/name}"
     assert load(file, text).encoder == "owner/name"
     assert load(file, text, "training.encoder=mine").encoder == str(tmp_path / "mine")
-    text = "training: {rate: 1, encoder: configs}"
-    assert load(file, text).encoder == str(REPO_ROOT / "configs")
+    text = "training: {rate: 1, encoder: mine}"
+    assert load(file, text).encoder == str(tmp_path / "mine")
+    assert load(file, "training: {rate: 1, encoder: no/such/folder}").encoder == str(
+        tmp_path / "no" / "such" / "folder"
+    )
+
+
+def test_prompt_tuning_block_has_default_paths(file: Path) -> None:
+    """`weights_path` may be left out: it is where the training puts the best prompt."""
+    file.write_text(
+        f"base: {DEFAULT_CONFIG}\n"
+        "prompt_tuning: {enabled: true, prompt_length: 20, initialization: random}\n"
+    )
+    folder = REPO_ROOT / "prompt_tuning" / "checkpoints"
+    for config in (Config.load(file), Config.load()):
+        prompts = config.prompt_tuning
+        assert prompts.weights_path == folder / "best_model" / "prompt_embeddings.pt"
+        with_lora = folder / "with_lora" / "best_model" / "prompt_embeddings.pt"
+        assert prompts.weights_path_with_lora == with_lora
+    block = PromptTuningConfig.model_validate({}, context={"root": file.parent})
+    assert (
+        block.weights_path
+        == file.parent / "prompt_tuning/checkpoints/best_model/prompt_embeddings.pt"
+    )
 
 
 def test_default_configuration() -> None:

@@ -1,0 +1,26 @@
+"""The words that a setting may have, each list once: for the schema, argparse's help and checks."""
+
+from typing import Any, Literal, get_args
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+AttentionImplementation = Literal["eager", "sdpa"]
+MixedPrecision = Literal["auto", "bf16", "fp32"]
+Initialization = Literal["random", "text", "vocab", "file"]
+Reparameterization = Literal["none", "residual", "superpos"]
+Optimizer = Literal["adamw", "adafactor"]
+Schedule = Literal["constant", "linear", "cosine"]
+ObjectSource = Literal["none", "instances", "detector"]
+ReportTo = Literal["none", "tensorboard"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Split = Literal["train", "val", "test"]
+
+
+def words(choice: Any) -> tuple[str, ...]:
+    """Returns the words of one of the lists above, as argparse takes them."""
+    return get_args(choice)
+
+
+def in_words(choice: Any) -> str:
+    """Joins the words of a list: "auto, bf16 or fp32"."""
+    *others, last = words(choice)
+    return f"{', '.join(others)} or {last}"
