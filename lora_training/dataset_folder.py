@@ -1,18 +1,20 @@
 """The output folder of --build_data: train.jsonl, val.jsonl, and data.json, their record."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from igrag.errors import UsageError
-from igrag.files import read_json, write_json
+from igrag import from_config
+from igrag.config import Config, ObjectsConfig
+from igrag.errors import DataError, UsageError
+from igrag.files import read_json, sha256_file, write_json
+from lora_training.settings import DataSettings
 
 DATA_NAMES = ("train.jsonl", "val.jsonl")
 RECORD_NAME = "data.json"
+FORMAT_VERSION = 1
 _UNFINISHED = "unfinished"
 
 
@@ -80,3 +82,48 @@ class DatasetFolder:
         for name in (*others, first):
             (new / name).replace(self.path / name)
         write_json(self.path / RECORD_NAME, {"settings": self._settings, "splits": dict(splits)})
+
+
+def describe_build(
+    data: DataSettings, config: Config, *, template: str, tokenizer: str
+) -> dict[str, Any]:
+    """Returns everything that the data depend on, without any path of this machine.
+
+    Args:
+        data: Which images become examples.
+        config: The configuration of captioning.
+        template: Fingerprint of the prompt template.
+        tokenizer: Fingerprint of the tokenizer, which counts a prompt's tokens.
+    """
+    captions = [data.captions_path, data.val_captions_path]
+    knowledge_base = config.knowledge_base_config.path / "knowledge_base.json"
+    description = {
+        "format_version": FORMAT_VERSION,
+        "captions_sha256": [_hash(path) for path in captions if path is not None],
+        "knowledge_base_sha256": _hash(knowledge_base),
+        "template_sha256": template,
+        "top_k": config.retrieval_config.top_k,
+        "max_source_length": config.models.max_source_length,
+        "tokenizer": tokenizer,
+        "sample_count": data.sample_count,
+        "train_ratio": data.train_ratio if data.val_captions_path is None else None,
+        "seed": data.seed,
+    }
+    # Without objects the key is left out: data of earlier versions stay "already built".
+    objects = _describe_objects(config.prompt_config.objects)
+    return description | ({"objects": objects} if objects else {})
+
+
+def _describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:
+    """Returns where objects come from; unlike for captioning, with the instances file's hash."""
+    description = from_config.describe_objects(objects)
+    if description is not None and objects.source == "instances" and objects.instances_path:
+        description["instances_sha256"] = _hash(objects.instances_path)
+    return description
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from igrag.config import REPO_ROOT, ConfigPath, Section
+from igrag.config.choices import MixedPrecision, ReportTo, Schedule
 from igrag.data.examples import default_examples
-from igrag.training.precision import PrecisionName
-from igrag.training.schedules import ScheduleName
 
 DEFAULT_SETTINGS = REPO_ROOT / "lora_training" / "config" / "lora_config.yaml"
 BUILT_DATA = REPO_ROOT / "lora_training" / "data"
@@ -110,7 +109,7 @@ class TrainingSettings(Section):
         1, description="Micro-batches accumulated for one optimizer step."
     )
     learning_rate: Above0 = Field(1e-3, description="Peak learning rate.")
-    lr_scheduler_type: ScheduleName = Field(
+    lr_scheduler_type: Schedule = Field(
         "linear", description="Learning rate schedule after warmup: constant, linear or cosine."
     )
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -122,11 +121,12 @@ class TrainingSettings(Section):
     max_grad_norm: Above0 | None = Field(
         1.0, description="Maximum norm for gradient clipping; null: no clipping."
     )
-    mixed_precision: PrecisionName = Field(
+    mixed_precision: MixedPrecision = Field(
         "auto", description="auto (bf16 on a GPU that supports it, else fp32), bf16 or fp32."
     )
     max_source_length: Positive = Field(
-        512, description="Maximum prompt length in tokens; longer ones are truncated with a warning."
+        512,
+        description="Maximum prompt length in tokens; longer ones are truncated with a warning.",
     )
     max_target_length: Positive = Field(
         40, description="Maximum caption length in tokens during training; likewise truncated."
@@ -152,7 +152,7 @@ class TrainingSettings(Section):
         description="Output folder: checkpoint-N, best (the best adapter), all_results.json and "
         "training_curves.png."
     )
-    report_to: Literal["none", "tensorboard"] = Field(
+    report_to: ReportTo = Field(
         "none",
         description="tensorboard: write event files to output_dir/runs (pip install tensorboard).",
     )

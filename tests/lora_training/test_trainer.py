@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.generator import CaptionGenerator, Decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.data.examples import iter_examples
 from igrag.data.batching import LengthGroupedBatches
+from igrag.data.examples import iter_examples
 from igrag.data.tokenization import tokenized_dataset
 from igrag.metrics import bleu
 from lora_training.trainer import longest_first
