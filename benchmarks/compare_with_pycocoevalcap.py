@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Compare the project's caption scores with pycocoevalcap's, COCO's own evaluation.
+"""Compares the project's caption scores with pycocoevalcap's, COCO's own evaluation.
 
     python benchmarks/compare_with_pycocoevalcap.py --captions captions_val2017.json
 
-Makes random captions from the file's (of the same image or another, shuffled, cut off, empty) and
+Makes random captions from the file's (of the same image or another, shuffled, truncated, empty) and
 scores them against 1 to 5 references with both. On the same tokens every score must agree to 1e-6;
 with each its own tokenizer BLEU-4 must agree to 0.003 (skipped without Java). Exits with 1 if not.
 Needs pycocoevalcap (requirements-dev.txt).
@@ -50,7 +50,7 @@ class Scores:
 
 
 def main() -> int:
-    """Makes the captions, score them both ways, print the largest differences."""
+    """Makes the captions, scores them by both, and prints the largest differences."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--captions", type=Path, default=CAPTIONS, help="COCO captions file")
     parser.add_argument("--count", type=int, default=2_000, help="captions to make")
@@ -99,7 +99,7 @@ def random_captions(
 
 
 def spoil(caption: str, random: Random) -> str:
-    """Returns the caption as it is, shuffled, cut off, said twice or without a word."""
+    """Returns the caption unchanged, shuffled, truncated, repeated or empty."""
     words = caption.split()
     return random.choice(
         [
@@ -113,18 +113,15 @@ def spoil(caption: str, random: Random) -> str:
 
 
 def own_scores(tokens: Corpus) -> Scores:
-    """Scores with the project's functions."""
+    """Returns the scores by the project's functions."""
     statistics = bleu_statistics(*tokens)
-    cider = cider_d(*tokens)
-    # pycocoevalcap gives a single image 0.
-    ciders = np.zeros(len(statistics)) if cider is None else cider
-    each = np.column_stack([corpus_bleu(statistics), rouge_l(*tokens), ciders])
+    each = np.column_stack([corpus_bleu(statistics), rouge_l(*tokens), cider_d(*tokens)])
     corpus = np.append(corpus_bleu(statistics.sum(axis=0)), each[:, 4:].mean(axis=0))
     return Scores(corpus, each)
 
 
 def reference_scores(tokens: Corpus) -> Scores:
-    """Scores with pycocoevalcap's functions.
+    """Returns the scores by pycocoevalcap's functions.
 
     Raises:
         ImportError: It is not installed.
@@ -144,7 +141,7 @@ def reference_scores(tokens: Corpus) -> Scores:
 
 
 def java_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Corpus:
-    """Tokenize with the Java program in pycocoevalcap, as COCO's evaluation does."""
+    """Tokenizes with the Java program of pycocoevalcap, as COCO's evaluation does."""
     tokens = iter(java_tokens([*hypotheses, *(text for texts in references for text in texts)]))
     return [next(tokens) for _ in hypotheses], [
         [next(tokens) for _ in texts] for texts in references
@@ -152,7 +149,7 @@ def java_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) 
 
 
 def java_tokens(captions: Sequence[str]) -> list[Tokens]:
-    """Tokenize captions [N] with the Java program in pycocoevalcap.
+    """Tokenizes captions [N] with the Java program of pycocoevalcap.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
@@ -160,7 +157,7 @@ def java_tokens(captions: Sequence[str]) -> list[Tokens]:
     """
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    # The program tells captions apart by line, and keeps a line's white space.
+    # The program reads one caption per line, and keeps the line's white space.
     lines = {index: [{"caption": " ".join(text.split())}] for index, text in enumerate(captions)}
     found = PTBTokenizer().tokenize(lines)
     assert len(found) == len(captions), f"{len(found)} of {len(captions)} captions came back"
@@ -168,7 +165,7 @@ def java_tokens(captions: Sequence[str]) -> list[Tokens]:
 
 
 def small_corpora(tokens: Corpus) -> tuple[Array, Array]:
-    """Scores many small corpora [C, 6] both ways: other weights of CIDEr-D, odd totals of BLEU."""
+    """Scores many small corpora [C, 6] by both: other weights of CIDEr-D, odd totals of BLEU."""
     starts = range(0, len(tokens[0]), CORPUS)
     corpora = [(tokens[0][at : at + CORPUS], tokens[1][at : at + CORPUS]) for at in starts]
     own = np.array([own_scores(corpus).corpus for corpus in corpora])
@@ -181,7 +178,7 @@ def table(scores: Array) -> str:
 
 
 def report(what: str, own: Array, theirs: Array) -> float:
-    """Prints the largest difference of each score, over all rows; return the largest of all."""
+    """Prints the largest difference of each score over all rows; returns the largest of all."""
     worst = np.abs(np.atleast_2d(own - theirs)).max(axis=0)
     figures = ", ".join(f"{name} {value:.1e}" for name, value in zip(NAMES, worst, strict=True))
     print(f"{what}: largest difference {figures}")

@@ -1,7 +1,7 @@
-"""How far an adapter merged into the weights is from the same adapter beside them.
+"""Compares the logits of an adapter merged into the weights with those of the unmerged adapter.
 
-On the first prompts and captions of the miniature's test split, in float64 and in float32; and for
-comparison how far float32 is from float64 where nothing is merged.
+On the first prompts and captions of the demo test split, in float64 and in float32; for comparison
+also float32 with float64 of the unmerged adapter.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _COUNT = 64
 def logits(
     adapter: Path, examples: list[CaptionExample], *, merge: bool, dtype: str = "float32"
 ) -> Tensor:
-    """Returns the model's outputs [B, L, V] for captions that follow their prompts."""
+    """Returns the logits [B, L, V] of captions given their prompts."""
     language = load_language_model(
         str(MODEL), device="cpu", dtype=dtype, lora_path=adapter, merge_lora=merge
     )
@@ -41,21 +41,21 @@ def logits(
     return found.double()
 
 
-def tell(title: str, first: Tensor, second: Tensor) -> None:
-    """Prints how far apart two outputs are."""
-    apart, largest = float((first - second).abs().max()), float(second.abs().max())
-    print(f"{title}: {apart:.1e} at logits up to {largest:.1f}, {apart / largest:.1e} of them")
+def report(title: str, first: Tensor, second: Tensor) -> None:
+    """Prints the largest difference of two outputs, absolute and relative."""
+    difference, largest = float((first - second).abs().max()), float(second.abs().max())
+    print(f"{title}: {difference:.1e} ({difference / largest:.1e} of logits up to {largest:.1f})")
 
 
 def main(adapter: Path) -> None:
-    """Compares the ways."""
+    """Compares merged and unmerged logits."""
     examples = list(islice(iter_examples(DATA), _COUNT))
     exact = logits(adapter, examples, merge=False, dtype="float64")
-    beside = logits(adapter, examples, merge=False)
+    unmerged = logits(adapter, examples, merge=False)
     merged = logits(adapter, examples, merge=True, dtype="float64")
-    tell("merged or beside, float64", merged, exact)
-    tell("merged or beside, float32", logits(adapter, examples, merge=True), beside)
-    tell("beside, float32 or float64", beside, exact)
+    report("merged and unmerged, float64", merged, exact)
+    report("merged and unmerged, float32", logits(adapter, examples, merge=True), unmerged)
+    report("unmerged, float32 and float64", unmerged, exact)
 
 
 if __name__ == "__main__":

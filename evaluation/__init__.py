@@ -1,1 +1,1 @@
-"""Captions of several methods, scored against references and laid side by side."""
+"""Comparison of caption methods: captions, scores, table, chart and report."""

@@ -1,4 +1,4 @@
-"""What is scored: images with their references, from a COCO captions file or from JSONL."""
+"""The images to score with their references, from a COCO captions file or from JSONL."""
 
 import logging
 import re
@@ -19,9 +19,9 @@ class EvaluationImage:
 
     Attributes:
         image_id: Its id.
-        references: What people wrote about it, one caption or more.
-        prompt: What the model reads; None where retrieval is yet to build it.
-        file: The image itself, where it is known.
+        references: Its reference captions, one or more.
+        prompt: The model's input; None if retrieval is to build it.
+        file: The image file, if known.
     """
 
     image_id: ImageId
@@ -31,18 +31,18 @@ class EvaluationImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class EvaluationDataset:
     """The images to score.
 
     Attributes:
         path: The file they come from.
-        images: All of them, each once.
-        listed: The ids of all images that the file names, these and others.
+        images: The images, each once.
+        known_ids: The ids of all images in the file, including those that are not scored.
     """
 
     path: Path
     images: tuple[EvaluationImage, ...]
-    listed: frozenset[ImageId]
+    known_ids: frozenset[ImageId]
 
     @property
     def references(self) -> list[tuple[str, ...]]:
@@ -51,17 +51,19 @@ class Split:
 
     @property
     def prompts(self) -> list[str]:
-        """The prompts of every image; none where retrieval is yet to build them."""
+        """The prompts of every image; empty if retrieval is to build them."""
         return [image.prompt for image in self.images if image.prompt is not None]
 
 
-def read_coco(path: Path, *, image_dir: Path | None = None, limit: int | None = None) -> Split:
-    """Reads a COCO captions file; a image without captions cannot be scored and is left out.
+def read_coco(
+    path: Path, *, image_dir: Path | None = None, limit: int | None = None
+) -> EvaluationDataset:
+    """Reads a COCO captions file; images without captions cannot be scored and are left out.
 
     Args:
         path: The file.
         image_dir: The folder of its images.
-        limit: Take so many images, the first of the file.
+        limit: Read only the first images, so many.
 
     Raises:
         DataError: The file cannot be read, or none of its images has a caption.
@@ -79,52 +81,55 @@ def read_coco(path: Path, *, image_dir: Path | None = None, limit: int | None = 
         )
         for entry in captioned[:limit]
     )
-    return Split(path, images, frozenset(entry.image_id for entry in entries))
+    return EvaluationDataset(path, images, frozenset(entry.image_id for entry in entries))
 
 
-def read_jsonl(path: Path, *, image_dir: Path | None = None, limit: int | None = None) -> Split:
-    """Reads a JSONL file of prompts that are built already.
+def read_jsonl(
+    path: Path, *, image_dir: Path | None = None, limit: int | None = None
+) -> EvaluationDataset:
+    """Reads a JSONL file whose prompts are built already.
 
-    A image with several lines is captioned once, from its first prompt, and scored against the
-    references of all. Where no line has an image id, its place stands for it; it finds no file.
+    An image with several lines is captioned once, from its first prompt, and scored against the
+    references of all lines. If no line has an image id, its index is the id, and it has no file.
 
     Args:
         path: The file; see `iter_examples`.
         image_dir: A folder with its images, see `find_files`.
-        limit: Take so many images, the first of the file.
+        limit: Read only the first images, so many.
 
     Raises:
-        DataError: The file is wrong, or only some of its lines have an image id.
+        DataError: The file is invalid, or only some of its lines have an image id.
         ImageError: The folder is missing or holds no image.
     """
     images: dict[ImageId, EvaluationImage] = {}
-    unnamed = lines = 0
-    for place, example in enumerate(iter_examples(path)):
+    without_id = lines = 0
+    for index, example in enumerate(iter_examples(path)):
         lines += 1
-        unnamed += example.image_id is None
-        _add(images, place if example.image_id is None else example.image_id, example)
-    if 0 < unnamed < lines:
+        without_id += example.image_id is None
+        _add(images, index if example.image_id is None else example.image_id, example)
+    if 0 < without_id < lines:
         raise DataError(
-            f'{path}: {unnamed} of {lines} lines have no "image_id"; expected all of them or none'
+            f'{path}: {without_id} of {lines} lines have no "image_id"; expected all of them or '
+            "none"
         )
     if len(images) < lines:
         logger.warning(
             "%s: %d lines are about %d images; each is captioned once, from its first prompt",
             path, lines, len(images),
         )  # fmt: skip
-    chosen = list(images.values())[:limit]
-    if image_dir is not None and unnamed:
+    selected = list(images.values())[:limit]
+    if image_dir is not None and without_id:
         logger.warning('%s: no line has an "image_id", so no image of %s is shown', path, image_dir)
     elif image_dir is not None:
-        files = find_files(image_dir, [image.image_id for image in chosen])
-        chosen = [replace(image, file=files.get(image.image_id)) for image in chosen]
-    return Split(path, tuple(chosen), frozenset(images))
+        files = find_files(image_dir, [image.image_id for image in selected])
+        selected = [replace(image, file=files.get(image.image_id)) for image in selected]
+    return EvaluationDataset(path, tuple(selected), frozenset(images))
 
 
 def find_files(folder: Path, image_ids: Sequence[ImageId]) -> dict[ImageId, Path]:
-    """Finds images by their ids: the file's name, or the number that it ends with (COCO's names).
+    """Finds image files by id: the file's name, or the number at its end (COCO's names).
 
-    A number that two files end with finds neither: no image is better than a wrong one.
+    A number at the end of two names finds neither file: no image is better than a wrong one.
 
     Raises:
         ImageError: The folder is missing or holds no image.
@@ -146,22 +151,23 @@ def find_files(folder: Path, image_ids: Sequence[ImageId]) -> dict[ImageId, Path
         elif len(same) == 1:
             found[image_id] = same[0]
     if len(found) < len(image_ids):
-        count = len(image_ids) - len(found)
-        logger.warning("%s: %d of %d images are not there", folder, count, len(image_ids))
+        missing = len(image_ids) - len(found)
+        logger.warning("%s: %d of %d images are missing", folder, missing, len(image_ids))
     return found
 
 
-def check_files(split: Split) -> None:
-    """Makes sure that every image is there, before any model is loaded.
+def check_images(dataset: EvaluationDataset) -> None:
+    """Checks that every image file exists, before any model is loaded.
 
     Raises:
         ImageError: One is missing.
     """
-    missing = [image.file for image in split.images if not (image.file and image.file.is_file())]
+    images = dataset.images
+    missing = [image.file for image in images if not (image.file and image.file.is_file())]
     if missing:
         raise ImageError(
-            f"{missing[0]}: no such image ({len(missing)} of {len(split.images)} of "
-            f"{split.path} are missing); give their folder as --images"
+            f"{missing[0]}: no such image ({len(missing)} of {len(images)} of {dataset.path} are "
+            "missing); give their folder as --images"
         )
 
 

@@ -1,4 +1,4 @@
-"""What can be scored: the methods that are trained, or the checkpoints of one training."""
+"""The methods to compare: those that are trained, or the checkpoints of one training."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from evaluation.training_facts import (
     both_facts,
     prompt_facts,
 )
-from igrag.captioning.generator import Writer
+from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.errors import CheckpointError, UsageError
 from igrag.files import sha256_file
@@ -24,8 +24,8 @@ from prompt_tuning.methods import (
     LORA,
     METHODS,
     PROMPT,
-    Trained,
-    find_trained,
+    AvailablePrompts,
+    find_prompts,
     open_methods,
 )
 from prompt_tuning.prompt_file import PROMPT_NAME
@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
-    """Where trained things are looked for: files of soft prompts, and the adapter's folder."""
+class TrainedPaths:
+    """Paths of what is trained: the files of soft prompts, and the adapter's folder."""
 
     prompt: Path
     prompt_on_lora: Path
@@ -45,173 +45,177 @@ class Paths:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way of captioning.
+class Method:
+    """A method of captioning.
 
     Attributes:
-        name: What it is called in the tables.
-        method: Its switch position, one of `METHODS`.
+        name: Its name in the tables.
+        mode: Whether prompt and adapter are on: one of `METHODS`.
         prompt: The file of its soft prompt, None without one.
-        facts: What it cost.
+        facts: The cost of its training.
     """
 
     name: str
-    method: str
+    mode: str
     prompt: Path | None
     facts: TrainingFacts
 
     @property
     def needs_adapter(self) -> bool:
         """Whether the adapter must be loaded."""
-        return self.method in (LORA, BOTH)
+        return self.mode in (LORA, BOTH)
 
 
-def find_methods(paths: Paths, wanted: Sequence[str] | None) -> list[Candidate]:
+def find_methods(paths: TrainedPaths, wanted: Sequence[str] | None) -> list[Method]:
     """Finds the methods to compare.
 
     Args:
-        paths: Where to look.
-        wanted: Names out of `METHODS`; None for all that are trained.
+        paths: The paths of what is trained.
+        wanted: Names from `METHODS`; None for all that are trained.
 
     Returns:
-        Those, in the order of `METHODS`.
+        The methods, in the order of `METHODS`.
 
     Raises:
-        UsageError: A name is unknown, or what it means is not trained.
+        UsageError: A name is unknown, or the method is not trained.
         CheckpointError: A file is damaged.
     """
     for name in wanted or ():
         if name not in METHODS:
             raise UsageError(f"--methods {name}: expected some of {','.join(METHODS)}")
-    trained = find_trained(paths.prompt, paths.prompt_on_lora, paths.lora)
-    ready = {
+    prompts = find_prompts(paths.prompt, paths.prompt_on_lora, paths.lora)
+    available = {
         BASE: True,
-        PROMPT: trained.prompt is not None,
-        LORA: trained.has_lora,
-        BOTH: trained.prompt_on_lora is not None,
+        PROMPT: prompts.prompt is not None,
+        LORA: prompts.has_lora,
+        BOTH: prompts.prompt_on_lora is not None,
     }
     for name in wanted or ():
-        if not ready[name]:
-            raise UsageError(f"--methods {name}: {_explain(name, paths, trained)}")
-    if wanted is None and not all(ready.values()):
-        missing = ", ".join(name for name in METHODS if not ready[name])
+        if not available[name]:
+            raise UsageError(f"--methods {name}: {_missing(name, paths, prompts)}")
+    if wanted is None and not all(available.values()):
+        missing = ", ".join(name for name in METHODS if not available[name])
         logger.warning("not trained, so not compared: %s", missing)
-    chosen = [name for name in METHODS if ready[name] and (wanted is None or name in wanted)]
-    return [_candidate(name, trained, paths) for name in chosen]
+    if available[BOTH] and (wanted is None or BOTH in wanted) and BOTH in prompts.notes:
+        logger.warning("%s: %s", BOTH, prompts.notes[BOTH])
+    selected = [name for name in METHODS if available[name] and (wanted is None or name in wanted)]
+    return [_method(name, prompts, paths) for name in selected]
 
 
-def find_checkpoints(folder: Path, paths: Paths) -> list[Candidate]:
-    """Finds every checkpoint of a prompt training; first comes the model below the prompt.
+def find_checkpoints(folder: Path, paths: TrainedPaths) -> list[Method]:
+    """Finds all checkpoints of a prompt training; the model without the prompt comes first.
 
-    best_model is a copy of one of them as a rule, and then named beside it.
+    best_model usually is a copy of one of them, and then shares its entry.
 
     Raises:
-        CheckpointError: There is none, a file is damaged, or their adapter is not there.
+        CheckpointError: There is none, a file is damaged, or their adapter is missing.
     """
     files = [path / PROMPT_NAME for path in CheckpointFolder(folder).folders()]
     best = folder / BEST_NAME / PROMPT_NAME
     if best.is_file():
         files.append(best)
     if not any(path.is_file() for path in files):
-        _refuse_adapters(folder)
+        _check_no_adapter(folder)
     if not files:
         raise CheckpointError(
             f"{folder}: holds no checkpoint-N/{PROMPT_NAME}, expected the output folder of a "
             f"prompt training; train with {_TRAIN_PROMPT}"
         )
     if missing := [path for path in files if not path.is_file()]:
-        raise CheckpointError(f"{missing[0]}: no such file; this checkpoint is not whole")
-    trained = find_trained(files[0], files[0], paths.lora)
-    if trained.prompt is None and trained.prompt_on_lora is None:
+        raise CheckpointError(f"{missing[0]}: no such file; this checkpoint is incomplete")
+    prompts = find_prompts(files[0], files[0], paths.lora)
+    if prompts.prompt is None and prompts.prompt_on_lora is None:
         raise CheckpointError(
             f"{files[0]}: was trained on a LoRA adapter that is not the one in {paths.lora}; "
             "give its folder: --set lora_config.weights_path=FOLDER"
         )
-    below, method = (BASE, PROMPT) if trained.prompt else (LORA, BOTH)
-    candidates = [_candidate(below, trained, paths)]
-    for name, path in _named_once(files).items():
-        candidates.append(Candidate(name, method, path, _facts(method, path, paths)))
-    return candidates
+    untuned, mode = (BASE, PROMPT) if prompts.prompt else (LORA, BOTH)
+    methods = [_method(untuned, prompts, paths)]
+    for name, path in _unique_files(files).items():
+        methods.append(Method(name, mode, path, _facts(mode, path, paths)))
+    return methods
 
 
-def _refuse_adapters(folder: Path) -> None:
-    """Tells the output folder of an adapter's training; soft prompts in PEFT's format are none."""
-    from igrag.captioning.language_model import ADAPTER_WEIGHTS
+def _check_no_adapter(folder: Path) -> None:
+    """Raises an error for the output folder of an adapter's training.
 
-    own = ("checkpoint-*", "best")
+    Soft prompts in PEFT's format have the same file names, but lie in folders of other names.
+    """
+    from igrag.adapter_files import ADAPTER_WEIGHTS
+
+    names = ("checkpoint-*", "best")
     if found := next(
-        (path for name in own for path in folder.glob(f"{name}/{ADAPTER_WEIGHTS}")), None
+        (path for name in names for path in folder.glob(f"{name}/{ADAPTER_WEIGHTS}")), None
     ):
         raise CheckpointError(
             f"{folder}: holds a LoRA adapter ({found.relative_to(folder)}), expected the output "
-            "folder of a prompt training: only its checkpoints can be compared so; --methods "
+            "folder of a prompt training: only its checkpoints can be compared; --methods "
             "base,lora compares the best adapter"
         )
 
 
-def chosen_by_training(candidates: Sequence[Candidate]) -> str | None:
+def selected_by_training(methods: Sequence[Method]) -> str | None:
     """Returns the name of the checkpoint that is best_model, None without one."""
-    names = (candidate.name for candidate in candidates)
+    names = (method.name for method in methods)
     return next((name for name in names if BEST_NAME in name.split(EQUAL)), None)
 
 
-def files_of(candidates: Sequence[Candidate], paths: Paths) -> dict[str, list[Path]]:
-    """Lists what each candidate loads beside the model."""
+def method_files(methods: Sequence[Method], paths: TrainedPaths) -> dict[str, list[Path]]:
+    """Returns, by method, what it loads in addition to the model."""
     return {
         each.name: [*([each.prompt] if each.prompt else []), *([paths.lora] * each.needs_adapter)]
-        for each in candidates
+        for each in methods
     }
 
 
-def open_writers(
-    language: LanguageModel, candidates: Sequence[Candidate], *, template: str
-) -> dict[str, Writer]:
-    """Makes a writer for each candidate.
+def open_models(
+    language: LanguageModel, methods: Sequence[Method], *, template: str
+) -> dict[str, GenerativeModel]:
+    """Wraps the loaded model for each method: its soft prompt prepended, its adapter on or off.
 
     Args:
-        language: The model, its adapter loaded but not merged if any candidate needs it.
-        candidates: What to open.
+        language: The model, its adapter loaded but not merged if any method needs it.
+        methods: The methods.
         template: The prompt template's fingerprint.
 
     Returns:
-        Writers by the candidates' names.
+        The models by the methods' names.
 
     Raises:
         CheckpointError: A prompt is damaged or belongs to something else.
     """
-    writers = {}
-    for candidate in candidates:
-        trained = Trained(
-            prompt=candidate.prompt if candidate.method == PROMPT else None,
-            prompt_on_lora=candidate.prompt if candidate.method == BOTH else None,
+    models = {}
+    for method in methods:
+        prompts = AvailablePrompts(
+            prompt=method.prompt if method.mode == PROMPT else None,
+            prompt_on_lora=method.prompt if method.mode == BOTH else None,
             has_lora=language.lora_path is not None,
         )
-        opened = open_methods(language, trained, template=template)
-        writers[candidate.name] = opened[candidate.method]
-    return writers
+        models[method.name] = open_methods(language, prompts, template=template)[method.mode]
+    return models
 
 
-def _candidate(method: str, trained: Trained, paths: Paths) -> Candidate:
-    prompt = {PROMPT: trained.prompt, BOTH: trained.prompt_on_lora}.get(method)
-    return Candidate(method, method, prompt, _facts(method, prompt, paths))
+def _method(mode: str, prompts: AvailablePrompts, paths: TrainedPaths) -> Method:
+    prompt = {PROMPT: prompts.prompt, BOTH: prompts.prompt_on_lora}.get(mode)
+    return Method(mode, mode, prompt, _facts(mode, prompt, paths))
 
 
-def _facts(method: str, prompt: Path | None, paths: Paths) -> TrainingFacts:
-    """Finds out what the prompt, the adapter below it, or both together cost."""
+def _facts(mode: str, prompt: Path | None, paths: TrainedPaths) -> TrainingFacts:
+    """Returns the cost of the prompt, of its adapter, or of both."""
     facts = NOTHING_TRAINED if prompt is None else prompt_facts(prompt)
-    if method not in (LORA, BOTH):
+    if mode not in (LORA, BOTH):
         return facts
     adapter = adapter_facts(paths.lora)
     return adapter if prompt is None else both_facts(adapter, facts)
 
 
-def _explain(name: str, paths: Paths, trained: Trained) -> str:
+def _missing(name: str, paths: TrainedPaths, prompts: AvailablePrompts) -> str:
     if name == PROMPT:
         return (
             f"no soft prompt for the model without an adapter in {paths.prompt}; train one with "
             f"{_TRAIN_PROMPT}, or give its file: --set prompt_tuning.weights_path=FILE"
         )
-    if not trained.has_lora:
+    if not prompts.has_lora:
         return (
             f"no LoRA adapter in {paths.lora}; train one with {_TRAIN_ADAPTER}, or give its "
             "folder: --set lora_config.weights_path=FOLDER"
@@ -223,8 +227,8 @@ def _explain(name: str, paths: Paths, trained: Trained) -> str:
     )
 
 
-def _named_once(files: Sequence[Path]) -> dict[str, Path]:
-    """Names files by their folders; files of the same content have all their names."""
+def _unique_files(files: Sequence[Path]) -> dict[str, Path]:
+    """Returns files by their folders' names; files of the same content share one entry."""
     names: dict[str, list[Path]] = {}
     for path in files:
         names.setdefault(sha256_file(path), []).append(path)

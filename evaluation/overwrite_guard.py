@@ -1,74 +1,79 @@
-"""What an evaluation is of, and that one of something else in its folder is not lost unasked."""
+"""Guards the results of another evaluation in the output folder against being overwritten."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.dataset import Split
+from evaluation.dataset import EvaluationDataset
 from igrag.config import portable
 from igrag.errors import DataError, UsageError
 from igrag.files import read_json
 
 EQUAL = " = "  # Between the names of one prompt that lies in several checkpoints.
 METRICS_NAME = "metrics.json"
-_LONGEST_VALUE = 60  # characters that an error quotes
-_ADVICE = "give another --output_dir, or replace it with --force"
+_QUOTE_LENGTH = 60  # characters of a value in an error
+_ADVICE = "give another --output_dir, or replace it with --overwrite_output_dir"
+# Keys of earlier versions -> today's.
+_FORMER_KEYS = {"pictures": "images"}
 
 
-def identify(
-    split: Split,
+def evaluation_identity(
+    dataset: EvaluationDataset,
     *,
     model: str | None = None,
     decoding: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     files: Mapping[str, Sequence[Path]],
 ) -> dict[str, Any]:
-    """Says what an evaluation is of, as plain JSON data: what decides its captions.
+    """Returns everything that the captions of an evaluation depend on, as plain JSON data.
 
     Args:
-        split: The images.
-        model: Folder or hub id of the model, None where captions came from files.
-        decoding: Its settings, as plain JSON data.
-        settings: How it was loaded and its prompts were built, likewise.
-        files: By method what is loaded beside the model, or the file of its captions.
+        dataset: The images.
+        model: Folder or hub id of the model, None if captions came from files.
+        decoding: The decoding settings, as plain JSON data.
+        settings: How the model was loaded and the prompts were built, likewise.
+        files: By method, what is loaded in addition to the model, or the file of its captions.
     """
     return {
-        "data": _name(split.path),
-        "images": len(split.images),
+        "data": _portable(dataset.path),
+        "images": len(dataset.images),
         "model": model and portable(model),
         "decoding": decoding and dict(decoding),
         "settings": settings and dict(settings),
-        "files": {name: [_name(path) for path in paths] for name, paths in files.items()},
+        "files": {name: [_portable(path) for path in paths] for name, paths in files.items()},
     }
 
 
-def refuse_to_replace(folder: Path, identity: Mapping[str, Any], *, names: Sequence[str]) -> None:
-    """Makes sure that what is in the folder is an earlier run of the same evaluation, or nothing.
+def check_not_overwritten(
+    folder: Path, identity: Mapping[str, Any], *, names: Sequence[str]
+) -> None:
+    """Checks that the folder holds results of the same evaluation, or none.
 
     Args:
-        folder: Where the evaluation is to go.
-        identity: See `identify`.
-        names: Files that it will write beside metrics.json.
+        folder: The output folder.
+        identity: See `evaluation_identity`.
+        names: Files that the evaluation will write besides metrics.json.
 
     Raises:
-        UsageError: There is one of something else, or of methods that this one is without.
+        UsageError: It holds another evaluation, or one of further methods.
     """
     path = folder / METRICS_NAME
     if not path.is_file():
         if found := next((name for name in names if (folder / name).exists()), None):
             raise UsageError(
-                f"{folder / found}: is there, and no {METRICS_NAME} beside it says what it is of; "
-                f"{_ADVICE}"
+                f"{folder / found}: exists without a {METRICS_NAME} that would show which "
+                f"evaluation it belongs to; {_ADVICE}"
             )
         return
     try:
-        earlier = read_json(path)
+        existing = read_json(path)
     except DataError:
-        earlier = None
-    if not isinstance(earlier, dict) or not isinstance(earlier.get("methods"), dict):
+        existing = None
+    if not isinstance(existing, dict) or not isinstance(existing.get("methods"), dict):
         raise UsageError(f"{path}: is not that of an evaluation, expected none or one; {_ADVICE}")
-    lost = _without_twins(earlier["methods"]) - _without_twins(identity["files"])
-    problems = [*_differences(earlier, identity)]
+    existing = {_FORMER_KEYS.get(key, key): value for key, value in existing.items()}
+    lost = _single_names(existing["methods"]) - _single_names(identity["files"])
+    problems = [*_differences(existing, identity)]
     problems += [f"it has {', '.join(sorted(lost))} too"] if lost else []
     if problems:
         raise UsageError(
@@ -77,32 +82,29 @@ def refuse_to_replace(folder: Path, identity: Mapping[str, Any], *, names: Seque
         )
 
 
-def _without_twins(names: Mapping[str, Any]) -> set[str]:
-    """Takes the names of one prompt apart: the best checkpoint need not stay the best."""
+def _single_names(names: Mapping[str, Any]) -> set[str]:
+    """Splits the names of one prompt: another checkpoint may have become the best since."""
     return {part for name in names for part in name.split(EQUAL)}
 
 
-def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Says what of both differs; what only one of them names is not compared."""
-    for key in now:
-        before, after = earlier.get(key), now[key]
-        if key in earlier and isinstance(before, dict) and isinstance(after, dict):
+def _differences(existing: Mapping[str, Any], identity: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the differences in what both have; an earlier version recorded less."""
+    for key in (key for key in identity if key in existing):
+        before, after = existing[key], identity[key]
+        if isinstance(before, dict) and isinstance(after, dict):
             yield from _differences(before, after)
-        elif key in earlier and before != after:
-            yield f"{key} was {_show(before)}, is {_show(after)}"
+        elif before != after:
+            yield f"{key} was {_quote(before)}, is {_quote(after)}"
 
 
-def _show(value: Any) -> str:
+def _quote(value: Any) -> str:
     if isinstance(value, list):  # Paths, which differ at their ends.
-        return " and ".join(map(_shorten_path, value)) or "none"
+        return " and ".join(f"...{path[-_QUOTE_LENGTH:]}" if len(path) > _QUOTE_LENGTH else path
+                            for path in value) or "none"  # fmt: skip
     text = str(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    return text if len(text) <= _QUOTE_LENGTH else f"{text[:_QUOTE_LENGTH]}..."
 
 
-def _shorten_path(path: str) -> str:
-    return path if len(path) <= _LONGEST_VALUE else f"...{path[-_LONGEST_VALUE:]}"
-
-
-def _name(path: Path) -> str:
-    """Names a file alike from wherever it was typed."""
+def _portable(path: Path) -> str:
+    """Returns the same name for a file from whichever folder it was given."""
     return portable(path.resolve())

@@ -1,6 +1,6 @@
 """report.html: images with the captions of every method and the references side by side.
 
-One file that needs nothing else: images and the chart are inlined, scaled down.
+One file without dependencies: images and the chart are inlined, scaled down.
 """
 
 import io
@@ -15,13 +15,13 @@ from PIL import Image
 
 from evaluation.chart import method_colors
 from evaluation.dataset import EvaluationImage
-from evaluation.results import Outcome
-from evaluation.scoring import CIDER_D, ROUGE_L, Metric, Score
+from evaluation.results import EvaluationResult
+from evaluation.scoring import MethodScores, image_metric
 from igrag.data.coco import ImageId
 from igrag.data.images import open_image
 from igrag.errors import ImageError
 from igrag.files import atomic_path
-from igrag.metrics import tokenize
+from igrag.metrics import Metric, tokenize
 
 _TEMPLATE = "report.html.jinja"
 _LONGEST_SIDE, _QUALITY = 360, 78  # pixels and JPEG quality: about 12 kB a photograph
@@ -38,7 +38,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class CaptionLine:
-    """What one method wrote about a image, and how it scored there."""
+    """The caption of one method for an image, with its score."""
 
     method: str
     color: str
@@ -47,20 +47,20 @@ class CaptionLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A image with its captions.
+class ImageCard:
+    """An image with its captions.
 
     Attributes:
-        place: Its place in the split.
+        index: Its index in the dataset.
         image_id: Its id.
-        image: As a data URI, None where it cannot be had.
-        captions: What the methods wrote.
-        references: What people wrote.
-        score: Of the best method.
-        gain: How much that is above the reference method.
+        image: The image as a data URI, None if it is not available.
+        captions: The captions of the methods.
+        references: The reference captions.
+        score: The score of the best method.
+        gain: The difference to the baseline's score.
     """
 
-    place: int
+    index: int
     image_id: ImageId
     image: str | None
     captions: tuple[CaptionLine, ...]
@@ -69,14 +69,14 @@ class Card:
     gain: float
 
 
-def write_report(outcome: Outcome, path: Path, *, chart: Path, most: int) -> None:
+def write_report(result: EvaluationResult, path: Path, *, chart: Path, max_images: int) -> None:
     """Writes the report, atomically.
 
     Args:
-        outcome: What to tell.
+        result: The evaluation.
         path: The file.
-        chart: The PNG to show below the table.
-        most: Images to show; of more, those with the greatest gains and losses are.
+        chart: The PNG below the table.
+        max_images: Images to show; of more, those with the largest gains and losses are.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -86,70 +86,58 @@ def write_report(outcome: Outcome, path: Path, *, chart: Path, most: int) -> Non
         lstrip_blocks=True,
     )
     page = environment.get_template(_TEMPLATE).render(
-        outcome=outcome,
-        rows=outcome.rows(),
+        result=result,
+        rows=result.table(),
         chart=_data_uri(chart.read_bytes(), "png"),
-        metric=_image_metric(outcome).label,
-        cards=make_cards(outcome, most=most),
-        total=len(outcome.split.images),
+        metric=image_metric(result.methods).label,
+        cards=make_cards(result, max_images=max_images),
+        total=len(result.dataset.images),
     )
     with atomic_path(path) as temporary:
-        # A caption may hold half a character, which no file can.
+        # JSON can hold half a surrogate pair, a file in UTF-8 cannot.
         temporary.write_bytes(page.encode("utf-8", "replace"))
 
 
-def make_cards(outcome: Outcome, *, most: int) -> list[Card]:
-    """Lays out the images, the greatest gain of the best method over the reference first.
+def make_cards(result: EvaluationResult, *, max_images: int) -> list[ImageCard]:
+    """Returns the cards of the images, the largest gain of the best method first.
 
     Args:
-        outcome: What to tell.
-        most: Cards to make; of more images both ends are taken.
+        result: The evaluation.
+        max_images: Cards to make; of more images, both ends are taken.
     """
-    metric = _image_metric(outcome)
-    best = _of_images(outcome.best or outcome.scores[0], metric)
-    before = next(score for score in outcome.scores if score.name == outcome.reference)
-    gains = [after - first for after, first in zip(best, _of_images(before, metric), strict=True)]
-    order = sorted(range(len(best)), key=lambda place: (gains[place], best[place]), reverse=True)
-    if len(order) > most:
-        first, last = most - most // 2, most // 2
+    metric = image_metric(result.methods)
+    best = _image_scores(result.best or result.methods[0], metric)
+    baseline = next(method for method in result.methods if method.name == result.baseline)
+    gains = [
+        after - before for after, before in zip(best, _image_scores(baseline, metric), strict=True)
+    ]
+    order = sorted(range(len(best)), key=lambda index: (gains[index], best[index]), reverse=True)
+    if len(order) > max_images:
+        first, last = max_images - max_images // 2, max_images // 2
         order = [*order[:first], *order[len(order) - last :]]
-    images = [outcome.split.images[place] for place in order]
-    lines = _caption_lines(outcome, metric)
+    images = [result.dataset.images[index] for index in order]
+    lines = _caption_lines(result, metric)
     return [
-        Card(
-            place=place,
+        ImageCard(
+            index=index,
             image_id=image.image_id,
             image=uri,
-            captions=tuple(line[place] for line in lines),
+            captions=tuple(line[index] for line in lines),
             references=image.references,
-            score=best[place],
-            gain=gains[place],
+            score=best[index],
+            gain=gains[index],
         )
-        for place, image, uri in zip(order, images, _inline_all(images), strict=True)
+        for index, image, uri in zip(order, images, _inline_images(images), strict=True)
     ]
 
 
-def inline(image: EvaluationImage) -> str | None:
-    """Returns a small JPEG of the image as a data URI; None where its file is not known.
-
-    Raises:
-        ImageError: The file cannot be opened.
-    """
-    if image.file is None:
-        return None
-    thumbnail = open_image(image.file)
-    thumbnail.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    thumbnail.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return _data_uri(buffer.getvalue(), "jpeg")
-
-
-def _inline_all(images: Sequence[EvaluationImage]) -> list[str | None]:
+def _inline_images(images: Sequence[EvaluationImage]) -> list[str | None]:
+    """Returns each image as the data URI of a small JPEG; None if there is no readable file."""
     uris: list[str | None] = []
     problems = []
     for image in images:
         try:
-            uris.append(inline(image))
+            uris.append(image.file and _inline(image.file))
         except ImageError as error:
             problems.append(str(error))
             uris.append(None)
@@ -158,33 +146,33 @@ def _inline_all(images: Sequence[EvaluationImage]) -> list[str | None]:
     return uris
 
 
-def _image_metric(outcome: Outcome) -> Metric:
-    """BLEU-4 says nothing of a single image; CIDEr-D needs more than one to be defined."""
-    return ROUGE_L if outcome.scores[0].images.cider_d is None else CIDER_D
+def _inline(file: Path) -> str:
+    thumbnail = open_image(file)
+    thumbnail.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    thumbnail.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return _data_uri(buffer.getvalue(), "jpeg")
 
 
-def _of_images(score: Score, metric: Metric) -> list[float]:
-    found = metric.statistics(score.images)
-    assert found is not None, metric.key
-    values: list[float] = found.tolist()
-    return values
+def _image_scores(method: MethodScores, metric: Metric) -> list[float]:
+    return metric.image_scores(method.scores.scores[metric.key])
 
 
-def _caption_lines(outcome: Outcome, metric: Metric) -> list[list[CaptionLine]]:
+def _caption_lines(result: EvaluationResult, metric: Metric) -> list[list[CaptionLine]]:
     """Returns the lines of each method, in the order of the images."""
     known = [
         {token for text in references for token in tokenize(text)}
-        for references in outcome.split.references
+        for references in result.dataset.references
     ]
-    colors = method_colors(outcome.scores, outcome.reference)
+    colors = method_colors(result.methods, result.baseline)
     return [
         [
-            CaptionLine(score.name, color, _words(caption, words), value)
-            for caption, words, value in zip(
-                score.captions, known, _of_images(score, metric), strict=True
+            CaptionLine(method.name, color, _words(caption, words), score)
+            for caption, words, score in zip(
+                method.captions, known, _image_scores(method, metric), strict=True
             )
         ]
-        for score, color in zip(outcome.scores, colors, strict=True)
+        for method, color in zip(result.methods, colors, strict=True)
     ]
 
 
@@ -192,5 +180,5 @@ def _words(caption: str, known: set[str]) -> tuple[Word, ...]:
     return tuple(Word(text, known.issuperset(tokenize(text))) for text in caption.split())
 
 
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{b64encode(content).decode()}"
+def _data_uri(content: bytes, subtype: str) -> str:
+    return f"data:image/{subtype};base64,{b64encode(content).decode()}"

@@ -1,29 +1,29 @@
-"""Everything that an evaluation found out, and the words for it that all its files share."""
+"""The result of an evaluation, as its files show it: subject, table, notes and JSON."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.dataset import Split
-from evaluation.scoring import Score, score_meteor, score_methods
-from evaluation.selection import Verdict
+from evaluation.dataset import EvaluationDataset
+from evaluation.scoring import MethodScores, headline_metrics
+from evaluation.selection import CheckpointSelection
 from evaluation.table import table_rows
 from evaluation.training_facts import TrainingFacts
 from igrag.config import portable
-from igrag.metrics import LEFT_OUT
+from igrag.metrics import registered_metrics
 from igrag.metrics.bootstrap import RESAMPLES
 from igrag.training.run_metadata import library_versions
 from prompt_tuning.methods import LORA
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """How captions were written.
+class GenerationRecord:
+    """How captions were generated.
 
     Attributes:
         model: Folder or hub id of the model.
-        facts: What each method cost.
-        seconds: How long each wrote.
+        facts: By method, the cost of its training.
+        seconds: By method, the time that generating its captions took.
     """
 
     model: str
@@ -32,72 +32,79 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """An evaluation; made by `score_outcome`.
+class EvaluationResult:
+    """The result of an evaluation.
 
     Attributes:
-        split: The images.
-        scores: Of every method.
-        reference: The method that the others are compared with.
-        seed: Of the bootstrap.
-        identity: What it is of, see `evaluation.overwrite_guard.identify`.
-        origin: How the captions were written, None where they came from files.
-        verdict: On checkpoints.
-        meteor: METEOR by method; none where it is left out.
-        left_out: What is not measured, and why.
+        dataset: The images.
+        methods: The scores of every method.
+        baseline: The method that the others are compared with.
+        seed: Seed of the bootstrap.
+        identity: What the captions depend on, see `evaluation_identity`.
+        generation: How the captions were generated, None if they came from files.
+        selection: The best checkpoint, if checkpoints were compared.
     """
 
-    split: Split
-    scores: Sequence[Score]
-    reference: str
+    dataset: EvaluationDataset
+    methods: list[MethodScores]
+    baseline: str
     seed: int
     identity: Mapping[str, Any]
-    origin: Origin | None = None
-    verdict: Verdict | None = None
-    meteor: Mapping[str, float] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    generation: GenerationRecord | None = None
+    selection: CheckpointSelection | None = None
 
     @property
-    def best(self) -> Score | None:
-        """The method with the highest BLEU-4 beside the reference; None where there is none."""
-        others = [score for score in self.scores if score.name != self.reference]
-        return max(others, key=lambda score: score.corpus.bleu4, default=None)
+    def best(self) -> MethodScores | None:
+        """The method with the highest BLEU-4 besides the baseline; None if there is none."""
+        others = [method for method in self.methods if method.name != self.baseline]
+        return max(others, key=lambda method: method.primary, default=None)
 
     @property
     def subject(self) -> str:
-        """Says what was scored: "300 images of demo/data/test.jsonl, captioned by t5-mini"."""
-        count = len(self.split.images)
-        images = f"{count:,} image{'s' if count != 1 else ''} of {portable(self.split.path)}"
-        return f"{images}, captioned by {portable(self.origin.model)}" if self.origin else images
+        """The images and the model: "300 images of demo/data/test.jsonl, captioned by t5-mini"."""
+        count = len(self.dataset.images)
+        images = f"{count:,} image{'s' if count != 1 else ''} of {portable(self.dataset.path)}"
+        model = self.generation and portable(self.generation.model)
+        return f"{images}, captioned by {model}" if model else images
 
-    def rows(self) -> list[list[str]]:
-        """Lays out the table, titles first."""
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """The metrics that are left out, by label, with the reason in words that follow "it"."""
+        return {k: v for method in self.methods for k, v in method.scores.unavailable.items()}
+
+    def table(self) -> list[list[str]]:
+        """Returns the rows of the table, titles first."""
+        generation = self.generation
         return table_rows(
-            self.scores,
-            reference=self.reference,
-            meteor=self.meteor or None,
-            facts=self.origin.facts if self.origin else None,
-            seconds=self.origin.seconds if self.origin else None,
+            self.methods,
+            baseline=self.baseline,
+            facts=generation.facts if generation else None,
+            seconds=generation.seconds if generation else None,
         )
 
     def notes(self) -> list[str]:
-        """Says what a reader of the table must know."""
+        """Returns what a reader of the table must know, in sentences."""
         notes = [
             f"Intervals and p: bootstrap over images, {RESAMPLES:,} resamples, seed {self.seed}; "
-            f"p is that of the paired test of BLEU-4 against {self.reference}."
+            f"p is that of the paired test of BLEU-4 against {self.baseline}."
         ]
-        if self.origin:
-            notes.append("captions/s: writing alone, all methods around one loaded model.")
-            if any(LORA in score.name for score in self.scores):
+        if self.generation:
+            notes.append("captions/s: generation alone, all methods with one model in memory.")
+            if any(LORA in method.name for method in self.methods):
                 notes.append(
-                    "lora runs beside the model's weights here, so that it can be switched; merged "
-                    "into them it costs no time."
+                    "lora is not merged into the model's weights here, so that it can be switched "
+                    "off; merged into them it costs no time."
                 )
-        if self.meteor:
-            notes.append("METEOR: its program's figure for all images together; no interval.")
-        notes += [f"{name} is left out: it {reason}." for name, reason in self.left_out.items()]
-        if self.verdict:
-            notes += [f"{line[0].upper()}{line[1:]}." for line in self.verdict.lines()]
+        notes += [
+            f"{metric.label}: computed for all images together, without an interval."
+            for metric in headline_metrics(self.methods)
+            if all(_is_corpus_only(method, metric.key) for method in self.methods)
+        ]
+        notes += [
+            f"{label} is left out: it {reason}." for label, reason in self.unavailable.items()
+        ]
+        if self.selection:
+            notes += [f"{note[0].upper()}{note[1:]}." for note in self.selection.notes()]
         return notes
 
     def to_json(self) -> dict[str, Any]:
@@ -105,51 +112,27 @@ class Outcome:
         return {
             **self.identity,
             "bootstrap": {"resamples": RESAMPLES, "seed": self.seed},
-            "reference": self.reference,
-            "methods": {score.name: self._method(score) for score in self.scores},
-            "verdict": self.verdict and asdict(self.verdict),
-            "left_out": dict(self.left_out),
+            "reference": self.baseline,
+            "methods": {method.name: self._method_json(method) for method in self.methods},
+            "checkpoint_selection": self.selection and asdict(self.selection),
+            "left_out": self.unavailable,
             "versions": library_versions(),
         }
 
-    def _method(self, score: Score) -> dict[str, Any]:
+    def _method_json(self, method: MethodScores) -> dict[str, Any]:
         found: dict[str, Any] = {
-            **asdict(score.corpus),
-            "meteor": self.meteor.get(score.name),
-            "intervals": {key: [each.low, each.high] for key, each in score.intervals.items()},
-            "over_reference": {key: asdict(gain) for key, gain in score.gains.items()},
+            **{metric.key: method.value(metric) for metric in registered_metrics()},
+            "intervals": {key: [each.low, each.high] for key, each in method.intervals.items()},
+            "over_reference": {key: asdict(gain) for key, gain in method.gains.items()},
         }
-        if self.origin:
-            facts, seconds = self.origin.facts[score.name], self.origin.seconds[score.name]
-            found["captions_per_second"] = len(score.captions) / seconds
+        if self.generation:
+            facts = self.generation.facts[method.name]
+            seconds = self.generation.seconds[method.name]
+            found["captions_per_second"] = len(method.captions) / seconds
             found["training"] = {**asdict(facts), "trainable_percent": facts.trainable_percent}
         return found
 
 
-def score_outcome(
-    split: Split,
-    captions: Mapping[str, Sequence[str]],
-    *,
-    reference: str,
-    seed: int,
-    identity: Mapping[str, Any],
-    origin: Origin | None = None,
-    meteor: bool = False,
-) -> Outcome:
-    """Scores the captions of every method.
-
-    Args:
-        split: The images.
-        captions: By method, in the order of the images.
-        reference: The method that the others are compared with.
-        seed: Of the bootstrap.
-        identity: What it is of, see `evaluation.overwrite_guard.identify`.
-        origin: How they were written, None where they came from files.
-        meteor: Whether to compute METEOR, where it can be had.
-    """
-    scores = score_methods(captions, split.references, reference=reference, seed=seed)
-    found, reason = score_meteor(captions, split.references, wanted=meteor)
-    left_out = LEFT_OUT if reason is None else {"METEOR": reason, **LEFT_OUT}
-    return Outcome(
-        split, scores, reference, seed, identity, origin, meteor=found, left_out=left_out
-    )
+def _is_corpus_only(method: MethodScores, key: str) -> bool:
+    score = method.scores.scores.get(key)
+    return score is not None and score.value is not None and score.statistics is None

@@ -1,75 +1,53 @@
-"""Scores of several methods on the same images, and how far they may be trusted."""
+"""Scores of several methods on the same images, with bootstrap intervals and paired tests."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from igrag.metrics import (
     CaptionScores,
     Comparison,
-    ImageScores,
     Interval,
-    MeteorError,
+    Metric,
     bootstrap_interval,
-    corpus_bleu4,
-    corpus_meteor,
     paired_bootstrap,
-    score_images,
+    registered_metrics,
+    score_captions,
 )
 
-_Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One of the scores in the table.
-
-    Attributes:
-        key: Its name in `CaptionScores` and metrics.json.
-        label: Its name for people.
-        statistics: What `bootstrap_interval` takes; None where it is not defined.
-        corpus_score: Likewise.
-    """
-
-    key: str
-    label: str
-    statistics: Callable[[ImageScores], NDArray[Any] | None]
-    corpus_score: Callable[[_Array], _Array] | None = None
-
-
-BLEU4 = Metric("bleu4", "BLEU-4", lambda scores: scores.bleu_statistics, corpus_bleu4)
-CIDER_D = Metric("cider_d", "CIDEr-D", lambda scores: scores.cider_d)
-ROUGE_L = Metric("rouge_l", "ROUGE-L", lambda scores: scores.rouge_l)
-METRICS = (BLEU4, CIDER_D, ROUGE_L)
+PRIMARY_METRIC = "bleu4"  # selects the best method, and has its interval and test in the table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Score:
-    """How one method did.
+class MethodScores:
+    """The scores of one method.
 
     Attributes:
         name: The method.
-        captions: What it wrote, in the order of the images.
-        images: The scores of each image.
-        corpus: Those of all together.
+        captions: Its captions, in the order of the images.
+        scores: Their scores by all metrics.
         intervals: 95% intervals by the metric's key; none for a single image.
-        gains: How much it scores above the reference method, by the metric's key; none for the
-            reference itself and for a single image.
+        gains: The difference to the baseline by the metric's key; none for the baseline itself
+            and for a single image.
     """
 
     name: str
     captions: Sequence[str]
-    images: ImageScores
-    corpus: CaptionScores
+    scores: CaptionScores
     intervals: Mapping[str, Interval]
     gains: Mapping[str, Comparison]
 
     def value(self, metric: Metric) -> float | None:
-        """Returns the score of all images together."""
-        value: float | None = getattr(self.corpus, metric.key)
+        """Returns the score of all images together, None where there is none."""
+        return self.scores.values.get(metric.key)
+
+    @property
+    def primary(self) -> float:
+        """The score by the primary metric, BLEU-4."""
+        value = self.scores[PRIMARY_METRIC]
+        assert value is not None, PRIMARY_METRIC
         return value
 
 
@@ -77,71 +55,81 @@ def score_methods(
     captions: Mapping[str, Sequence[str]],
     references: Sequence[Sequence[str]],
     *,
-    reference: str,
+    baseline: str,
     seed: int,
-) -> list[Score]:
-    """Scores every method and compares each with the reference method.
+    skip: Collection[str] = (),
+) -> list[MethodScores]:
+    """Scores every method and compares each with the baseline.
 
     Args:
         captions: By method, in the order of the images; an empty one counts as a miss.
-        references: For each image what people wrote.
-        reference: The method that the others are compared with.
-        seed: Of the bootstrap.
+        references: The references of each image.
+        baseline: The method that the others are compared with.
+        seed: Seed of the bootstrap.
+        skip: Keys of metrics to leave out.
     """
-    images = {name: score_images(texts, references) for name, texts in captions.items()}
+    scores = {
+        name: score_captions(texts, references, skip=skip) for name, texts in captions.items()
+    }
     return [
-        Score(
+        MethodScores(
             name=name,
             captions=captions[name],
-            images=found,
-            corpus=found.corpus(),
+            scores=found,
             intervals=_intervals(found, seed),
-            gains={} if name == reference else compare(images[reference], found, seed=seed),
+            gains={} if name == baseline else compare(scores[baseline], found, seed=seed),
         )
-        for name, found in images.items()
+        for name, found in scores.items()
     ]
 
 
-def score_meteor(
-    captions: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]], *, wanted: bool
-) -> tuple[dict[str, float], str | None]:
-    """Computes METEOR of every method, where it can be had.
-
-    Args:
-        captions: By method, in the order of the images.
-        references: For each image what people wrote.
-        wanted: Whether to try.
-
-    Returns:
-        The scores by method, none where it is left out, and then why, in words that follow "it".
-    """
-    if not wanted:
-        return {}, "was switched off (--meteor off)"
-    try:
-        return corpus_meteor(captions, references), None
-    except MeteorError as error:
-        return {}, str(error)
+def headline_metrics(methods: Sequence[MethodScores]) -> list[Metric]:
+    """Returns the metrics of the table and the chart: those that were computed, BLEU-4 first."""
+    found = [
+        metric
+        for metric in registered_metrics()
+        if metric.headline and any(metric.key in method.scores.metrics for method in methods)
+    ]
+    return sorted(found, key=lambda metric: metric.key != PRIMARY_METRIC)
 
 
-def compare(first: ImageScores, second: ImageScores, *, seed: int) -> dict[str, Comparison]:
-    """Tests by the paired bootstrap how much the second scores above the first, by metric."""
-    found = {}
-    for metric in METRICS:
-        before, after = metric.statistics(first), metric.statistics(second)
-        if before is not None and after is not None and len(before) > 1:
-            found[metric.key] = paired_bootstrap(
-                before, after, corpus_score=metric.corpus_score, seed=seed
-            )
-    return found
+def image_metric(methods: Sequence[MethodScores]) -> Metric:
+    """Returns the metric whose score of a single image is shown next to its captions."""
+    return next(
+        metric
+        for metric in headline_metrics(methods)
+        if metric.per_image and all(metric.key in _statistics(each.scores) for each in methods)
+    )
 
 
-def _intervals(images: ImageScores, seed: int) -> dict[str, Interval]:
-    found = {}
-    for metric in METRICS:
-        statistics = metric.statistics(images)
-        # Drawn from a single image every resample is the same: no interval, not a narrow one.
-        if statistics is not None and len(statistics) > 1:
-            found[metric.key] = bootstrap_interval(
-                statistics, corpus_score=metric.corpus_score, seed=seed
-            )
-    return found
+def compare(baseline: CaptionScores, system: CaptionScores, *, seed: int) -> dict[str, Comparison]:
+    """Tests the difference of a system to a baseline by the paired bootstrap, by metric."""
+    before, after = _statistics(baseline), _statistics(system)
+    return {
+        key: paired_bootstrap(before[key], after[key], system.metrics[key].corpus_score, seed=seed)
+        for key in _keys_with_interval(system)
+        if key in before
+    }
+
+
+def _intervals(scores: CaptionScores, seed: int) -> dict[str, Interval]:
+    statistics = _statistics(scores)
+    return {
+        key: bootstrap_interval(statistics[key], scores.metrics[key].corpus_score, seed=seed)
+        for key in _keys_with_interval(scores)
+    }
+
+
+def _statistics(scores: CaptionScores) -> dict[str, NDArray[Any]]:
+    """Returns the statistics [N, S] of the metrics that have some, by key."""
+    found = {key: score.statistics for key, score in scores.scores.items()}
+    return {key: statistics for key, statistics in found.items() if statistics is not None}
+
+
+def _keys_with_interval(scores: CaptionScores) -> list[str]:
+    # All resamples of a single image are equal: it has no interval, not a narrow one.
+    return [
+        key
+        for key, statistics in _statistics(scores).items()
+        if scores.metrics[key].headline and len(statistics) > 1
+    ]

@@ -1,73 +1,92 @@
-"""Which checkpoint is the best, and whether its lead is more than chance."""
+"""The best checkpoint, and whether its lead over the others is significant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.scoring import BLEU4, Score, compare
+from evaluation.scoring import PRIMARY_METRIC, MethodScores, compare
 from igrag.metrics import Comparison
+from igrag.training.summary import MIN_BLEU4, MIN_LEAD
 
-SIGNIFICANT = 0.05
+SIGNIFICANT = 0.05  # p-value
 
 
 @dataclass(frozen=True, slots=True)
-class Lead:
-    """How much the best checkpoint scores above another one; None for a single image."""
+class CheckpointComparison:
+    """BLEU-4 of the best checkpoint against another one's; None for a single image."""
 
     over: str
     comparison: Comparison | None
 
     @property
-    def is_real(self) -> bool:
-        """Whether so great a lead would come by chance in less than one case of twenty."""
+    def is_significant(self) -> bool:
+        """Whether chance alone would give such a lead in less than one case of twenty."""
         return self.comparison is not None and self.comparison.p_value < SIGNIFICANT
 
     def __str__(self) -> str:
         found = self.comparison
         if found is None:
             return f"its lead over {self.over} cannot be tested on a single image"
-        verdict = "real" if self.is_real else "may be chance"
+        result = "significant" if self.is_significant else "not significant, may be chance"
         return (
-            f"its lead over {self.over} is {found.difference:+.3f} "
-            f"({found.low:+.3f} to {found.high:+.3f}, p = {found.p_value:.3f}): {verdict}"
+            f"its lead over {self.over}: {found.difference:+.3f} "
+            f"({found.low:+.3f} to {found.high:+.3f}, p = {found.p_value:.3f}), {result}"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The best checkpoint and its leads.
+class CheckpointSelection:
+    """The best checkpoint by BLEU-4.
 
     Attributes:
         best: Its name.
         bleu4: Its score.
-        leads: Over the second best, and over best_model where that is another one.
+        untuned: The score of the model without the prompt.
+        comparisons: With the second best, and with best_model if that is another one.
     """
 
     best: str
     bleu4: float
-    leads: tuple[Lead, ...]
+    untuned: float
+    comparisons: tuple[CheckpointComparison, ...]
 
-    def lines(self) -> list[str]:
-        """Says it in sentences."""
-        lines = [f"best: {self.best}, BLEU-4 {self.bleu4:.3f}", *map(str, self.leads)]
-        if self.leads:
-            lines.append("chosen on these very images: report its score on others")
-        return lines
+    def notes(self) -> list[str]:
+        """Returns the selection in sentences."""
+        notes = [f"best: {self.best}, BLEU-4 {self.bleu4:.3f}", *map(str, self.comparisons)]
+        if self.bleu4 < MIN_BLEU4:
+            notes.append(f"its BLEU-4 is below {MIN_BLEU4}: no checkpoint is better than noise")
+        elif self.bleu4 - self.untuned < MIN_LEAD:
+            notes.append(
+                f"its BLEU-4 is not {MIN_LEAD} above the untuned model's ({self.untuned:.4f}): "
+                "the training improved nothing that can be measured here"
+            )
+        if self.comparisons:
+            notes.append("selected on these very images: report its score on others")
+        return notes
 
 
-def judge(scores: Sequence[Score], *, chosen: str | None, seed: int) -> Verdict:
-    """Finds the best checkpoint by BLEU-4, of equal ones the earliest, and tests its lead.
+def select_checkpoint(
+    methods: Sequence[MethodScores], *, selected_by_training: str | None, seed: int
+) -> CheckpointSelection:
+    """Selects the checkpoint with the best BLEU-4, and tests its lead.
+
+    Of checkpoints with equal BLEU-4 (to four digits) it is the one that training selected, by the
+    validation loss, else the earliest.
 
     Args:
-        scores: Of all checkpoints, one or more, in their order.
-        chosen: The name of the one that training chose, if it is among them.
-        seed: Of the bootstrap.
+        methods: The untuned model, then one checkpoint or more, in their order.
+        selected_by_training: The name of the one that is best_model, if it is among them.
+        seed: Seed of the bootstrap.
     """
-    ranked = sorted(scores, key=lambda score: score.corpus.bleu4, reverse=True)
-    best, *others = ranked
-    rivals = others[:1]
-    rivals += [score for score in others[1:] if score.name == chosen]
-    leads = [
-        Lead(rival.name, compare(rival.images, best.images, seed=seed).get(BLEU4.key))
-        for rival in rivals
-    ]
-    return Verdict(best.name, best.corpus.bleu4, tuple(leads))
+    untuned, *checkpoints = methods
+    best, *others = sorted(
+        checkpoints, key=lambda each: (-round(each.primary, 4), each.name != selected_by_training)
+    )
+    compared = others[:1]
+    compared += [each for each in others[1:] if each.name == selected_by_training]
+    comparisons = tuple(
+        CheckpointComparison(
+            each.name, compare(each.scores, best.scores, seed=seed).get(PRIMARY_METRIC)
+        )
+        for each in compared
+    )
+    return CheckpointSelection(best.name, best.primary, untuned.primary, comparisons)

@@ -1,4 +1,4 @@
-"""What a method cost: read from the record of its training and from the files it left."""
+"""The cost of a method, from the record of its training and from its files."""
 
 import logging
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingFacts:
-    """What a method cost; None is what no record tells.
+    """The cost of a method; None where no record has it.
 
     Attributes:
-        trainable_parameters: How many were trained.
-        total_parameters: Of the model with what was added to it.
-        training_seconds: Up to the last update, over all runs; the validations in between
-            are in it, the one after the last update is not.
-        size_bytes: What is loaded beside the model.
+        trainable_parameters: Number of trained parameters.
+        total_parameters: Parameters of the model including what was added to it.
+        training_seconds: Time up to the last optimizer step, over all runs, including the
+            validations in between, but not the one after the last step.
+        size_bytes: Size of what is loaded in addition to the model.
     """
 
     trainable_parameters: int | None = None
@@ -43,7 +43,7 @@ NOTHING_TRAINED = TrainingFacts(trainable_parameters=0, training_seconds=0.0, si
 
 
 def prompt_facts(path: Path) -> TrainingFacts:
-    """Finds out about a soft prompt, from its file in best_model or checkpoint-N.
+    """Returns the cost of a soft prompt, from its file in best_model or checkpoint-N.
 
     Raises:
         CheckpointError: The training's all_results.json is damaged.
@@ -52,12 +52,12 @@ def prompt_facts(path: Path) -> TrainingFacts:
 
 
 def adapter_facts(path: Path) -> TrainingFacts:
-    """Finds out about a LoRA adapter, from its folder: best or checkpoint-N.
+    """Returns the cost of a LoRA adapter, from its folder: best or checkpoint-N.
 
     Raises:
         CheckpointError: The training's all_results.json is damaged.
     """
-    from igrag.captioning.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+    from igrag.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
     files = (path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS)
     size = sum(file.stat().st_size for file in files if file.is_file())
@@ -65,10 +65,10 @@ def adapter_facts(path: Path) -> TrainingFacts:
 
 
 def both_facts(adapter: TrainingFacts, prompt: TrainingFacts) -> TrainingFacts:
-    """Adds up an adapter and the soft prompt that was trained on it."""
+    """Returns the cost of an adapter and of the soft prompt that was trained on it, added up."""
     return TrainingFacts(
         trainable_parameters=_sum(adapter.trainable_parameters, prompt.trainable_parameters),
-        # The adapter's record counts the model already.
+        # The adapter's record includes the model already.
         total_parameters=_sum(adapter.total_parameters, prompt.trainable_parameters),
         training_seconds=_sum(adapter.training_seconds, prompt.training_seconds),
         size_bytes=_sum(adapter.size_bytes, prompt.size_bytes),
@@ -88,24 +88,24 @@ def _facts(folder: Path, *, method: str, size: int) -> TrainingFacts:
 
 
 def _find_record(folder: Path, method: str) -> TrainingRecord | None:
-    """Reads the record beside a checkpoint, if it is that of its training."""
+    """Reads the record next to a checkpoint, if it belongs to its training."""
     path = folder.resolve().parent / RESULTS_NAME
     if not path.is_file():
         return None
     record = TrainingRecord.read(path)
-    own = {record.best_folder, *(found.checkpoint for found in record.evaluations)}
-    if record.method != method or folder.name not in own:
+    known = {record.best_folder, *(found.checkpoint for found in record.evaluations)}
+    if record.method != method or folder.name not in known:
         logger.warning("%s: is not the record of %s; its figures are left out", path, folder)
         return None
     return record
 
 
 def _seconds(record: TrainingRecord, name: str) -> float | None:
-    """How long training took, for a checkpoint as far as it had come."""
+    """Returns the time of the training, for a checkpoint up to its step."""
     if name == record.best_folder:
         return record.training_seconds
     step = next(found.step for found in record.evaluations if found.checkpoint == name)
-    return next((update.seconds for update in record.history if update.step == step), None)
+    return next((each.seconds for each in record.history if each.step == step), None)
 
 
 def _sum(first: _Number | None, second: _Number | None) -> _Number | None:

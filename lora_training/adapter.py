@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 
-from igrag.captioning.language_model import layers_on_shared, shared_weights
+from igrag.captioning.adapters import layers_on_shared, shared_weights
 from igrag.errors import ConfigError
 from igrag.training.self_check import check_gradients, check_lengths, raise_problems
 

@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from igrag.captioning.objects import Detector, InstancesDetector
+from igrag.captioning.prompt_template import PromptTemplate
+from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.data.coco import CaptionedImage, DetectedObject, ImageId
 from igrag.data.examples import iter_examples
 from igrag.data.images import open_image
 from igrag.errors import ImageError
+from igrag.retrieval.knowledge_base import KnowledgeBase, Match
 
-if TYPE_CHECKING:
-    from igrag.captioning.captioner import Detector
-    from igrag.captioning.prompt_template import PromptTemplate
+if TYPE_CHECKING:  # torch and transformers take seconds to load
     from igrag.retrieval.image_encoder import ImageEncoder
-    from igrag.retrieval.knowledge_base import KnowledgeBase, Match
 
-# Matches that contain the target are dropped, so that many times top_k are searched at once.
-_SPARE = 2
 # A line break counts as a word: a caption that starts in one line does not continue in the next.
 _WORD = re.compile(r"\w+(?:['’]\w+)*|\n")
 
@@ -42,17 +41,15 @@ class ExampleBuilder:
 
     def __init__(
         self,
-        knowledge_base: "KnowledgeBase",
-        template: "PromptTemplate",
+        knowledge_base: KnowledgeBase,
+        template: PromptTemplate,
         *,
         top_k: int,
         count_tokens: Callable[[str], int],
         max_tokens: int,
         seed: int,
     ) -> None:
-        self._knowledge_base = knowledge_base
-        self._template = template
-        self._top_k = top_k
+        self._prompts = RetrievalPrompts(None, knowledge_base, template, top_k=top_k)
         self._count_tokens = count_tokens
         self._max_tokens = max_tokens
         self._seed = seed
@@ -67,58 +64,42 @@ class ExampleBuilder:
     ) -> list[dict[str, Any]]:
         """Builds one example for each image.
 
+        Neither the image itself, nor an exact copy of it, nor a caption that contains one of its
+        own word for word is in its prompt.
+
         Args:
             images: B images.
             vectors: Their unit vectors [B, D].
             objects: The objects in each prompt; None for none.
             split: Name of the split, for the metadata.
         """
-        found = self._search(images, vectors, self._top_k * _SPARE)
-        shown = objects if objects is not None else [()] * len(images)
+        retrieved = self._prompts.from_vectors(
+            vectors,
+            objects if objects is not None else [()] * len(images),
+            count_tokens=self._count_tokens,
+            max_tokens=self._max_tokens,
+            skip_ids=[image.image_id for image in images],
+            skip_duplicates=True,
+            filter_matches=lambda index, matches: _without_captions(
+                matches, images[index].captions
+            ),
+        )
         return [
-            self._example(image, self._select(image, vector, matches), own_objects, split)
-            for image, vector, matches, own_objects in zip(
-                images, vectors, found, shown, strict=True
-            )
+            self._example(image, found, split)
+            for image, found in zip(images, retrieved, strict=True)
         ]
 
-    def _search(
-        self, images: Sequence[CaptionedImage], vectors: NDArray[np.float32], k: int
-    ) -> "list[list[Match]]":
-        """Returns k matches of each image, without the image itself and exact copies of it."""
-        ids = [image.image_id for image in images]
-        return self._knowledge_base.search(vectors, k, skip_ids=ids, skip_duplicates=True)
-
-    def _select(
-        self, image: CaptionedImage, vector: NDArray[np.float32], matches: "list[Match]"
-    ) -> "list[Match]":
-        """Returns top_k matches without the image's captions, searching further if necessary."""
-        k = self._top_k * _SPARE
-        kept = _without_captions(matches, image.captions)
-        while len(kept) < self._top_k and len(matches) == k:  # Fewer: nothing is farther away.
-            k *= _SPARE
-            matches = self._search([image], vector[None], k)[0]
-            kept = _without_captions(matches, image.captions)
-        return kept[: self._top_k]
-
     def _example(
-        self,
-        image: CaptionedImage,
-        matches: "list[Match]",
-        objects: Sequence[DetectedObject],
-        split: str,
+        self, image: CaptionedImage, retrieved: RetrievedPrompt, split: str
     ) -> dict[str, Any]:
         target = Random(f"{self._seed}-{image.image_id}").randrange(len(image.captions))
-        prompt = self._template.build(
-            matches, objects, count_tokens=self._count_tokens, max_tokens=self._max_tokens
-        )
-        retrieved = [[match.image_id, round(match.score, 3)] for match in matches]
+        matches = [[match.image_id, round(match.score, 3)] for match in retrieved.matches]
         return {
             "image_id": image.image_id,
-            "prompt": prompt,
+            "prompt": retrieved.prompt,
             "caption": image.captions[target],
             "references": list(image.captions),
-            "metadata": {"split": split, "target": target, "retrieved": retrieved},
+            "metadata": {"split": split, "target": target, "retrieved": matches},
         }
 
 
@@ -138,7 +119,7 @@ class ImageVectors:
 
     def __init__(
         self,
-        knowledge_base: "KnowledgeBase",
+        knowledge_base: KnowledgeBase,
         images_path: Path,
         *,
         get_encoder: "Callable[[], ImageEncoder]",
@@ -204,7 +185,7 @@ class ImageObjects:
         unlisted: Number of images that the instances file does not list.
     """
 
-    def __init__(self, detector: "Detector | None", images_path: Path) -> None:
+    def __init__(self, detector: Detector | None, images_path: Path) -> None:
         self._detector = detector
         self._images_path = images_path
         self.skipped: list[str] = []
@@ -226,8 +207,6 @@ class ImageObjects:
         return indices, found
 
     def _find(self, name: str) -> Sequence[DetectedObject]:
-        from igrag.captioning.objects import InstancesDetector
-
         if self._detector is None:
             return ()
         if not isinstance(self._detector, InstancesDetector):
@@ -277,7 +256,7 @@ def _normalize(text: str) -> str:
     return f" {words} " if words else ""
 
 
-def _without_captions(matches: "Sequence[Match]", references: Sequence[str]) -> "list[Match]":
+def _without_captions(matches: Sequence[Match], references: Sequence[str]) -> list[Match]:
     """Drops captions that contain a reference word for word, and matches left without any."""
     kept = []
     for match in matches:

@@ -10,10 +10,10 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
-from igrag.captioning.adapter_base import BaseModel
+from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.captioning.template_check import count_other_prompts
+from igrag.captioning.prompt_template import count_other_prompts
 from igrag.config import PromptConfig, portable
 from igrag.config.schema import ModelConfig
 from igrag.data.batching import Collator
@@ -197,9 +197,9 @@ def new_record(
     )
 
 
-def identify(language: LanguageModel) -> BaseModel:
+def identify(language: LanguageModel) -> BaseModelIdentity:
     """Returns the identity of the base model, which is saved next to the adapter."""
-    return BaseModel(portable(language.name), language.weights)
+    return BaseModelIdentity(portable(language.name), language.weights)
 
 
 def resume_record(new: TrainingRecord, folder: AdapterFolder, checkpoint: Path) -> TrainingRecord:

@@ -12,27 +12,27 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from igrag.captioning.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from igrag.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from igrag.data.tokenization import tokenizer_fingerprint
 from igrag.errors import CheckpointError
 from igrag.fingerprints import rounded_bytes, weights_hash
 
 NO_ADAPTER = "none"
 _SHOWN = 12  # Characters of a hash in a message.
-_OPTIONAL = ("template", "lora")  # Not every caller knows them.
+_OPTIONAL = ("tokenizer", "template", "lora")  # Not every caller knows them.
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Names and SHA-256 hashes; None where it is not known, which is not compared.
+    """Names and SHA-256 hashes; what is None is unknown and not compared.
 
     Attributes:
         model: Type and size of the base model, such as "t5, width 768, 12 + 12 layers".
-        embeddings: Hash of its embedding table.
+        embeddings: Hash of its embedding matrix.
         tokenizer: Hash of the vocabulary and of how text is split.
         template: Hash of the prompt template.
-        lora: Hash of the adapter below the prompt, "none" without one.
-        weights: Hash over the base model's weights; files of the first version have none.
+        lora: Hash of the adapter that the prompt was trained on top of, "none" without one.
+        weights: Hash of the base model's weights; files of the first version have none.
     """
 
     model: str | None
@@ -43,12 +43,12 @@ class Fingerprint:
     weights: str | None = None
 
     def to_dict(self) -> dict[str, str | None]:
-        """Returns what a prompt file holds."""
+        """Returns the content of a prompt file."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Fingerprint":
-        """Reads what `to_dict` returned; unknown keys of a later version are passed over.
+        """Reads the output of `to_dict`; unknown keys of a later version are ignored.
 
         Raises:
             ValueError: A value is not text.
@@ -59,7 +59,7 @@ class Fingerprint:
         return cls(**{field.name: values.get(field.name) for field in fields(cls)})
 
     def differences(self, expected: "Fingerprint") -> list[str]:
-        """Names both sides of whatever differs."""
+        """Returns both sides of each difference, as text."""
         return [
             f"{name} {_show(found)} instead of {_show(wanted)}"
             for name in self.compared(expected)
@@ -67,7 +67,7 @@ class Fingerprint:
         ]
 
     def compared(self, expected: "Fingerprint") -> list[str]:
-        """Names the parts that are known on both sides."""
+        """Returns the names of the parts that are known on both sides."""
         return [
             field.name
             for field in fields(self)
@@ -75,7 +75,7 @@ class Fingerprint:
         ]
 
     def not_compared(self, expected: "Fingerprint") -> list[str]:
-        """Names the others; of template and adapter only what `expected` asks for."""
+        """Returns the names of the others, without optional ones that `expected` leaves open."""
         compared = self.compared(expected)
         return [
             field.name
@@ -87,7 +87,7 @@ class Fingerprint:
 
 def fingerprint_of(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     *,
     template: str | None = None,
     lora: str | None = None,
@@ -97,11 +97,11 @@ def fingerprint_of(
 
     Args:
         model: The base model, or a PeftModel around it.
-        tokenizer: Its tokenizer.
-        template: `PromptTemplate.fingerprint()`, None when it is not known.
-        lora: `adapter_hash` of the adapter on top of it, merged or not, or `NO_ADAPTER`; None
-            finds it out, which a merged adapter hides.
-        weights: `LanguageModel.weights`; None finds it out, where no merged adapter hides it.
+        tokenizer: Its tokenizer; None leaves it open.
+        template: `PromptTemplate.fingerprint()`; None leaves it open.
+        lora: `adapter_hash` of the model's adapter, merged or not, or `NO_ADAPTER`; None computes
+            it from the model, where a merged adapter cannot be seen.
+        weights: `LanguageModel.weights`; None computes it, if no merged adapter hides it.
     """
     config: Any = model.config
     is_wrapped = hasattr(model, "peft_config")
@@ -110,12 +110,12 @@ def fingerprint_of(
     if weights is None and (is_wrapped or lora == NO_ADAPTER):
         weights = weights_hash(model)
     decoders = getattr(config, "num_decoder_layers", config.num_hidden_layers)
-    table: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
+    embedding_weight: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
     return Fingerprint(
-        model=f"{config.model_type}, width {table.shape[1]}, "
+        model=f"{config.model_type}, width {embedding_weight.shape[1]}, "
         f"{config.num_hidden_layers} + {decoders} layers",
-        embeddings=_hash_table(table),
-        tokenizer=tokenizer_fingerprint(tokenizer),
+        embeddings=_hash_embeddings(embedding_weight),
+        tokenizer=tokenizer_fingerprint(tokenizer) if tokenizer else None,
         template=template,
         lora=lora,
         weights=weights,
@@ -123,7 +123,7 @@ def fingerprint_of(
 
 
 def adapter_hash(path: Path) -> str:
-    """Hashes a LoRA adapter in PEFT's format: its weights and what scales them.
+    """Hashes a LoRA adapter in PEFT's format: its weights and their scale.
 
     Raises:
         CheckpointError: It is missing or damaged.
@@ -156,11 +156,11 @@ def _hash_adapter(tensors: dict[str, Tensor], config: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _hash_table(table: Tensor) -> str | None:
-    """A model loaded in bfloat16 has the hash of the same one in float32; float16 has none."""
-    if table.dtype == torch.float16:
+def _hash_embeddings(embedding_weight: Tensor) -> str | None:
+    """Equal for a model in bfloat16 and in float32; None in float16, which rounds otherwise."""
+    if embedding_weight.dtype == torch.float16:
         return None
-    return hashlib.sha256(rounded_bytes(table)).hexdigest()
+    return hashlib.sha256(rounded_bytes(embedding_weight)).hexdigest()
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -1,7 +1,7 @@
-"""Accumulation windows: which examples make one step, and which of them each process takes.
+"""Global batches: which examples one optimizer step sees, and each process's share of them.
 
-A window does not depend on how many processes share it: its examples are cut into micro-batches,
-which are dealt out in turn. So two processes compute the same update as one.
+A global batch does not depend on how many processes share it: its examples are cut into
+micro-batches, which are dealt out in turn. So two processes compute the same step as one.
 """
 
 from collections.abc import Iterator
@@ -21,34 +21,32 @@ Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The examples of one step.
+class GlobalBatch:
+    """The examples of one optimizer step.
 
     Attributes:
-        index: Its place in the epoch.
-        target_tokens: Target tokens of all its micro-batches, on all processes.
-        batches: This process's micro-batches, on its device: input_ids and attention_mask [B, T],
-            labels [B, L].
+        target_tokens: Target tokens of all its micro-batches, over all processes.
+        micro_batches: This process's micro-batches, on its device: input_ids and attention_mask
+            [B, T], labels [B, L].
     """
 
-    index: int
     target_tokens: int
-    batches: Iterator[Batch]
+    micro_batches: Iterator[Batch]
 
 
-class AccumulationWindows:
-    """The windows of each epoch.
+class GlobalBatches:
+    """The global batches of each epoch.
 
     Args:
         dataset: What `tokenized_dataset` returned.
         collator: Pads examples to a batch.
         micro_batch_size: Examples in a forward pass.
-        micro_batches: Forward passes in a window, over all processes; the last window of an
-            epoch may have fewer, and counts.
-        rank: This process's number.
-        processes: How many there are.
+        micro_batches: Forward passes in a global batch, over all processes; the last one of an
+            epoch may have fewer.
+        rank: This process's index.
+        processes: Number of processes.
         seed: The order depends on this and the epoch alone.
-        workers: Processes that prepare batches.
+        workers: Data-loading processes.
         device: Where batches go.
     """
 
@@ -67,38 +65,42 @@ class AccumulationWindows:
     ) -> None:
         self._dataset = dataset.select_columns(["input_ids", "labels"])
         self._collator = collator
-        self._size = micro_batch_size
+        self._micro_batch_size = micro_batch_size
         self._rank = rank
         self._processes = processes
         self._workers = workers
         self._device = device or torch.device("cpu")
         self._target_lengths = target_lengths(dataset)
-        self._windows = LengthGroupedBatches(
+        self._indices = LengthGroupedBatches(
             dataset["source_length"][:], batch_size=micro_batch_size * micro_batches, seed=seed
         )
 
     def __len__(self) -> int:
-        """Windows in an epoch."""
-        return len(self._windows)
+        """Optimizer steps in an epoch."""
+        return len(self._indices)
 
-    def of_epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Window]:
-        """Yields the windows of an epoch from number `skip` on."""
-        self._windows.epoch = epoch
-        windows = list(self._windows)[skip:]
-        mine = [self._deal(window) for window in windows]
-        loader = iter(self._load([batch for batches in mine for batch in batches]))
-        for index, (window, batches) in enumerate(zip(windows, mine, strict=True), start=skip):
-            tokens = sum(self._target_lengths[example] for example in window)
-            yield Window(index, tokens, self._on_device(islice(loader, len(batches))))
+    def of_epoch(self, epoch: int, *, start: int = 0) -> Iterator[GlobalBatch]:
+        """Yields the global batches of an epoch from index `start` on.
+
+        Each must be consumed before the next is asked for: all come from one loader.
+        """
+        self._indices.epoch = epoch
+        examples = list(self._indices)[start:]
+        shares = [self._share(indices) for indices in examples]
+        loader = iter(self._load([batch for share in shares for batch in share]))
+        for indices, share in zip(examples, shares, strict=True):
+            tokens = sum(self._target_lengths[index] for index in indices)
+            yield GlobalBatch(tokens, self._on_device(islice(loader, len(share))))
+
+    def _share(self, indices: list[int]) -> list[list[int]]:
+        """Cuts a global batch, which is sorted by length, and takes this process's part."""
+        size = self._micro_batch_size
+        micro_batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+        return micro_batches[self._rank :: self._processes]
 
     def _on_device(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
             yield send_to_device(batch, self._device, non_blocking=True)
-
-    def _deal(self, window: list[int]) -> list[list[int]]:
-        """Cuts a window, which is sorted by length, into micro-batches and takes its share."""
-        cut = [window[start : start + self._size] for start in range(0, len(window), self._size)]
-        return cut[self._rank :: self._processes]
 
     def _load(self, batches: list[list[int]]) -> "DataLoader[Batch]":
         return DataLoader(
@@ -111,6 +113,6 @@ class AccumulationWindows:
 
 
 def target_lengths(dataset: Dataset) -> list[int]:
-    """Counts each example's target tokens."""
+    """Returns the number of target tokens of each example."""
     lengths: list[int] = compute.list_value_length(dataset.data.column("labels")).to_pylist()
     return lengths

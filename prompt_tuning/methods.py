@@ -1,59 +1,39 @@
-"""Soft prompt and LoRA on and off, around a model that is loaded once."""
+"""The methods base, prompt, lora and lora+prompt, around one model that is loaded once."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from transformers import GenerationConfig
 
-from igrag.captioning.generator import Writer
-from igrag.captioning.language_model import ADAPTER_WEIGHTS, LanguageModel
+from igrag.adapter_files import ADAPTER_WEIGHTS
+from igrag.captioning.captioner import Captioner
+from igrag.captioning.generator import GenerativeModel
+from igrag.captioning.language_model import LanguageModel
+from igrag.captioning.prompt_template import PromptTemplate
+from igrag.config import Config
+from igrag.errors import CheckpointError
+from igrag.from_config import build_captioner
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
 
 BASE, PROMPT, LORA, BOTH = "base", "prompt", "lora", "lora+prompt"
 METHODS = (BASE, PROMPT, LORA, BOTH)
+_ON_LORA = "prompt_tuning/config/on_lora.yaml"
 logger = logging.getLogger(__name__)
 
 
-class WithoutAdapter:
-    """Writes with the adapter switched off.
-
-    Args:
-        model: A PeftModel.
-        writer: The model itself, or a PromptTuner around it.
-    """
-
-    def __init__(self, model: Any, writer: Writer) -> None:
-        self._model = model
-        self._writer = writer
-
-    def generate(
-        self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
-    ) -> Tensor:
-        """Returns token ids [B, L] for ids and mask [B, T]."""
-        try:
-            with self._model.disable_adapter():
-                return self._writer.generate(
-                    input_ids=input_ids,
-                    attention_mask=attention_mask,
-                    generation_config=generation_config,
-                )
-        finally:
-            self._model.requires_grad_(False)  # PEFT unfreezes an adapter that it switches on.
-
-
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What the configuration says of a prompt's file; a warning tells where the file differs.
+class ConfiguredPrompt:
+    """What the configuration states about a prompt file; differences are logged.
 
     Attributes:
         path: The file that it describes, and no other.
         prompt_length: P.
-        initialization: How its training began.
+        initialization: How the prompt was initialized.
     """
 
     path: Path
@@ -61,67 +41,175 @@ class Described:
     initialization: str
 
 
-def open_prompt(
-    language: LanguageModel,
-    path: Path,
-    *,
-    template: str,
-    adapted: bool | None = None,
-    described: Described | None = None,
-) -> PromptTuner:
-    """Puts the soft prompt of a file before the model, if it belongs there.
-
-    Args:
-        language: The model, with or without its adapter.
-        path: prompt_embeddings.pt.
-        template: The prompt template's fingerprint.
-        adapted: Whether the prompt works on the adapted model; None: if there is an adapter.
-        described: What the configuration says of a file; None: nothing.
-
-    Raises:
-        CheckpointError: The file is missing or damaged, or belongs to something else.
-    """
-    adapter = language.lora_path if adapted is None or adapted else None
-    fingerprint = fingerprint_of(
-        language.model,
-        language.tokenizer,
-        template=template,
-        lora=adapter_hash(adapter) if adapter else NO_ADAPTER,
-        weights=language.weights,
-    )
-    tuner = PromptTuner.from_file(language.model, language.tokenizer, path, fingerprint=fingerprint)
-    if described is not None and described.path == path:
-        _tell_contradictions(described, tuner)
-    logger.info("%s: %d soft tokens before the source", path, tuner.prompt_length)
-    return tuner.eval()
-
-
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """What there is to switch on.
+class AvailablePrompts:
+    """Which prompts can be used, with and without the LoRA adapter.
 
     Attributes:
-        prompt: File of a soft prompt for the base model, None where there is none.
-        prompt_on_lora: The same for the adapted model.
+        prompt: File of the prompt for the base model; None if there is none.
+        prompt_on_lora: File of the prompt for the adapted model: one that was trained on top of
+            the adapter, else the one for the base model.
         has_lora: Whether there is an adapter.
-        refused: By method: why a prompt that lies there is not for it.
+        notes: By method: why a prompt is not used, or that it was trained without the adapter.
     """
 
     prompt: Path | None
     prompt_on_lora: Path | None
     has_lora: bool
-    refused: dict[str, str] = field(default_factory=dict, compare=False)
+    notes: dict[str, str] = field(default_factory=dict, compare=False)
 
 
-def position(*, prompt: bool, lora: bool) -> str:
-    """Names the method that two switches choose."""
+class WithoutAdapter:
+    """A model with its adapter disabled while it generates.
+
+    Args:
+        adapted: A PeftModel.
+        model: The PeftModel itself, or a PromptTuner around it.
+    """
+
+    def __init__(self, adapted: Any, model: GenerativeModel) -> None:
+        self._adapted = adapted
+        self._model = model
+
+    def generate(
+        self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
+    ) -> Tensor:
+        """Returns token ids [B, L] for ids and mask [B, T]."""
+        try:
+            with self._adapted.disable_adapter():
+                return self._model.generate(
+                    input_ids=input_ids,
+                    attention_mask=attention_mask,
+                    generation_config=generation_config,
+                )
+        finally:
+            self._adapted.requires_grad_(False)  # PEFT unfreezes an adapter that it enables again.
+
+
+def method_name(*, prompt: bool, lora: bool) -> str:
+    """Returns the method that two switches select."""
     if prompt:
         return BOTH if lora else PROMPT
     return LORA if lora else BASE
 
 
-def find_trained(prompt: Path, prompt_on_lora: Path, lora: Path) -> Trained:
-    """Looks which of the files are there, and which model each prompt belongs to.
+def configured_method(config: Config) -> str:
+    """Returns the method that the configuration selects."""
+    return method_name(prompt=config.prompt_tuning.enabled, lora=config.lora_config.enabled)
+
+
+def load_captioner(config: Config, model_path: str) -> Captioner:
+    """Loads the pipeline, with a soft prompt where one is enabled.
+
+    Args:
+        config: The whole configuration.
+        model_path: Folder or hub id of the language model.
+
+    Raises:
+        IgragError: A part is missing or damaged, or belongs to something else.
+    """
+    path = enabled_prompt(config)
+
+    def choose_model(language: LanguageModel, template: PromptTemplate) -> GenerativeModel | None:
+        if path is None:
+            return None
+        return open_prompt(
+            language,
+            path,
+            template=template.fingerprint(),
+            lora=None if config.lora_config.enabled else NO_ADAPTER,
+            configured=_configured(config),
+        )
+
+    return build_captioner(config, model_path, choose_model=choose_model)
+
+
+def load_comparison(
+    config: Config, model_path: str
+) -> tuple[Captioner, dict[str, GenerativeModel], list[str]]:
+    """Loads the pipeline once for every method that is trained.
+
+    Args:
+        config: The whole configuration; the method that it selects must be available.
+        model_path: Folder or hub id of the language model.
+
+    Returns:
+        The captioner, a model for each method, and notes on the methods for the user.
+
+    Raises:
+        IgragError: A part is missing or damaged, or belongs to something else.
+    """
+    enabled_prompt(config, warn=False)
+    available = available_prompts(config)
+    selected = configured_method(config)
+    methods: dict[str, GenerativeModel] = {}
+
+    def choose_model(language: LanguageModel, template: PromptTemplate) -> GenerativeModel:
+        methods.update(
+            open_methods(
+                language, available, template=template.fingerprint(), configured=_configured(config)
+            )
+        )
+        if selected not in methods:
+            raise CheckpointError(available.notes[selected])
+        return methods[selected]
+
+    # The adapter stays unmerged, so that it can be disabled and enabled.
+    lora = config.lora_config
+    unmerged = {"enabled": available.has_lora or lora.enabled, "merge_and_unload": False}
+    captioner = build_captioner(
+        config.model_copy(update={"lora_config": lora.model_copy(update=unmerged)}),
+        model_path,
+        choose_model=choose_model,
+    )
+    notes = [f"{name}: {note}" for name, note in available.notes.items()]
+    missing = [name for name in METHODS if name not in {*methods, *available.notes}]
+    if missing:
+        notes.append(f"not trained: {', '.join(missing)}")
+    return captioner, methods, notes
+
+
+def enabled_prompt(config: Config, *, warn: bool = True) -> Path | None:
+    """Returns the prompt file to use, before any model is loaded; None if none is enabled.
+
+    Args:
+        config: The whole configuration.
+        warn: Log where the prompt was trained without the adapter that is enabled, too.
+
+    Raises:
+        CheckpointError: It is missing or damaged, or was trained on another adapter.
+    """
+    prompts = config.prompt_tuning
+    if not prompts.enabled:
+        return None
+    path = prompts.weights_path
+    if config.lora_config.enabled:
+        available = available_prompts(config)
+        if available.prompt_on_lora is not None:
+            path = available.prompt_on_lora
+            if warn and BOTH in available.notes:
+                logger.warning(available.notes[BOTH])
+        elif available.has_lora and available.notes:
+            raise CheckpointError("; ".join(available.notes.values()))
+    load_prompt(path)
+    return path
+
+
+def available_prompts(config: Config) -> AvailablePrompts:
+    """Looks up which of the configuration's prompts can be used."""
+    prompts = config.prompt_tuning
+    return find_prompts(
+        prompts.weights_path,
+        prompts.weights_path_with_lora or prompts.weights_path,
+        config.lora_config.weights_path,
+    )
+
+
+def find_prompts(prompt: Path, prompt_on_lora: Path, lora: Path) -> AvailablePrompts:
+    """Looks up which files exist, and which model each prompt was trained for.
+
+    Prompt and adapter are independent: without a prompt that was trained on top of the adapter,
+    the one for the base model is used with it.
 
     Args:
         prompt: prompt_embeddings.pt for the base model.
@@ -132,75 +220,124 @@ def find_trained(prompt: Path, prompt_on_lora: Path, lora: Path) -> Trained:
         CheckpointError: A file is damaged.
     """
     has_lora = (lora / ADAPTER_WEIGHTS).is_file()
-    refused: dict[str, str] = {}
-    adapters = {PROMPT: NO_ADAPTER} | ({BOTH: adapter_hash(lora)} if has_lora else {})
-    found: dict[str, Path] = {}
-    for method, path in ((PROMPT, prompt), (BOTH, prompt_on_lora)):
-        if method not in adapters or not path.exists():
-            continue
-        reason = _why_not_for(path, adapters[method])
-        if reason is None:
-            found[method] = path
-        else:
-            refused[method] = reason
-    return Trained(found.get(PROMPT), found.get(BOTH), has_lora=has_lora, refused=refused)
+    notes: dict[str, str] = {}
+    base_model_prompt = _usable(prompt, NO_ADAPTER, notes, PROMPT)
+    adapted_prompt = None
+    if has_lora:
+        adapter = adapter_hash(lora)
+        adapted_prompt = _usable(prompt_on_lora, adapter, notes, BOTH)
+        if adapted_prompt is None and base_model_prompt is not None:
+            adapted_prompt = base_model_prompt
+            notes[BOTH] = (
+                f"{prompt}: was trained without the LoRA adapter that it is used with; train one "
+                f"on top of it: python prompt_tuning/prompt_training.py --train --config {_ON_LORA}"
+            )
+    return AvailablePrompts(base_model_prompt, adapted_prompt, has_lora, notes)
 
 
 def open_methods(
     language: LanguageModel,
-    trained: Trained,
+    available: AvailablePrompts,
     *,
     template: str,
-    described: Described | None = None,
-) -> dict[str, Writer]:
-    """Makes a writer for each switch position that can be had.
+    configured: ConfiguredPrompt | None = None,
+) -> dict[str, GenerativeModel]:
+    """Returns a model for each available method.
 
     Args:
         language: The model, its adapter loaded but not merged, or without one.
-        trained: What there is.
+        available: The prompts.
         template: The prompt template's fingerprint.
-        described: See `open_prompt`.
+        configured: See `open_prompt`.
 
     Returns:
-        Writers by method, in the order of `METHODS`.
+        Models by method, in the order of `METHODS`.
 
     Raises:
         CheckpointError: A prompt belongs to something else.
     """
     model: Any = language.model
-    writers: dict[str, Writer] = {BASE: model}
-    if trained.prompt is not None:
-        writers[PROMPT] = open_prompt(
-            language, trained.prompt, template=template, adapted=False, described=described
+    methods: dict[str, GenerativeModel] = {BASE: model}
+    if available.prompt is not None:
+        methods[PROMPT] = open_prompt(
+            language, available.prompt, template=template, lora=NO_ADAPTER, configured=configured
         )
     if language.lora_path is None:
-        return writers
-    writers = {name: WithoutAdapter(model, writer) for name, writer in writers.items()}
-    writers[LORA] = model
-    if trained.prompt_on_lora is not None:
-        writers[BOTH] = open_prompt(
-            language, trained.prompt_on_lora, template=template, adapted=True, described=described
+        return methods
+    methods = {name: WithoutAdapter(model, each) for name, each in methods.items()}
+    methods[LORA] = model
+    if available.prompt_on_lora is not None:
+        methods[BOTH] = open_prompt(
+            language, available.prompt_on_lora, template=template, lora=None, configured=configured
         )
-    return writers
+    return methods
 
 
-def _tell_contradictions(described: Described, tuner: PromptTuner) -> None:
+def open_prompt(
+    language: LanguageModel,
+    path: Path,
+    *,
+    template: str,
+    lora: str | None,
+    configured: ConfiguredPrompt | None = None,
+) -> PromptTuner:
+    """Prepends the prompt of a file to the model, if it belongs to it.
+
+    Args:
+        language: The model, with or without its adapter.
+        path: prompt_embeddings.pt.
+        template: The prompt template's fingerprint.
+        lora: `adapter_hash` of the adapter that it must have been trained on, or `NO_ADAPTER`;
+            None takes any: `find_prompts` has looked at it.
+        configured: What the configuration states about a file; None: nothing.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or belongs to something else.
+    """
+    fingerprint = fingerprint_of(
+        language.model,
+        language.tokenizer,
+        template=template,
+        lora=lora or NO_ADAPTER,
+        weights=language.weights,
+    )
+    if lora is None:
+        fingerprint = replace(fingerprint, lora=None)
+    tuner = PromptTuner.from_pretrained(language.model, path, fingerprint=fingerprint)
+    if configured is not None and configured.path == path:
+        _log_differences(configured, tuner)
+    logger.info("%s: %d soft tokens prepended", path, tuner.prompt_length)
+    return tuner.eval()
+
+
+def _configured(config: Config) -> ConfiguredPrompt:
+    # The two keys describe weights_path, not the file for an adapted model.
+    prompts = config.prompt_tuning
+    return ConfiguredPrompt(prompts.weights_path, prompts.prompt_length, prompts.initialization)
+
+
+def _log_differences(configured: ConfiguredPrompt, tuner: PromptTuner) -> None:
     for key in ("prompt_length", "initialization"):
-        said, found = getattr(described, key), getattr(tuner, key)
-        if said != found:
+        expected, found = getattr(configured, key), getattr(tuner, key)
+        if expected != found:
             logger.warning(
-                "prompt_tuning.%s: the configuration says %s, but %s has %s; the file is used",
-                key, said, described.path, found,
+                "prompt_tuning.%s: the configuration has %s, but %s has %s; the file is used",
+                key, expected, configured.path, found,
             )  # fmt: skip
 
 
-def _why_not_for(path: Path, lora: str) -> str | None:
-    """Tells why a prompt is not for this adapter; None if it is, or does not say it."""
-    fingerprint = load_prompt(path).fingerprint
-    if fingerprint is None or fingerprint.lora in (None, lora):
+def _usable(path: Path, lora: str, notes: dict[str, str], method: str) -> Path | None:
+    """Returns the file if it exists and was trained with this adapter; else notes why not."""
+    if not path.exists():
         return None
+    fingerprint = load_prompt(path).fingerprint
+    trained_with = fingerprint.lora if fingerprint else None
+    if trained_with in (None, lora):
+        return path
     if lora == NO_ADAPTER:
-        return f"{path}: was trained on a LoRA adapter; train one without"
-    if fingerprint.lora == NO_ADAPTER:
-        return f"{path}: was trained without a LoRA adapter; train one on top of it"
-    return f"{path}: was trained on another LoRA adapter; train it again on this one"
+        notes[method] = f"{path}: was trained on a LoRA adapter; train one without"
+    elif trained_with == NO_ADAPTER:
+        notes[method] = f"{path}: was trained without a LoRA adapter; train one on top of it"
+    else:
+        notes[method] = f"{path}: was trained on another LoRA adapter; train it again on this one"
+    return None

@@ -1,85 +1,72 @@
-"""The loss, the gradient of a window, the optimizer and its rate."""
+"""The loss of a micro-batch, the gradient of a global batch, the optimizer and its schedule."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
-from igrag.data.batching import LABEL_IGNORED
 from igrag.errors import TrainingError
-from prompt_tuning.global_batches import Window
+from igrag.training.loss import summed_cross_entropy
+from igrag.training.schedules import SCHEDULES, ScheduleName
 from prompt_tuning.prompt_tuner import PromptTuner
 
-_SCHEDULES = {
-    "constant": "constant_with_warmup",
-    "linear": "linear",
-    "cosine": "cosine",
-}
+OptimizerName = Literal["adamw", "adafactor"]
+_OPTIMIZERS = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}
 
 
 def summed_loss(tuner: PromptTuner, batch: Mapping[str, Tensor]) -> Tensor:
-    """Adds up the cross-entropy of a batch's target tokens, in float32.
-
-    The model's own loss is a mean over the batch's tokens, from which no mean over a window can
-    be made, and it is rounded to the model's dtype.
-    """
-    labels = batch["labels"]  # [B, L]
-    shifted = tuner.model.prepare_decoder_input_ids_from_labels(labels)
-    logits = tuner(
-        batch["input_ids"], batch["attention_mask"], decoder_input_ids=shifted
-    ).logits  # [B, L, V]
-    return token_losses(logits, labels)
-
-
-def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Adds up the cross-entropy of logits [B, L, V] where labels [B, L] are not -100."""
-    return cross_entropy(
-        logits.flatten(0, 1).float(),
-        labels.flatten(),
-        ignore_index=LABEL_IGNORED,
-        reduction="sum",
-    )
-
-
-class WindowGradient:
-    """Adds up the gradients of a window's micro-batches, in float64.
-
-    In float64 the sum is the same whatever the order and the process a micro-batch came from.
+    """Returns the summed cross-entropy of a batch's target tokens, in nats and in float32.
 
     Args:
-        parameters: What is trained.
-        accelerator: Knows the other processes.
+        tuner: The model with its soft prompt.
+        batch: input_ids and attention_mask [B, T], labels [B, L].
+    """
+    labels = batch["labels"]
+    decoder_input_ids = tuner.model.prepare_decoder_input_ids_from_labels(labels)  # [B, L]
+    logits = tuner(
+        batch["input_ids"], batch["attention_mask"], decoder_input_ids=decoder_input_ids
+    ).logits  # [B, L, V]
+    return summed_cross_entropy(logits, labels)
+
+
+class GradientSum:
+    """The gradient of a global batch, summed over its micro-batches and processes in float64.
+
+    In float64 the sum is the same whatever the order and the process a micro-batch came from;
+    `.grad` would add up in the parameters' float32.
+
+    Args:
+        parameters: The trained parameters.
+        accelerator: Connects the processes.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
         self._parameters = list(parameters)
         self._accelerator = accelerator
         device = accelerator.device
-        wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64.
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64.
         sizes = [parameter.numel() for parameter in self._parameters]
-        # One tensor, with the loss at its end: one exchange between the processes.
-        self._sum = torch.zeros(sum(sizes) + 1, dtype=wide, device=device)
+        # One tensor, with the loss at its end: a single all-reduce.
+        self._sum = torch.zeros(sum(sizes) + 1, dtype=dtype, device=device)
         self._parts = torch.split(self._sum[:-1], sizes)
 
-    def clear(self) -> None:
-        """Begins a window."""
+    def zero(self) -> None:
+        """Starts a global batch."""
         self._sum.zero_()
 
-    def add(self, loss: Tensor) -> None:
-        """Adds the gradient of a micro-batch's share of the window's loss."""
-        gradients = torch.autograd.grad(loss, self._parameters)
+    def add(self, loss: Tensor, gradients: Sequence[Tensor]) -> None:
+        """Adds a micro-batch's share of the loss, and its gradients in the parameters' order."""
         for part, gradient in zip(self._parts, gradients, strict=True):
             part += gradient.flatten()
         self._sum[-1] += loss.detach()
 
-    def hand_over(self) -> float:
-        """Adds up over the processes, sets each parameter's .grad, and returns the loss.
+    def all_reduce(self) -> float:
+        """Sums over the processes, sets each parameter's .grad, and returns the loss.
 
         Raises:
             TrainingError: The loss or the gradient is not finite.
@@ -90,76 +77,46 @@ class WindowGradient:
                 "the loss or its gradient is not finite; lower training.learning_rate, "
                 "or set training.mixed_precision to fp32"
             )
-        sizes = [len(part) for part in self._parts]
+        sizes = [part.numel() for part in self._parts]
         for parameter, part in zip(self._parameters, torch.split(total[:-1], sizes), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
         return float(total[-1])
 
 
-def window_gradient(
-    tuner: PromptTuner, window: Window, gradient: WindowGradient, accelerator: Accelerator
-) -> float:
-    """Sets the gradient of a window, as one big batch would give it, and returns the loss.
+def seed_dropout(tuner: PromptTuner, seed: int, step: int, rank: int) -> None:
+    """Seeds the frozen model's dropout, if enabled, from the run's seed, the step and the process.
 
-    Each micro-batch counts by its share of the window's target tokens.
-
-    Raises:
-        TrainingError: The loss or the gradient is not finite.
+    A resumed run then draws what the uninterrupted one would have drawn.
     """
-    gradient.clear()
-    for batch in window.batches:
-        with accelerator.autocast():
-            loss = summed_loss(tuner, batch) / window.target_tokens
-        gradient.add(loss)
-    return gradient.hand_over()
-
-
-def clip_gradient(tuner: PromptTuner, max_norm: float | None) -> float:
-    """Scales the gradient down to `max_norm` where it is longer; None leaves it.
-
-    Returns:
-        Its norm before.
-    """
-    norm = nn.utils.clip_grad_norm_(tuner.trainable_parameters(), max_norm or float("inf"))
-    return float(norm)
-
-
-def seed_dropout(tuner: PromptTuner, seed: int, step: int, process: int) -> None:
-    """Makes the dropout of a step depend on these alone: a resumed training drops the same."""
     if tuner.model.training:
-        torch.manual_seed((seed * 1_000_003 + step) * 1_009 + process)
+        torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
 
 
 def build_optimizer(
     parameters: Iterable[nn.Parameter],
-    name: Literal["adamw", "adafactor"],
+    name: OptimizerName,
     *,
     learning_rate: float,
     weight_decay: float,
 ) -> Optimizer:
-    """Makes the optimizer.
+    """Builds the optimizer.
 
     Raises:
-        TrainingError: There is nothing to train.
+        TrainingError: There are no parameters.
     """
     tensors = list(parameters)
     if not tensors:
         raise TrainingError("nothing is trainable, expected the prompt")
-    kind = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}[name]
-    optimizer: Optimizer = kind(tensors, lr=learning_rate, weight_decay=weight_decay)
+    optimizer: Optimizer = _OPTIMIZERS[name](tensors, lr=learning_rate, weight_decay=weight_decay)
     return optimizer
 
 
 def build_scheduler(
-    optimizer: Optimizer,
-    name: Literal["constant", "linear", "cosine"],
-    *,
-    warmup_ratio: float,
-    total_steps: int,
+    optimizer: Optimizer, name: ScheduleName, *, warmup_ratio: float, total_steps: int
 ) -> LRScheduler:
-    """Makes the schedule of the rate over `total_steps` steps."""
+    """Builds the learning rate schedule over `total_steps` optimizer steps."""
     scheduler: LRScheduler = get_scheduler(
-        _SCHEDULES[name],
+        SCHEDULES[name],
         optimizer,
         num_warmup_steps=round(warmup_ratio * total_steps),
         num_training_steps=total_steps,

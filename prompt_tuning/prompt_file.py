@@ -1,4 +1,4 @@
-"""prompt_embeddings.pt: a soft prompt as a plain dict, written whole and read without unpickling.
+"""prompt_embeddings.pt: a soft prompt as a plain dict, read without unpickling.
 
 Keys: prompt_embeddings [P, H] in float32, prompt_length, embedding_dim, initialization,
 format_version, fingerprint.
@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptFile:
-    """What a file holds.
+    """The content of a prompt file.
 
     Attributes:
         embeddings: [P, H] in float32, on the CPU.
-        initialization: How its training began; "unknown" in a file that does not say it.
-        fingerprint: What it belongs to; None in a file that does not say it.
+        initialization: How the prompt was initialized; "unknown" if the file does not say.
+        fingerprint: What it belongs to; None if the file does not say.
     """
 
     embeddings: Tensor
@@ -76,7 +76,7 @@ def save_prompt(path: Path, prompt: PromptFile) -> None:
 def load_prompt(
     path: Path, *, expected: Fingerprint | None = None, embedding_dim: int | None = None
 ) -> PromptFile:
-    """Reads a prompt file; a bare tensor, or a dict without a fingerprint, comes with a warning.
+    """Reads a prompt file; a bare tensor, or a dict without a fingerprint, logs a warning.
 
     Args:
         path: The file.
@@ -95,7 +95,7 @@ def load_prompt(
             f"{embedding_dim}; load the model that it was trained for"
         )
     if expected is not None:
-        _warn_of_what_is_not_known(path, prompt.fingerprint, expected)
+        _warn_unchecked(path, prompt.fingerprint, expected)
     return prompt
 
 
@@ -108,11 +108,9 @@ def _check_fingerprint(path: Path, found: Fingerprint, expected: Fingerprint) ->
         )
 
 
-def _warn_of_what_is_not_known(
-    path: Path, found: Fingerprint | None, expected: Fingerprint
-) -> None:
+def _warn_unchecked(path: Path, found: Fingerprint | None, expected: Fingerprint) -> None:
     if found is None or not found.compared(expected):
-        logger.warning("%s: does not say which model it belongs to; used unchecked", path)
+        logger.warning("%s: has no fingerprint of its model; used unchecked", path)
     elif unknown := found.not_compared(expected):
         logger.warning(
             "%s: used without comparing %s: the file does not say it, or it cannot be told of what "
@@ -129,11 +127,11 @@ def _read(path: Path) -> Any:
             f"{path}: no such file, expected a soft prompt; train one with "
             "python prompt_tuning/prompt_training.py --train (on LoRA: --config "
             "prompt_tuning/config/on_lora.yaml), or change the key that names it "
-            "(prompt_tuning.enabled, prompt.init_file)"
+            "(prompt_tuning.enabled, prompt_tuning.init_file)"
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # Damage shows itself as almost any of them.
+    except Exception as error:  # Damage raises almost any of them.
         reason = " ".join(str(error).split())[:100]
         raise CheckpointError(
             f"{path}: damaged, or not a file of plain tensors ({reason}); train the prompt again"
@@ -141,7 +139,7 @@ def _read(path: Path) -> Any:
 
 
 def _names_in(content: dict[Any, Any]) -> str:
-    """Names what a file holds instead of a soft prompt: a whole model has hundreds of tensors."""
+    """Lists a few of the names in a file: a whole model has hundreds of tensors."""
     shown = [str(name) for name in content][:_SHOWN_NAMES]
     more = len(content) - len(shown)
     return (", ".join(shown) or "nothing") + (f" and {more} more" if more else "")
@@ -182,7 +180,7 @@ def _parse(path: Path, content: Any) -> PromptFile:
 
 
 def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:
-    """Returns what a file holds as [P, H] in float32.
+    """Returns a file's tensor as [P, H] in float32.
 
     Raises:
         CheckpointError: It has another shape, or values that are no finite numbers.

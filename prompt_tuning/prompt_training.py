@@ -6,24 +6,155 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Python puts this script's folder on the path, not the repository's root.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if not __package__:  # Run as a script in a clone: its root is not on the path.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from igrag.cli import run, setup_logging
+from igrag.cli import add_common_options, run, setup_logging
 from igrag.config import Config, find_model, quote
-from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings, TrainingSettings
+from igrag.errors import ConfigError
+from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
-    from prompt_tuning.checkpoints import Progress
-    from prompt_tuning.global_batches import Window
-    from prompt_tuning.reporting import StepReporter
-    from prompt_tuning.setup import Training
+    from accelerate import Accelerator
+
+    from prompt_tuning.checkpoints import CheckpointFolder, TrainingState
+    from prompt_tuning.global_batches import GlobalBatches
+    from prompt_tuning.training_log import TrainingLog
+    from prompt_tuning.validation import Validation
 
 _EXIT_USAGE = 2
 
 
+def train(
+    settings: PromptTrainingSettings,
+    config: Config,
+    *,
+    resume: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Loads the frozen model and the data, trains the prompt, and reports.
+
+    Args:
+        settings: The training settings.
+        config: What captioning uses: the model and the prompt template.
+        resume: "latest" or a checkpoint's folder; None starts a new run.
+        overwrite: Replace an earlier training in the output folder.
+    """
+    from igrag.devices import tune_allocator
+    from igrag.training.checkpoints import has_stopped_improving
+    from prompt_tuning import setup
+    from prompt_tuning.checkpoints import TrainingState
+    from prompt_tuning.training_log import TrainingLog
+
+    tune_allocator()
+    folder = setup.open_folder(settings)
+    checkpoint = folder.checkpoint_for(resume, overwrite=overwrite)  # before anything is loaded
+    accelerator = setup.start_accelerator(settings, config.models.device)
+    language_model = setup.load_frozen_model(settings, config, accelerator)
+    tokenizer = language_model.tokenizer
+    train_set, val_set = setup.load_examples(settings, tokenizer, accelerator)
+    template = setup.matching_template(settings, config.prompt_config, train_set, val_set)
+    tuner = setup.build_tuner(settings, config.prompt_config, language_model, template)
+    batches = setup.build_batches(settings, train_set, tokenizer, accelerator)
+    optimizer, scheduler = setup.build_optimizer(settings, tuner, steps_per_epoch=len(batches))
+    validation = setup.build_validation(settings, val_set, language_model, accelerator)
+    setup.check(tuner, optimizer, batches, train_set, tokenizer, accelerator)
+    record = setup.new_record(settings, language_model, tuner, train_set, val_set, accelerator)
+    setup.announce(settings, record, batches, accelerator)
+
+    state = TrainingState(tuner, optimizer, scheduler)
+    if accelerator.is_main_process:
+        folder.clear() if overwrite else folder.remove_leftovers()
+    if checkpoint is not None:
+        record = setup.resume_record(checkpoint, record, folder)
+        state.load(checkpoint)
+    log = TrainingLog(
+        record,
+        state.progress,
+        accelerator,
+        steps_per_epoch=len(batches),
+        epochs=settings.training.num_train_epochs,
+    )
+    if checkpoint is None:  # The untuned model is what every checkpoint is compared with.
+        with tuner.disabled():
+            untuned = validation.score(tuner, title="untuned")
+        log.validation(untuned)
+        if accelerator.is_main_process:
+            folder.save_untuned(record, validation.coco_results(untuned.captions))
+    elif accelerator.is_main_process:
+        folder.publish(record)
+    if not has_stopped_improving(record, settings.evaluation.early_stopping_patience):
+        with log:
+            run_epochs(state, batches, validation, folder, log, accelerator, settings)
+    log.finish(folder)
+
+
+def run_epochs(
+    state: "TrainingState",
+    batches: "GlobalBatches",
+    validation: "Validation",
+    folder: "CheckpointFolder",
+    log: "TrainingLog",
+    accelerator: "Accelerator",
+    settings: PromptTrainingSettings,
+) -> None:
+    """The training loop: epochs, global batches (one optimizer step each), micro-batches.
+
+    A step equals the step of one big batch, however its examples are cut into micro-batches and
+    shared by processes; the short last global batch of an epoch included.
+    """
+    import torch
+
+    from igrag.training.checkpoints import has_stopped_improving
+    from prompt_tuning.optimization import GradientSum, seed_dropout, summed_loss
+
+    tuner, optimizer, scheduler = state.tuner, state.optimizer, state.scheduler
+    progress, options, evaluation = state.progress, settings.training, settings.evaluation
+    parameters = tuner.trainable_parameters()  # the prompt alone: the model is frozen
+    gradient_sum = GradientSum(parameters, accelerator)
+    steps_per_epoch = len(batches)
+    total_steps = steps_per_epoch * options.num_train_epochs
+
+    for epoch in range(progress.epoch, options.num_train_epochs):
+        for global_batch in batches.of_epoch(epoch, start=progress.batch):
+            # A function of seed and step alone: a resumed run draws the same dropout.
+            seed_dropout(tuner, options.seed, progress.step, accelerator.process_index)
+            gradient_sum.zero()
+            for batch in global_batch.micro_batches:
+                with accelerator.autocast():
+                    # The sum over target tokens, divided by those of the global batch. The
+                    # model's own loss is a mean over the micro-batch: averaging means would weigh
+                    # a token of a micro-batch with few tokens more.
+                    loss = summed_loss(tuner, batch) / global_batch.target_tokens
+                # Not loss.backward(), which adds up in the parameters' float32, where the result
+                # depends on the order; these are summed in float64, then rounded once.
+                gradient_sum.add(loss, torch.autograd.grad(loss, parameters))
+            global_loss = gradient_sum.all_reduce()  # over processes; sets each .grad
+            max_norm = options.max_grad_norm or float("inf")
+            grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+            optimizer.step()
+            progress.advance(steps_per_epoch)
+            log.step(
+                global_loss,
+                learning_rate=float(optimizer.param_groups[0]["lr"]),
+                grad_norm=grad_norm,
+            )
+            scheduler.step()
+
+            is_last = progress.step == total_steps
+            if progress.step % (evaluation.eval_steps or steps_per_epoch) and not is_last:
+                continue
+            result = validation.score(tuner, title=f"step {progress.step}")
+            log.validation(result)
+            if accelerator.is_main_process:
+                folder.save(state, log.record, validation.coco_results(result.captions))
+            accelerator.wait_for_everyone()
+            if has_stopped_improving(log.record, evaluation.early_stopping_patience):
+                return
+
+
 def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Does what the arguments ask for and returns the exit code."""
+    """Runs the command and returns its exit code."""
     if not (arguments.train or arguments.validate_config):
         parser.print_help(sys.stderr)
         return _EXIT_USAGE
@@ -33,114 +164,67 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if arguments.validate_config:
         print(f"{arguments.config}: valid")
         return 0
+    if not settings.prompt_tuning.enabled:
+        raise ConfigError(
+            f"{arguments.config}: prompt_tuning.enabled: found false, so no prompt is trained; "
+            "set it to true, or give --set prompt_tuning.enabled=true"
+        )
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    train(settings, config, arguments.resume_from_checkpoint)
+    train(
+        settings,
+        config,
+        resume=arguments.resume_from_checkpoint,
+        overwrite=arguments.overwrite_output_dir,
+    )
     return 0
-
-
-def train(settings: PromptTrainingSettings, config: Config, resume: str | None) -> None:
-    """Prepares, trains and reports.
-
-    Args:
-        settings: What to train, and how.
-        config: What captioning uses: the model and the prompt template.
-        resume: "latest" or a checkpoint's folder; None starts a new run.
-    """
-    from igrag.devices import tune_allocator
-    from igrag.training.checkpoints import has_stopped_improving
-    from prompt_tuning import reporting
-    from prompt_tuning.checkpoints import CheckpointFolder
-    from prompt_tuning.setup import prepare
-    from prompt_tuning.sitting import begin, restore
-
-    tune_allocator()
-    output, evaluation = settings.output, settings.evaluation
-    folder = CheckpointFolder(output.output_dir, save_total_limit=evaluation.save_total_limit)
-    checkpoint = folder.checkpoint_for(resume)
-    training = prepare(settings, config, folder)
-    reporting.announce(training)
-    progress = begin(training) if checkpoint is None else restore(training, checkpoint)
-    if not has_stopped_improving(training.record, evaluation.early_stopping_patience):
-        epochs = settings.training.num_train_epochs
-        with reporting.StepReporter(training, progress, epochs=epochs) as reporter:
-            optimize(training, progress, settings, reporter)
-    reporting.conclude(training)
-
-
-def optimize(
-    training: "Training",
-    progress: "Progress",
-    settings: PromptTrainingSettings,
-    reporter: "StepReporter",
-) -> None:
-    """The loop: epochs, in them windows of micro-batches, and one step for each window.
-
-    A step is what one big batch would give, the short last window of an epoch included.
-    """
-    from igrag.training.checkpoints import has_stopped_improving
-    from prompt_tuning.sitting import validate_and_save
-
-    options, evaluation = settings.training, settings.evaluation
-    per_epoch = len(training.windows)
-    total = per_epoch * options.num_train_epochs
-    for epoch in range(progress.epoch, options.num_train_epochs):
-        for window in training.windows.of_epoch(epoch, skip=progress.window):
-            loss, norm = update(training, window, options, step=progress.step)
-            progress.advance(per_epoch)
-            reporter.report(loss, norm)
-            training.scheduler.step()
-            if progress.step % (evaluation.eval_steps or per_epoch) and progress.step < total:
-                continue
-            validate_and_save(training, progress)
-            if has_stopped_improving(training.record, evaluation.early_stopping_patience):
-                return
-
-
-def update(
-    training: "Training", window: "Window", options: TrainingSettings, *, step: int
-) -> tuple[float, float]:
-    """Makes the step number `step`; returns the window's loss and its gradient's norm."""
-    from prompt_tuning.optimization import clip_gradient, seed_dropout, window_gradient
-
-    accelerator, tuner = training.accelerator, training.tuner
-    seed_dropout(tuner, options.seed, step, accelerator.process_index)
-    loss = window_gradient(tuner, window, training.gradient, accelerator)
-    norm = clip_gradient(tuner, options.max_grad_norm)
-    training.optimizer.step()
-    return loss, norm
 
 
 def parse_arguments(
     words: Sequence[str] | None = None,
 ) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
-    """Reads the command line; the parser comes along to print its help."""
+    """Parses the command line; the parser is returned to print its help."""
     parser = argparse.ArgumentParser(
         prog="prompt_training.py", description="Train a soft prompt.", allow_abbrev=False
     )
     add = parser.add_argument
     add("--train", action="store_true", help="train, and write checkpoints and best_model")
-    add("--validate_config", action="store_true", help="check the configuration, and no more")
+    add("--validate_config", action="store_true", help="check the configuration and exit")
     add("--config", type=Path, default=DEFAULT_SETTINGS, metavar="FILE",
         help="default: prompt_tuning/config/prompt_tuning.yaml")  # fmt: skip
     add("--output_dir", type=Path, metavar="FOLDER", help="for checkpoints and all_results.json")
+    add("--overwrite_output_dir", action="store_true",
+        help="replace an earlier training in the output folder")  # fmt: skip
     add("--resume_from_checkpoint", metavar="latest|PATH",
-        help="go on from a checkpoint of the output folder")  # fmt: skip
+        help="resume from a checkpoint of the output folder")  # fmt: skip
+    add("--report_to", choices=("none", "tensorboard"),
+        help="tensorboard: event files in output_dir/runs")  # fmt: skip
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-        help="change a key of the config for this run; may be given again")  # fmt: skip
+        help="override a key of the configuration for this run; may be repeated")  # fmt: skip
     add("--device", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", help="of the frozen model: auto, float32, bfloat16 or float16")
-    add("--seed", type=int, metavar="N", help="of the first prompt and the order of examples")
-    add("--verbose", action="store_true", help="tell more on stderr")
-    add("--debug", action="store_true", help="show tracebacks")
+    add("--seed", type=int, metavar="N", help="of the initial prompt and the order of examples")
+    add_common_options(parser)
     return parser.parse_args(words), parser
+
+
+def command(words: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    arguments, parser = parse_arguments(words)
+    return run(lambda: main(arguments, parser), debug=arguments.debug)
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:
     overrides = list(arguments.set)
     if arguments.output_dir is not None:
         overrides.append(f"output.output_dir={quote(str(arguments.output_dir))}")
+    if arguments.report_to is not None:
+        overrides.append(f"output.report_to={arguments.report_to}")
     if arguments.seed is not None:
         overrides.append(f"training.seed={arguments.seed}")
+    keys = {override.partition("=")[0].strip() for override in overrides}
+    if "output.output_dir" in keys and "prompt_tuning.weights_path" not in keys:
+        # The configuration's best prompt belongs to its own output folder.
+        overrides.append("prompt_tuning.weights_path=null")
     return overrides
 
 
@@ -150,5 +234,4 @@ def _main_overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    parsed, help_parser = parse_arguments()
-    sys.exit(run(lambda: main(parsed, help_parser), debug=parsed.debug))
+    sys.exit(command())

@@ -1,7 +1,9 @@
-"""PromptTuner: a frozen seq2seq model with learnable embeddings before its source.
+"""PromptTuner: a frozen seq2seq model with a learnable soft prompt before its source.
 
-prompt [P, H] + source [B, T, H] -> encoder [B, P + T, H] -> decoder
+prompt [P, H] + source embeddings [B, T, H] -> encoder [B, P + T, H] -> decoder [B, L, V]
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +17,10 @@ from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
-from prompt_tuning.initialization import Initialization, first_prompt
 from prompt_tuning.named_prompts import NamedPrompts
-from prompt_tuning.prepend import prepend
-from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
-from prompt_tuning.reparameterization import Reparameterization, parametrization
+from prompt_tuning.prompt_file import PROMPT_NAME, PromptFile, load_prompt, save_prompt
 
-DEFAULT_TEXT = "Generate a concise and accurate image caption:"
-TRAINED = "default"  # The name of the prompt that is trained.
+DEFAULT_NAME = "default"  # The name of the prompt that is trained.
 
 
 class PromptTuner(nn.Module):
@@ -31,78 +29,89 @@ class PromptTuner(nn.Module):
     The model is frozen here and stays in eval mode even after `.train()`: dropout in a frozen
     model only adds noise to the prompt's gradient (arXiv 2406.05279, section 5).
 
+    Example:
+        >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+        >>> from prompt_tuning.initialization import random_prompt
+        >>> path = "demo/models/t5-mini"
+        >>> tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        >>> model = AutoModelForSeq2SeqLM.from_pretrained(path, trust_remote_code=False)
+        >>> tuner = PromptTuner(model, random_prompt(model.get_input_embeddings().weight, 20))
+        >>> batch = tokenizer(["Describe the image."], return_tensors="pt")  # [1, T]
+        >>> loss = tuner(**batch, labels=batch["input_ids"]).loss
+        >>> tokens = tuner.generate(**batch, max_new_tokens=20)  # [1, L]
+
     Args:
         model: T5ForConditionalGeneration, or a PeftModel around one, with its LoRA adapter.
-        tokenizer: The model's.
-        prompt_length: Soft tokens, P.
-        initialization: "random", "text", "vocab" (frequent tokens) or "file".
-        init_scale: For "random": standard deviation; None takes that of the model's embeddings.
-        init_text: For "text".
-        init_file: For "file": another prompt, repeated or cut to P.
-        reparameterization: "none", "residual" or "superpos"; only while training.
-        bottleneck: For "residual": width of its MLP.
-        sampled_embeddings: For "superpos": how many are drawn.
-        model_dropout: Let the frozen model drop out while training.
-        seed: Decides what is drawn.
-        fingerprint: What a saved prompt belongs to; by default the model and the tokenizer.
+        initial_prompt: The prompt [P, H] that training starts from; `prompt_tuning.initialization`
+            makes one at random, from a text, from the vocabulary or from another prompt.
+        initialization: How it was made, for the saved file.
+        parametrization: Module that computes the prompt from the trained tensor while training, see
+            `prompt_tuning.reparameterization`; None trains the prompt itself.
+        model_dropout: Enable dropout in the frozen model while training.
+        fingerprint: What a saved prompt belongs to; by default this model.
 
     Raises:
-        ValueError: An option is missing or out of range.
-        CheckpointError: `init_file` cannot be read, or its embeddings have another width.
+        ValueError: The initial prompt is empty or of another width than the model's embeddings.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        tokenizer: PreTrainedTokenizerBase,
-        prompt_length: int = 20,
-        initialization: Initialization = "random",
+        initial_prompt: Tensor,
         *,
-        init_scale: float | None = None,
-        init_text: str = DEFAULT_TEXT,
-        init_file: Path | None = None,
-        reparameterization: Reparameterization = "none",
-        bottleneck: int = 64,
-        sampled_embeddings: int = 128,
+        initialization: str = "unknown",
+        parametrization: nn.Module | None = None,
         model_dropout: bool = False,
-        seed: int = 42,
         fingerprint: Fingerprint | None = None,
     ) -> None:
         super().__init__()
-        if prompt_length < 1:
-            raise ValueError(f"prompt_length: found {prompt_length}, expected at least 1")
         self.model: Any = model.requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.initialization: str = initialization
+        width = self._embedding.weight.shape[1]
+        if initial_prompt.dim() != 2 or initial_prompt.shape[1] != width or not len(initial_prompt):
+            found = list(initial_prompt.shape)
+            raise ValueError(f"initial prompt: found shape {found}, expected [P, {width}], P > 0")
+        self.initialization = initialization
         self.enabled = True
-        self.active = TRAINED
-        self.fingerprint = fingerprint or fingerprint_of(model, tokenizer)
+        self.active = DEFAULT_NAME
+        self.fingerprint = fingerprint or fingerprint_of(model)
         self._model_dropout = model_dropout
-        self._others = NamedPrompts(self._embedding.weight.shape[1])
-        generator = torch.Generator().manual_seed(seed)
-        table = self._embedding.weight.detach()
-        first = first_prompt(
-            initialization,
-            table,
-            tokenizer,
-            prompt_length,
-            scale=init_scale,
-            text=init_text,
-            source=None if init_file is None else self._read(init_file).embeddings,
-            generator=generator,
-        )
-        self.prompt_embeddings = nn.Parameter(first.to(table.device))
-        way = parametrization(
-            reparameterization,
-            table,
-            tokenizer,
-            bottleneck=bottleneck,
-            sampled_embeddings=sampled_embeddings,
-            generator=generator,
-        )
-        if way is not None:
-            register_parametrization(self, "prompt_embeddings", way.to(table.device))
+        self._named_prompts = NamedPrompts(width)
+        initial_prompt = initial_prompt.detach().float().clone()
+        self.prompt_embeddings = nn.Parameter(initial_prompt.to(self.device))
+        if parametrization is not None:
+            register_parametrization(self, "prompt_embeddings", parametrization.to(self.device))
         self.train(self.training)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        path: str | Path,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        fingerprint: Fingerprint | None = None,
+    ) -> PromptTuner:
+        """Prepends a saved prompt to a model.
+
+        Args:
+            model: The model that the prompt was trained for.
+            path: prompt_embeddings.pt, or the folder that holds it.
+            tokenizer: Compared with that of the training; None skips the comparison.
+            fingerprint: What the prompt must belong to; by default the model and the tokenizer.
+
+        Raises:
+            CheckpointError: The file is missing or damaged, or belongs to something else.
+        """
+        file = Path(path, PROMPT_NAME) if Path(path).is_dir() else Path(path)
+        expected = fingerprint or fingerprint_of(model, tokenizer)
+        width = model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+        prompt = load_prompt(file, expected=expected, embedding_dim=width)
+        return cls(
+            model,
+            prompt.embeddings,
+            initialization=prompt.initialization,
+            fingerprint=expected,
+        )
 
     @classmethod
     def from_file(
@@ -112,19 +121,17 @@ class PromptTuner(nn.Module):
         path: Path,
         *,
         fingerprint: Fingerprint | None = None,
-    ) -> "PromptTuner":
-        """Puts a saved prompt before a model.
+    ) -> PromptTuner:
+        """Prepends the prompt of a file to a model; see `from_pretrained`."""
+        return cls.from_pretrained(model, path, tokenizer=tokenizer, fingerprint=fingerprint)
 
-        Raises:
-            CheckpointError: The file is missing or damaged, or belongs to something else.
-        """
-        expected = fingerprint or fingerprint_of(model, tokenizer)
-        file = load_prompt(path, expected=expected)
-        tuner = cls(
-            model, tokenizer, file.prompt_length, "file", init_file=path, fingerprint=expected
-        )
-        tuner.initialization = file.initialization  # The file's own, not how it came here.
-        return tuner
+    def save_pretrained(self, path: str | Path) -> None:
+        """Writes the trained prompt into a folder, as prompt_embeddings.pt."""
+        self.save_prompt(Path(path) / PROMPT_NAME)
+
+    def save_prompt(self, path: Path) -> None:
+        """Writes the trained prompt as a plain tensor with its fingerprint; see `prompt_file`."""
+        save_prompt(path, PromptFile(self.plain_prompt(), self.initialization, self.fingerprint))
 
     @property
     def prompt_length(self) -> int:
@@ -133,12 +140,25 @@ class PromptTuner(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         device: torch.device = self._embedding.weight.device
         return device
 
-    def train(self, mode: bool = True) -> "PromptTuner":
-        """Switches training on or off; the frozen model stays in eval mode unless asked else."""
+    def plain_prompt(self) -> Tensor:
+        """Returns the trained prompt as a plain tensor [P, H], float32, on the CPU."""
+        return self.prompt_embeddings.detach().float().cpu().clone()
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Returns what an optimizer may hold: the prompt, or what a parametrization makes it of."""
+        return [
+            parameter
+            for name, parameter in self.named_parameters()
+            # PEFT unfreezes an adapter that it switches on again: the model's never count.
+            if parameter.requires_grad and not name.startswith("model.")
+        ]
+
+    def train(self, mode: bool = True) -> PromptTuner:
+        """Switches training on or off; the frozen model stays in eval mode without dropout."""
         super().train(mode)
         if not self._model_dropout:
             self.model.eval()
@@ -153,14 +173,14 @@ class PromptTuner(nn.Module):
         prompts: Sequence[str | None] | None = None,
         **options: Any,
     ) -> Seq2SeqLMOutput:
-        """Runs the model behind the prompt.
+        """Runs the model with the soft prompt prepended.
 
         Args:
             input_ids: [B, T].
             attention_mask: [B, T], padded left or right; None means that nothing is padding.
-            labels: [B, L], -100 where the loss does not look.
-            prompts: For each row the name of its prompt, or None for no prompt; by default the
-                active one for all.
+            labels: [B, L], -100 where the loss ignores them.
+            prompts: For each sequence the name of its prompt, or None for no prompt; by default
+                the active one for all.
             options: For the model's own forward.
 
         Returns:
@@ -168,10 +188,10 @@ class PromptTuner(nn.Module):
 
         Raises:
             KeyError: There is no prompt of a name in `prompts`.
-            ValueError: `prompts` does not name one for each row.
+            ValueError: `prompts` does not name one for each sequence.
         """
-        source = self._source(input_ids, attention_mask, prompts)
-        output: Seq2SeqLMOutput = self.model(**source, labels=labels, **options)
+        inputs = self._encoder_inputs(input_ids, attention_mask, prompts)
+        output: Seq2SeqLMOutput = self.model(**inputs, labels=labels, **options)
         return output
 
     def generate(
@@ -182,13 +202,13 @@ class PromptTuner(nn.Module):
         prompts: Sequence[str | None] | None = None,
         **options: Any,
     ) -> Tensor:
-        """Writes with the model behind the prompt; arguments as `forward`'s.
+        """Generates with the soft prompt prepended; arguments as `forward`'s.
 
         Returns:
             Token ids [B, L].
         """
-        source = self._source(input_ids, attention_mask, prompts)
-        tokens: Tensor = self.model.generate(**source, **options)
+        inputs = self._encoder_inputs(input_ids, attention_mask, prompts)
+        tokens: Tensor = self.model.generate(**inputs, **options)
         return tokens
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,12 +218,12 @@ class PromptTuner(nn.Module):
             The states [B, P + T, H] and their mask [B, P + T], for `forward_from` and
             `generate_from`.
         """
-        source = self._source(input_ids, attention_mask, None)
-        states: Tensor = self.model.get_encoder()(**source).last_hidden_state
-        return states, source["attention_mask"]
+        inputs = self._encoder_inputs(input_ids, attention_mask, None)
+        states: Tensor = self.model.get_encoder()(**inputs).last_hidden_state
+        return states, inputs["attention_mask"]
 
     def forward_from(self, states: Tensor, mask: Tensor, labels: Tensor) -> Seq2SeqLMOutput:
-        """Runs the decoder on what `encode` returned."""
+        """Runs the decoder on the output of `encode`."""
         encoded = BaseModelOutput(last_hidden_state=states)
         output: Seq2SeqLMOutput = self.model(
             encoder_outputs=encoded, attention_mask=mask, labels=labels
@@ -211,8 +231,8 @@ class PromptTuner(nn.Module):
         return output
 
     def generate_from(self, states: Tensor, mask: Tensor, **options: Any) -> Tensor:
-        """Writes from what `encode` returned: token ids [B, L]."""
-        # A new object at every call: beam search repeats its rows in place.
+        """Generates from the output of `encode`: token ids [B, L]."""
+        # A new object at every call: beam search expands the states in place.
         encoded = BaseModelOutput(last_hidden_state=states)
         tokens: Tensor = self.model.generate(
             encoder_outputs=encoded, attention_mask=mask, **options
@@ -228,28 +248,26 @@ class PromptTuner(nn.Module):
         finally:
             self.enabled = before
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """What an optimizer may hold: the prompt, or what a reparameterization makes it from."""
-        return [
-            parameter
-            for name, parameter in self.named_parameters()
-            # PEFT unfreezes an adapter that it switches on again: the model's never count.
-            if parameter.requires_grad and not name.startswith("model.")
-        ]
-
-    def folded(self) -> Tensor:
-        """Returns the trained prompt as a plain tensor [P, H], float32, on the CPU."""
-        return self.prompt_embeddings.detach().float().cpu().clone()
-
     def add_prompt(self, name: str, embeddings: Tensor) -> None:
-        """Adds a prompt [P', H] of any length under a name; an old one of this name is replaced.
+        """Adds a prompt [P', H] of any length under a name; one of this name is replaced.
 
         Raises:
-            ValueError: The name is taken by the trained prompt, or the shape is wrong.
+            ValueError: The name is that of the trained prompt, or the shape is wrong.
         """
-        if name == TRAINED:
-            raise ValueError(f"{TRAINED!r} is the name of the trained prompt, expected another")
-        self._others.add(name, embeddings.to(self.device))
+        if name == DEFAULT_NAME:
+            raise ValueError(f"{name!r} is the name of the trained prompt, expected another")
+        self._named_prompts.add(name, embeddings.to(self.device))
+
+    def load_prompt(self, path: Path, name: str) -> PromptFile:
+        """Adds the prompt of a file under a name.
+
+        Raises:
+            CheckpointError: It is missing or damaged, or belongs to something else.
+        """
+        width = self._embedding.weight.shape[1]
+        prompt = load_prompt(path, expected=self.fingerprint, embedding_dim=width)
+        self.add_prompt(name, prompt.embeddings)
+        return prompt
 
     def prompt(self, name: str) -> Tensor:
         """Returns a prompt [P, H] by name.
@@ -257,7 +275,7 @@ class PromptTuner(nn.Module):
         Raises:
             KeyError: There is none of that name.
         """
-        return self.prompt_embeddings if name == TRAINED else self._others[name]
+        return self.prompt_embeddings if name == DEFAULT_NAME else self._named_prompts[name]
 
     def use(self, name: str) -> None:
         """Makes a prompt the active one.
@@ -268,47 +286,80 @@ class PromptTuner(nn.Module):
         self.prompt(name)
         self.active = name
 
-    def save_prompt(self, path: Path) -> None:
-        """Writes the trained prompt, folded, with its fingerprint; see `prompt_file`."""
-        save_prompt(path, PromptFile(self.folded(), self.initialization, self.fingerprint))
-
-    def load_prompt(self, path: Path, name: str) -> PromptFile:
-        """Adds the prompt of a file under a name.
-
-        Raises:
-            CheckpointError: It is missing or damaged, or belongs to something else.
-        """
-        file = self._read(path, expected=self.fingerprint)
-        self.add_prompt(name, file.embeddings)
-        return file
-
     @property
     def _embedding(self) -> nn.Embedding:
         embedding: nn.Embedding = self.model.get_input_embeddings()
         return embedding
 
-    def _read(self, path: Path, *, expected: Fingerprint | None = None) -> PromptFile:
-        width = self._embedding.weight.shape[1]
-        return load_prompt(path, expected=expected, embedding_dim=width)
-
-    def _source(
+    def _encoder_inputs(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None,
-        prompts: Sequence[str | None] | None,
+        names: Sequence[str | None] | None,
     ) -> dict[str, Tensor]:
-        """What the model gets for its source: the ids as they are, or embeddings behind prompts."""
+        """Returns the ids as they are if disabled, else embeddings with prompts prepended."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if not self.enabled:
             return {"input_ids": input_ids, "attention_mask": attention_mask}
         source = self._embedding(input_ids)  # [B, T, H]
-        if prompts is None:
-            rows = [self.prompt(self.active)] * len(input_ids)
+        if names is None:
+            prompts = [self.prompt(self.active)] * len(input_ids)
         else:
-            nothing = source.new_empty(0, source.shape[2])
-            # Once for each name: a reparameterization computes its prompt again at every look.
-            known = {name: self.prompt(name) for name in set(prompts) if name is not None}
-            rows = [nothing if name is None else known[name] for name in prompts]
-        embeddings, mask = prepend(rows, source, attention_mask)
+            no_prompt = source.new_empty(0, source.shape[2])
+            # Once for each name: a parametrization computes its prompt at every access.
+            known = {name: self.prompt(name) for name in set(names) if name is not None}
+            prompts = [no_prompt if name is None else known[name] for name in names]
+        embeddings, mask = prepend_prompt(prompts, source, attention_mask)
         return {"inputs_embeds": embeddings, "attention_mask": mask}
+
+
+def prepend_prompt(
+    prompts: Sequence[Tensor], source: Tensor, attention_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Prepends a prompt to each sequence of a batch.
+
+    T5's attention sees the distance between two positions, so that a sequence computes what it
+    computes alone only if no padding stands between its prompt and its text: such sequences are
+    shifted together, and all padding stands on the right.
+
+    Args:
+        prompts: For each sequence its prompt [P_b, H]; P_b may be 0.
+        source: Embeddings of the text [B, T, H].
+        attention_mask: [B, T].
+
+    Returns:
+        Embeddings [B, S, H] in the source's dtype and their mask [B, S], S = max(P_b) + T, or
+        less where no sequence is that long.
+
+    Raises:
+        ValueError: There is not one prompt for each sequence.
+    """
+    if len(prompts) != len(source):
+        raise ValueError(
+            f"found {len(prompts)} prompts, expected one for each of {len(source)} sequences"
+        )
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=source.device)
+    longest = int(lengths.max())
+    if all(prompt is prompts[0] for prompt in prompts):
+        soft = prompts[0].to(source.dtype).expand(len(prompts), -1, -1)  # [B, P, H], no copy
+    else:
+        padded = (
+            nn.functional.pad(prompt.to(source.dtype), (0, 0, 0, longest - len(prompt)))
+            for prompt in prompts
+        )
+        soft = torch.stack(list(padded))  # [B, P, H]
+    # [B, P]: the end of a shorter prompt is padding.
+    soft_mask = torch.arange(longest, device=source.device) < lengths[:, None]
+    embeddings = torch.cat([soft, source], dim=1)  # [B, P + T, H]
+    mask = torch.cat([soft_mask.to(attention_mask.dtype), attention_mask], dim=1)  # [B, P + T]
+    has_gaps = (mask[:, 1:] > mask[:, :-1]).any()
+    return _shift_left(embeddings, mask) if has_gaps else (embeddings, mask)
+
+
+def _shift_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves unmasked positions to the left, in their order, and cuts what is padding in all."""
+    width = int(mask.sum(dim=1).max())
+    order = (mask == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, S]
+    index = order[:, :, None].expand(-1, -1, embeddings.shape[2])  # [B, S, H]
+    return embeddings.gather(1, index), mask.gather(1, order)

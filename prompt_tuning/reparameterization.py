@@ -1,7 +1,7 @@
-"""Other ways to parameterize a prompt while it is trained; each folds into a plain [P, H] tensor.
+"""Parametrizations of a prompt while it is trained; each is saved as a plain [P, H] tensor.
 
 They are parametrizations in the sense of `torch.nn.utils.parametrize`: `forward` turns the
-trained tensor into the prompt, `right_inverse` turns a first prompt into the trained tensor.
+trained tensor into the prompt, `right_inverse` turns an initial prompt into the trained tensor.
 """
 
 from typing import Literal
@@ -15,24 +15,24 @@ from prompt_tuning.initialization import vocabulary_prompt
 Reparameterization = Literal["none", "residual", "superpos"]
 
 
-def parametrization(
+def make_parametrization(
     reparameterization: Reparameterization,
-    table: Tensor,
+    embedding_weight: Tensor,
     tokenizer: PreTrainedTokenizerBase,
     *,
     bottleneck: int,
     sampled_embeddings: int,
     generator: torch.Generator,
 ) -> nn.Module | None:
-    """Makes the module that the trained tensor goes through; None for "none".
+    """Makes the module that computes the prompt from the trained tensor; None for "none".
 
     Args:
         reparameterization: Its name.
-        table: The model's embeddings [V, H].
+        embedding_weight: The model's embedding matrix [V, H].
         tokenizer: The model's.
         bottleneck: See `Residual`.
         sampled_embeddings: For "superpos": how many frequent tokens' embeddings are drawn.
-        generator: Decides what is drawn.
+        generator: Random state of what is drawn.
 
     Raises:
         ValueError: The name is unknown.
@@ -40,10 +40,10 @@ def parametrization(
     if reparameterization == "none":
         return None
     if reparameterization == "residual":
-        return Residual(table.shape[1], bottleneck=bottleneck, generator=generator)
+        return Residual(embedding_weight.shape[1], bottleneck=bottleneck, generator=generator)
     if reparameterization == "superpos":
         return Superposition(
-            vocabulary_prompt(table, tokenizer, sampled_embeddings, generator=generator)
+            vocabulary_prompt(embedding_weight, tokenizer, sampled_embeddings, generator=generator)
         )
     raise ValueError(
         f"reparameterization: found {reparameterization!r}, expected none, residual or superpos"
@@ -54,12 +54,12 @@ class Residual(nn.Module):
     """Each soft token plus a small MLP of itself, shared by all of them.
 
     Razdaibiedina et al., 2023, "Residual Prompt Tuning" (arXiv 2305.03937), section 3. The last
-    layer's gain begins at zero, so that training begins at the given prompt.
+    layer's gain starts at zero, so that training starts from the given prompt.
 
     Args:
         embedding_dim: H.
         bottleneck: Width of the hidden layer.
-        generator: Decides the first weights.
+        generator: Random state of the initial weights.
     """
 
     def __init__(self, embedding_dim: int, *, bottleneck: int, generator: torch.Generator) -> None:
@@ -78,7 +78,7 @@ class Residual(nn.Module):
         return prompt + change
 
     def right_inverse(self, prompt: Tensor) -> Tensor:
-        """Begins at the given prompt."""
+        """Starts from the given prompt."""
         return prompt
 
 

@@ -7,11 +7,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from igrag.data.batching import LABEL_IGNORED
-from igrag.errors import TrainingError
+from igrag.training.self_check import check_gradients, check_lengths, raise_problems
 from prompt_tuning.optimization import summed_loss
 from prompt_tuning.prompt_tuner import PromptTuner
-
-_SHORTEST = 2  # A token and the end token.
 
 
 def check_before_training(
@@ -19,87 +17,76 @@ def check_before_training(
     optimizer: Optimizer,
     batch: Mapping[str, Tensor],
     *,
+    eos_token_id: int,
     source_lengths: Sequence[int],
     target_lengths: Sequence[int],
 ) -> None:
     """Checks model, optimizer and data together; changes nothing.
 
     Args:
-        tuner: What will be trained.
-        optimizer: What will train it.
+        tuner: The model with its soft prompt.
+        optimizer: The optimizer of the prompt.
         batch: A first batch, on the model's device.
-        source_lengths: Each example's prompt in tokens, after cutting.
-        target_lengths: Each example's target in tokens, after cutting.
+        eos_token_id: The tokenizer's end token.
+        source_lengths: Each example's prompt in tokens, after truncation.
+        target_lengths: Each example's target in tokens, after truncation.
 
     Raises:
         TrainingError: Something does not hold; all of it is named.
     """
+    lengths = {"data.max_source_length": source_lengths, "data.max_target_length": target_lengths}
     problems = [
         *_check_tensors(tuner, optimizer),
-        *_check_lengths(source_lengths, target_lengths),
-        *_check_labels(tuner, batch),
+        *check_lengths(lengths),
+        *_check_labels(batch["labels"], eos_token_id),
     ]
-    problems += [] if problems else _check_effect(tuner, batch)
-    if problems:
-        raise TrainingError(f"self-check before training: {'; '.join(problems)}")
+    raise_problems(problems or _check_effect(tuner, batch))
 
 
 def _check_tensors(tuner: PromptTuner, optimizer: Optimizer) -> list[str]:
     held = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
-    wanted = {id(parameter) for parameter in tuner.trainable_parameters()}
+    expected = {id(parameter) for parameter in tuner.trainable_parameters()}
     problems = []
-    if not wanted or held != wanted:
+    if not expected or held != expected:
         problems.append(
-            f"the optimizer holds {len(held)} tensors ({len(held & wanted)} of them the prompt's), "
-            f"expected the prompt's {len(wanted)} alone"
+            f"the optimizer holds {len(held)} tensors ({len(held & expected)} of them the "
+            f"prompt's), expected the prompt's {len(expected)} alone"
         )
     if any(parameter.requires_grad for parameter in tuner.model.parameters()):
         problems.append("the model has trainable parameters, expected it frozen")
     return problems
 
 
-def _check_lengths(source_lengths: Sequence[int], target_lengths: Sequence[int]) -> list[str]:
-    sides = {"data.max_source_length": source_lengths, "data.max_target_length": target_lengths}
-    return [
-        f"{count} of {len(lengths)} examples keep nothing but an end token; raise {key}"
-        for key, lengths in sides.items()
-        if (count := sum(length < _SHORTEST for length in lengths))
-    ]
-
-
-def _check_labels(tuner: PromptTuner, batch: Mapping[str, Tensor]) -> list[str]:
-    """In each row token ids come first, the end token as their last, and -100 after it."""
-    labels = batch["labels"]
-    counted = labels != LABEL_IGNORED  # [B, L]
-    ends = labels.gather(1, (counted.sum(dim=1, keepdim=True) - 1).clamp(min=0))  # [B, 1]
+def _check_labels(labels: Tensor, eos_token_id: int) -> list[str]:
+    """Checks that labels [B, L] are token ids up to the end token, and -100 after it."""
+    is_target = labels != LABEL_IGNORED
+    last = (is_target.sum(dim=1, keepdim=True) - 1).clamp(min=0)  # [B, 1]
     wrong = (
-        (counted[:, 1:] & ~counted[:, :-1]).any(dim=1)
-        | (counted & (labels < 0)).any(dim=1)
-        | (ends[:, 0] != tuner.tokenizer.eos_token_id)
+        (is_target[:, 1:] & ~is_target[:, :-1]).any(dim=1)
+        | (is_target & (labels < 0)).any(dim=1)
+        | (labels.gather(1, last)[:, 0] != eos_token_id)
     )
     if not wrong.any():
         return []
     return [
-        f"the labels of {int(wrong.sum())} of {len(labels)} rows are not token ids, an end token "
-        f"and then {LABEL_IGNORED}: padding would be trained"
+        f"the labels of {int(wrong.sum())} of {len(labels)} examples are not token ids, an end "
+        f"token and then {LABEL_IGNORED}: padding would be trained"
     ]
 
 
 def _check_effect(tuner: PromptTuner, batch: Mapping[str, Tensor]) -> list[str]:
-    """The prompt must get a gradient, and must change what the model says."""
-    gradients = torch.autograd.grad(summed_loss(tuner, batch), tuner.trainable_parameters())
-    problems = []
-    if not all(gradient.isfinite().all() for gradient in gradients):
-        problems.append("the prompt's gradient is not finite")
-    elif not any(gradient.any() for gradient in gradients):
-        problems.append("the prompt gets no gradient")
+    """Checks that the prompt gets a gradient and changes the loss."""
+    parameters = tuner.trainable_parameters()
+    gradients = torch.autograd.grad(summed_loss(tuner, batch), parameters)
+    names = map(str, range(len(parameters)))
+    problems = check_gradients(dict(zip(names, gradients, strict=True)), owner="prompt")
     was_training = tuner.training
     tuner.eval()  # With dropout, two passes would differ by themselves.
     with torch.no_grad():
-        behind = summed_loss(tuner, batch)
+        with_prompt = summed_loss(tuner, batch)
         with tuner.disabled():
-            without = summed_loss(tuner, batch)
+            without_prompt = summed_loss(tuner, batch)
     tuner.train(was_training)
-    if torch.equal(behind, without):
-        problems.append("the prompt does not change what the model says")
+    if torch.equal(with_prompt, without_prompt):
+        problems.append("the prompt does not change the model's output")
     return problems

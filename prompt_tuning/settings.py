@@ -1,13 +1,25 @@
-"""What prompt_tuning/config/prompt_tuning.yaml may say."""
+"""What prompt_tuning/config/*.yaml may contain: every key of the prompt training."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section
+from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config
+from igrag.config.choices import (
+    Initialization,
+    MixedPrecision,
+    Optimizer,
+    Reparameterization,
+    ReportTo,
+    Schedule,
+)
+from igrag.config.loader import setting
+from igrag.data.examples import default_examples
 
 DEFAULT_SETTINGS = REPO_ROOT / "prompt_tuning" / "config" / "prompt_tuning.yaml"
+_DEFAULT_PROMPT = Path("prompt_tuning", "checkpoints", "best_model", "prompt_embeddings.pt")
+_BUILT_DATA = REPO_ROOT / "lora_training" / "data"
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
@@ -15,51 +27,95 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # What every library takes.
 
 
 class ModelSettings(Section):
-    """Which frozen model the prompt is for."""
+    """The frozen model that the prompt is for."""
 
-    main_config: ConfigPath = Field(
-        DEFAULT_CONFIG, description="The configuration that captioning uses: models and template."
+    main_config: ConfigPath = setting(
+        DEFAULT_CONFIG,
+        "The captioning configuration: its models and its prompt template.",
+        "推理所用的配置：模型与提示模板。",
     )
-    name: str | None = Field(
-        None, description="As main.py --model: an entry of it, a folder or a hub id; null: its own."
+    name: str | None = setting(
+        None,
+        "As main.py --model; null: the default entry of main_config.",
+        "同 main.py --model；null：main_config 的默认模型。",
     )
-    lora_weights_path: ConfigPath | None = Field(
-        None, description="A LoRA adapter in PEFT's format, merged below the prompt; null: none."
+    lora_weights_path: ConfigPath | None = setting(
+        None,
+        "A LoRA adapter in PEFT's format that the prompt is trained on top of; null: none.",
+        "软提示在其之上训练的 LoRA 适配器（PEFT 格式）；null：无。",
     )
 
 
 class DataSettings(Section):
     """The examples."""
 
-    train_file: ConfigPath = Field(description="JSONL that trains.")
-    val_file: ConfigPath = Field(description="JSONL that chooses the best checkpoint.")
-    max_source_length: Positive = Field(512, description="Longest prompt in tokens.")
-    max_target_length: Positive = Field(40, description="Longest target in tokens.")
-    skip_bad_lines: bool = Field(False, description="Pass over lines that are wrong.")
-    dataloader_num_workers: NotNegative = Field(
-        0, description="Processes that prepare batches; 0: none of their own."
+    train_file: ConfigPath | None = setting(
+        None,
+        "Training examples (JSONL); null: those that --build_data wrote to lora_training/data, "
+        "else demo/data.",
+        "训练样本（JSONL）；null：--build_data 在 lora_training/data 中生成的数据，"
+        "没有则用 demo/data。",
     )
+    val_file: ConfigPath | None = setting(
+        None,
+        "Validation examples (JSONL); they select the best checkpoint; null: as train_file.",
+        "验证样本（JSONL），用于选出最佳检查点；null：同 train_file。",
+    )
+    max_source_length: Positive = setting(
+        512,
+        "Longest prompt in tokens; longer ones are cut, with a warning.",
+        "提示的最大 token 数；超出部分截断并给出警告。",
+    )
+    max_target_length: Positive = setting(
+        40, "Longest target caption in tokens.", "目标描述的最大 token 数。"
+    )
+    skip_bad_lines: bool = setting(
+        False, "Skip malformed lines and report how many.", "跳过格式错误的行，并报告数量。"
+    )
+    dataloader_num_workers: NotNegative = setting(0, "Data-loading processes.", "数据加载进程数。")
 
 
 class PromptSettings(Section):
     """The soft prompt."""
 
-    prompt_length: Positive = Field(20, description="Soft tokens, P.")
-    initialization: Literal["random", "text", "vocab", "file"] = Field(
-        "random", description="random, text, vocab (frequent tokens) or file (another prompt)."
+    enabled: bool = setting(
+        True, "false: --train stops with a message.", "false：--train 给出提示并退出。"
     )
-    init_scale: Above0 | None = Field(
-        None, description="For random: standard deviation; null: that of the model's embeddings."
+    prompt_length: Positive = setting(
+        20, "Number of soft tokens.", "虚拟 token（soft token）的数量。"
     )
-    init_text: str | None = Field(
-        None, description="For text; null: the instruction of the prompt template."
+    initialization: Initialization = setting(
+        "random",
+        "random, text, vocab (frequent tokens) or file (another prompt: transfer).",
+        "random、text、vocab（高频 token）或 file（另一个软提示：迁移）。",
     )
-    init_file: ConfigPath | None = Field(None, description="For file: prompt_embeddings.pt.")
-    reparameterization: Literal["none", "residual", "superpos"] = Field(
-        "none", description="How the prompt is trained; what is saved is plain."
+    weights_path: ConfigPath | None = setting(
+        None,
+        "File of the best prompt; null: best_model/prompt_embeddings.pt in output_dir.",
+        "最佳软提示的文件；null：output_dir 下的 best_model/prompt_embeddings.pt。",
     )
-    bottleneck: Positive = Field(64, description="For residual: width of its MLP.")
-    sampled_embeddings: Positive = Field(128, description="For superpos: embeddings to mix.")
+    init_scale: Above0 | None = setting(
+        None,
+        "random: standard deviation; null: that of the model's embeddings; classic: 0.02.",
+        "random：标准差；null：模型嵌入矩阵的标准差；经典取值 0.02。",
+    )
+    init_text: str | None = setting(
+        None,
+        "text: the text; null: the instruction of the prompt template.",
+        "text：所用文本；null：提示模板中的指令。",
+    )
+    init_file: ConfigPath | None = setting(
+        None, "file: its prompt_embeddings.pt.", "file：其 prompt_embeddings.pt。"
+    )
+    reparameterization: Reparameterization = setting(
+        "none",
+        "none, residual (a small MLP with skip) or superpos (a mix of sampled embeddings).",
+        "none、residual（带残差的小型 MLP）或 superpos（采样嵌入的加权和）。",
+    )
+    bottleneck: Positive = setting(64, "residual: width of the MLP.", "residual：MLP 的宽度。")
+    sampled_embeddings: Positive = setting(
+        128, "superpos: number of embeddings that are mixed.", "superpos：参与混合的嵌入数量。"
+    )
 
     @field_validator("init_text")
     @classmethod
@@ -76,69 +132,131 @@ class PromptSettings(Section):
 
 
 class TrainingSettings(Section):
-    """The loop."""
+    """The training loop."""
 
-    num_train_epochs: Positive = Field(3, description="Passes through the training examples.")
-    per_device_train_batch_size: Positive = Field(16, description="Examples in a forward pass.")
-    gradient_accumulation_steps: Positive = Field(8, description="Forward passes in a step.")
-    learning_rate: Above0 = Field(0.03, description="Peak rate.")
-    optimizer: Literal["adamw", "adafactor"] = Field("adamw", description="adamw or adafactor.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Towards zero.")
-    max_grad_norm: Above0 | None = Field(1.0, description="Clip the gradient; null: never.")
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
-        "linear", description="After the warmup: constant, linear or cosine."
+    num_train_epochs: Positive = setting(
+        3, "Passes through the training examples.", "训练样本的遍历次数。"
     )
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Share of the steps in which the rate rises to its peak."
+    per_device_train_batch_size: Positive = setting(
+        16, "Examples in a forward pass (micro-batch).", "每次前向计算的样本数（micro-batch）。"
     )
-    model_dropout: bool = Field(False, description="Let the frozen model drop out.")
-    mixed_precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="auto: bf16 on a GPU that has it, else fp32."
+    gradient_accumulation_steps: Positive = setting(
+        8, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
-    seed: Seed = Field(42, description="Decides the first prompt and the order of the examples.")
+    learning_rate: Above0 = setting(0.03, "Peak learning rate.", "学习率峰值。")
+    optimizer: Optimizer = setting("adamw", "adamw or adafactor.", "优化器：adamw 或 adafactor。")
+    weight_decay: Annotated[float, Field(ge=0)] = setting(
+        0.0, "Decoupled weight decay of AdamW.", "AdamW 的解耦权重衰减。"
+    )
+    max_grad_norm: Above0 | None = setting(
+        1.0, "Gradient clipping norm; null: no clipping.", "梯度裁剪范数；null：不裁剪。"
+    )
+    lr_scheduler_type: Schedule = setting(
+        "linear",
+        "constant, linear or cosine, after the warmup.",
+        "预热后的学习率调度：constant、linear 或 cosine。",
+    )
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = setting(
+        0.0, "Share of the steps with rising learning rate.", "预热步数占比。"
+    )
+    model_dropout: bool = setting(
+        False, "Enable dropout in the frozen model.", "训练时启用冻结模型的 dropout。"
+    )
+    mixed_precision: MixedPrecision = setting(
+        "auto",
+        "auto (bf16 on a GPU that has it, else fp32), bf16 or fp32.",
+        "auto（支持 bf16 的 GPU 用 bf16，否则 fp32）、bf16 或 fp32。",
+    )
+    seed: Seed = setting(
+        42,
+        "Seed of the initial prompt and of the order of examples.",
+        "初始软提示与样本顺序的随机种子。",
+    )
 
 
 class EvaluationSettings(Section):
-    """Validation and what is kept of it."""
+    """Validation and the checkpoints that are kept."""
 
-    eval_steps: Positive | None = Field(
-        None, description="Validate and save after so many steps; null: after every epoch."
+    eval_steps: Positive | None = setting(
+        None,
+        "Optimizer steps between validations; null: after every epoch.",
+        "两次验证之间的优化步数；null：每个 epoch 之后。",
     )
-    save_total_limit: Positive | None = Field(
-        None, description="Checkpoints to keep beside the best; null: all."
+    save_total_limit: Positive | None = setting(
+        None,
+        "Checkpoints to keep in addition to the best one; null: all.",
+        "除最佳检查点外保留的数量；null：全部。",
     )
-    early_stopping_patience: Positive | None = Field(
-        None, description="Stop after so many validations without a better BLEU-4; null: never."
+    early_stopping_patience: Positive | None = setting(
+        None,
+        "Validations without a better BLEU-4 until training stops; null: never.",
+        "BLEU-4 连续多少次验证未提升则停止；null：不提前停止。",
     )
-    per_device_eval_batch_size: Positive = Field(32, description="Captions written at once.")
-    max_new_tokens: Positive = Field(40, description="Longest caption in tokens.")
-    num_beams: Positive = Field(1, description="Beams; 1 is greedy.")
+    per_device_eval_batch_size: Positive = setting(
+        32, "Captions generated at once.", "同时生成的描述数。"
+    )
+    max_new_tokens: Positive = setting(
+        40, "Longest generated caption in tokens.", "生成描述的最大 token 数。"
+    )
+    num_beams: Positive = setting(1, "Beams; 1 is greedy.", "束宽；1 为贪心解码。")
 
 
 class OutputSettings(Section):
     """Where results go."""
 
-    output_dir: ConfigPath = Field(description="Folder of checkpoints and all_results.json.")
-    report_to: Literal["none", "tensorboard"] = Field(
-        "none", description="tensorboard: event files in output_dir/runs."
+    output_dir: ConfigPath | None = setting(
+        None,
+        "Folder of checkpoints and all_results.json; null: that of weights_path.",
+        "检查点与 all_results.json 的文件夹；null：由 weights_path 决定。",
+    )
+    report_to: ReportTo = setting(
+        "none",
+        "none, or tensorboard (pip install tensorboard): event files in output_dir/runs.",
+        "none 或 tensorboard（需 pip install tensorboard）：事件文件写入 output_dir/runs。",
     )
 
 
 class PromptTrainingSettings(Section):
     """The whole file."""
 
-    model: ModelSettings = Field(default_factory=ModelSettings, description="The frozen model.")
-    data: DataSettings = Field(description="The examples.")
-    prompt: PromptSettings = Field(default_factory=PromptSettings, description="The soft prompt.")
-    training: TrainingSettings = Field(default_factory=TrainingSettings, description="The loop.")
-    evaluation: EvaluationSettings = Field(
-        default_factory=EvaluationSettings, description="Validation."
+    renamed = {"prompt": "prompt_tuning"}  # noqa: RUF012 (pydantic: a ClassVar of Section)
+
+    model: ModelSettings = setting(
+        {}, "The frozen model that the prompt is for.", "软提示所属的冻结模型。"
     )
-    output: OutputSettings = Field(description="Where results go.")
+    data: DataSettings = setting({}, "The examples.", "训练与验证样本。")
+    prompt_tuning: PromptSettings = setting({}, "The soft prompt.", "软提示。")
+    training: TrainingSettings = setting({}, "The training loop.", "训练循环。")
+    evaluation: EvaluationSettings = setting(
+        {}, "Validation and the checkpoints that are kept.", "验证与保留的检查点。"
+    )
+    output: OutputSettings = setting({}, "Where results go.", "结果的存放位置。")
+
+    @property
+    def train_file(self) -> Path:
+        """The training examples, also where null chooses them."""
+        return self.data.train_file or default_examples("train", _BUILT_DATA)
+
+    @property
+    def val_file(self) -> Path:
+        """The validation examples, also where null chooses them."""
+        return self.data.val_file or default_examples("val", _BUILT_DATA)
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder of checkpoints, also where it follows from weights_path."""
+        if self.output.output_dir is not None:
+            return self.output.output_dir
+        folder = (self.prompt_tuning.weights_path or REPO_ROOT / _DEFAULT_PROMPT).parent
+        return folder.parent if folder.name == _DEFAULT_PROMPT.parent.name else folder
+
+    @property
+    def best_prompt(self) -> Path:
+        """The file of the best prompt, also where it follows from output_dir."""
+        best = Path(*_DEFAULT_PROMPT.parts[-2:])
+        return self.prompt_tuning.weights_path or self.output_dir / best
 
     @classmethod
     def load(cls, path: Path, overrides: list[str]) -> "PromptTrainingSettings":
         """Reads and checks `path`; see `load_config`."""
-        from igrag.config import load_config
-
         return load_config(cls, path, overrides)

@@ -1,124 +1,86 @@
-"""Loads and builds what the training loop needs, as the settings say: the border of the config."""
+"""Builds the parts of a training from the settings: the border where the config stops."""
 
 import importlib.util
 import logging
 import os
-from dataclasses import dataclass
+import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.captioning.prompt_template import PromptTemplate
-from igrag.captioning.template_check import count_other_prompts
-from igrag.config import Config, find_model
+from igrag.captioning.prompt_template import PromptTemplate, count_other_prompts
+from igrag.config import Config, PromptConfig, find_model, portable
 from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
 from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError
 from igrag.from_config import build_template
+from igrag.training.checkpoints import record_of, refuse_changes
+from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
-from igrag.training.run_metadata import library_versions
+from igrag.training.run_metadata import count_parameters, describe_data, library_versions
+from prompt_tuning import optimization
 from prompt_tuning.checkpoints import CheckpointFolder
-from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
-from prompt_tuning.global_batches import AccumulationWindows, target_lengths
-from prompt_tuning.optimization import WindowGradient, build_optimizer, build_scheduler
+from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of
+from prompt_tuning.global_batches import GlobalBatches, target_lengths
+from prompt_tuning.initialization import make_initial_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
-from prompt_tuning.run_metadata import describe_data, describe_model, describe_run
+from prompt_tuning.reparameterization import make_parametrization
 from prompt_tuning.self_check import check_before_training
-from prompt_tuning.settings import EvaluationSettings, PromptTrainingSettings, TrainingSettings
+from prompt_tuning.settings import PromptTrainingSettings
 from prompt_tuning.validation import Validation
 
 logger = logging.getLogger(__name__)
+# Settings that do not change what is computed: a resumed run may have others.
+_FREE = (
+    "data.dataloader_num_workers",
+    "evaluation.save_total_limit",
+    "output.output_dir",
+    "output.report_to",
+    "prompt_tuning.weights_path",
+)
 
 
-@dataclass(slots=True)
-class Training:
-    """Everything that the loop works with."""
-
-    accelerator: Accelerator
-    tuner: PromptTuner
-    optimizer: Optimizer
-    scheduler: LRScheduler
-    gradient: WindowGradient
-    windows: AccumulationWindows
-    validation: Validation
-    folder: CheckpointFolder
-    record: TrainingRecord
-    notes: list[str]
-
-
-def prepare(settings: PromptTrainingSettings, config: Config, folder: CheckpointFolder) -> Training:
-    """Builds all parts and checks them together.
-
-    Args:
-        settings: What to train, and how.
-        config: What captioning uses: the model and the prompt template.
-        folder: Where it writes to.
-
-    Raises:
-        IgragError: Something is missing, damaged, or would train nothing.
-    """
-    accelerator = start_accelerator(settings, config.models.device)
-    language = _load_model(settings, config, accelerator)
-    # Processes of one machine share the cache: the first one fills it.
-    with accelerator.main_process_first():
-        train, val = (
-            tokenized_dataset(
-                path,
-                language.tokenizer,
-                max_source_length=settings.data.max_source_length,
-                max_target_length=settings.data.max_target_length,
-                skip_bad_lines=settings.data.skip_bad_lines,
-            )
-            for path in (settings.data.train_file, settings.data.val_file)
-        )
-    refuse_shared_images(settings.data.train_file, settings.data.val_file, train, val)
-    template = build_template(config.prompt_config)
-    notes = _other_prompts(settings, template, train, val)
-    tuner = _build_tuner(settings, language, template, is_tied=not notes)
-    record = TrainingRecord(
-        method="prompt_tuning",
-        config=settings.to_plain() | {"resolved": describe_run(language, tuner, accelerator)},
-        versions=library_versions(),
-        model=describe_model(tuner, language),
-        data=describe_data(settings.data.train_file, settings.data.val_file, train, val),
+def open_folder(settings: PromptTrainingSettings) -> CheckpointFolder:
+    """Opens the output folder, which need not exist yet."""
+    return CheckpointFolder(
+        settings.output_dir,
+        best_prompt=settings.best_prompt,
+        save_total_limit=settings.evaluation.save_total_limit,
     )
-    training = _assemble(settings, accelerator, tuner, train, val, record, folder)
-    training.notes += notes
-    _check(training, train)
-    return training
 
 
-def start_accelerator(settings: PromptTrainingSettings, device: str) -> Accelerator:
+def start_accelerator(settings: PromptTrainingSettings, device_name: str) -> Accelerator:
     """Joins the other processes, if torchrun or accelerate launch started any."""
-    if settings.output.report_to == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+    report_to = settings.output.report_to
+    if report_to == "tensorboard" and not importlib.util.find_spec("tensorboard"):
         raise ConfigError(
             "output.report_to: tensorboard is not installed; pip install tensorboard, or set none"
         )
-    place = resolve_device(device)
-    if device.startswith("cuda:"):
-        os.environ["ACCELERATE_TORCH_DEVICE"] = device
-    precision = settings.training.mixed_precision
-    if precision == "auto":
-        has_bf16 = place.type == "cuda" and torch.cuda.is_bf16_supported()
-        precision = "bf16" if has_bf16 else "fp32"
+    device = resolve_device(device_name)
+    if device_name.startswith("cuda:"):
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device_name
     return Accelerator(
-        cpu=place.type == "cpu",
-        mixed_precision="bf16" if precision == "bf16" else "no",
-        log_with=None if settings.output.report_to == "none" else settings.output.report_to,
-        project_dir=settings.output.output_dir,
+        cpu=device.type == "cpu",
+        mixed_precision=resolve_mixed_precision(settings.training.mixed_precision, device),
+        log_with=None if report_to == "none" else report_to,
+        project_dir=settings.output_dir,
     )
 
 
-def _load_model(
+def load_frozen_model(
     settings: PromptTrainingSettings, config: Config, accelerator: Accelerator
 ) -> LanguageModel:
+    """Loads the language model, with its LoRA adapter merged where one is configured."""
     return load_language_model(
         find_model(config.models, settings.model.name).path,
         device=str(accelerator.device),
@@ -129,87 +91,111 @@ def _load_model(
     )
 
 
-def _other_prompts(
-    settings: PromptTrainingSettings, template: PromptTemplate, train: Dataset, val: Dataset
-) -> list[str]:
-    """Tells of prompts that captioning would not show the model."""
-    files = {settings.data.train_file: train, settings.data.val_file: val}
-    counts = {path: count_other_prompts(template, rows) for path, rows in files.items()}
-    return [
-        f"{path}: {count} of {len(files[path])} prompts were not made with the template of "
-        f"{settings.model.main_config}; the soft prompt will not be tied to a template"
-        for path, count in counts.items()
-        if count
-    ]
+def load_examples(
+    settings: PromptTrainingSettings, tokenizer: PreTrainedTokenizerBase, accelerator: Accelerator
+) -> tuple[Dataset, Dataset]:
+    """Tokenizes the training and validation examples; no image may be in both.
+
+    Raises:
+        DataError: A file is missing or wrong, or both hold the same image.
+    """
+    # The processes of a machine share the cache: the first one fills it.
+    with accelerator.main_process_first():
+        train, val = (
+            tokenized_dataset(
+                path,
+                tokenizer,
+                max_source_length=settings.data.max_source_length,
+                max_target_length=settings.data.max_target_length,
+                skip_bad_lines=settings.data.skip_bad_lines,
+            )
+            for path in (settings.train_file, settings.val_file)
+        )
+    refuse_shared_images(settings.train_file, settings.val_file, train, val)
+    return train, val
 
 
-def _build_tuner(
+def matching_template(
+    settings: PromptTrainingSettings, prompts: PromptConfig, train: Dataset, val: Dataset
+) -> PromptTemplate | None:
+    """Returns the prompt template that built all examples, or None with a note on stderr.
+
+    A soft prompt that was trained on other prompts than captioning builds is not tied to the
+    template.
+    """
+    template = build_template(prompts)
+    counts = {
+        path: (count_other_prompts(template, dataset), len(dataset))
+        for path, dataset in ((settings.train_file, train), (settings.val_file, val))
+    }
+    for path, (count, total) in counts.items():
+        if count:
+            print(
+                f"note: {path}: {count} of {total} prompts were not made with the template of "
+                f"{settings.model.main_config}; the soft prompt will not be tied to a template",
+                file=sys.stderr,
+            )
+    return None if any(count for count, _ in counts.values()) else template
+
+
+def build_tuner(
     settings: PromptTrainingSettings,
-    language: LanguageModel,
-    template: PromptTemplate,
-    *,
-    is_tied: bool,
+    prompts: PromptConfig,
+    language_model: LanguageModel,
+    template: PromptTemplate | None,
 ) -> PromptTuner:
-    prompt = settings.prompt
+    """Makes the initial prompt and prepends it to the frozen model, in training mode."""
+    options, model, tokenizer = (
+        settings.prompt_tuning,
+        language_model.model,
+        language_model.tokenizer,
+    )
+    embedding_weight = model.get_input_embeddings().weight.detach()  # [V, H]
+    # One random state for the prompt and then the parametrization: one seed gives one training.
+    generator = torch.Generator().manual_seed(settings.training.seed)
+    text = options.init_text
     try:
-        tuner = PromptTuner(
-            language.model,
-            language.tokenizer,
-            prompt.prompt_length,
-            prompt.initialization,
-            init_scale=prompt.init_scale,
-            init_text=template.instruction if prompt.init_text is None else prompt.init_text,
-            init_file=prompt.init_file,
-            reparameterization=prompt.reparameterization,
-            bottleneck=prompt.bottleneck,
-            sampled_embeddings=prompt.sampled_embeddings,
-            model_dropout=settings.training.model_dropout,
-            seed=settings.training.seed,
-            fingerprint=fingerprint_of(
-                language.model,
-                language.tokenizer,
-                template=template.fingerprint() if is_tied else None,
-                lora=adapter_hash(language.lora_path) if language.lora_path else NO_ADAPTER,
-                weights=language.weights,
-            ),
+        initial_prompt = make_initial_prompt(
+            options.initialization,
+            embedding_weight,
+            tokenizer,
+            options.prompt_length,
+            scale=options.init_scale,
+            text=prompts.instruction if text is None else text,
+            file=options.init_file,
+            generator=generator,
+        )
+        parametrization = make_parametrization(
+            options.reparameterization,
+            embedding_weight,
+            tokenizer,
+            bottleneck=options.bottleneck,
+            sampled_embeddings=options.sampled_embeddings,
+            generator=generator,
         )
     except ValueError as error:
-        raise ConfigError(f"prompt: {error}") from None
-    return tuner.train()
+        raise ConfigError(f"prompt_tuning: {error}") from None
+    return PromptTuner(
+        model,
+        initial_prompt,
+        initialization=options.initialization,
+        parametrization=parametrization,
+        model_dropout=settings.training.model_dropout,
+        fingerprint=_fingerprint(language_model, template),
+    ).train()
 
 
-def _assemble(
+def build_batches(
     settings: PromptTrainingSettings,
-    accelerator: Accelerator,
-    tuner: PromptTuner,
     train: Dataset,
-    val: Dataset,
-    record: TrainingRecord,
-    folder: CheckpointFolder,
-) -> Training:
-    windows = _build_windows(settings, accelerator, tuner, train)
-    optimizer, scheduler = _build_optimizer(settings.training, tuner, per_epoch=len(windows))
-    return Training(
-        accelerator=accelerator,
-        tuner=tuner,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        gradient=WindowGradient(tuner.trainable_parameters(), accelerator),
-        windows=windows,
-        validation=_build_validation(settings.evaluation, accelerator, tuner, val),
-        folder=folder,
-        record=record,
-        notes=[],
-    )
-
-
-def _build_windows(
-    settings: PromptTrainingSettings, accelerator: Accelerator, tuner: PromptTuner, train: Dataset
-) -> AccumulationWindows:
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+) -> GlobalBatches:
+    """Cuts the training examples into global batches and this process's micro-batches."""
     options, processes = settings.training, accelerator.num_processes
-    return AccumulationWindows(
+    return GlobalBatches(
         train,
-        Collator(tuner.tokenizer.pad_token_id),
+        Collator(tokenizer.pad_token_id),
         micro_batch_size=options.per_device_train_batch_size,
         micro_batches=options.gradient_accumulation_steps * processes,
         rank=accelerator.process_index,
@@ -220,48 +206,169 @@ def _build_windows(
     )
 
 
-def _build_optimizer(
-    options: TrainingSettings, tuner: PromptTuner, *, per_epoch: int
+def build_optimizer(
+    settings: PromptTrainingSettings, tuner: PromptTuner, *, steps_per_epoch: int
 ) -> tuple[Optimizer, LRScheduler]:
-    optimizer = build_optimizer(
+    """Builds the optimizer of the prompt and its learning rate schedule."""
+    options = settings.training
+    optimizer = optimization.build_optimizer(
         tuner.trainable_parameters(),
         options.optimizer,
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
     )
-    scheduler = build_scheduler(
+    scheduler = optimization.build_scheduler(
         optimizer,
         options.lr_scheduler_type,
         warmup_ratio=options.warmup_ratio,
-        total_steps=per_epoch * options.num_train_epochs,
+        total_steps=steps_per_epoch * options.num_train_epochs,
     )
     return optimizer, scheduler
 
 
-def _build_validation(
-    options: EvaluationSettings, accelerator: Accelerator, tuner: PromptTuner, val: Dataset
+def build_validation(
+    settings: PromptTrainingSettings,
+    val: Dataset,
+    language_model: LanguageModel,
+    accelerator: Accelerator,
 ) -> Validation:
+    """Builds the validation on the held-out examples."""
+    options = settings.evaluation
     decoding = Decoding(max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
     return Validation(
         val,
-        Collator(tuner.tokenizer.pad_token_id),
-        prepare_decoding(tuner.model, decoding),
+        language_model.tokenizer,
+        prepare_decoding(language_model.model, decoding),
         batch_size=options.per_device_eval_batch_size,
         accelerator=accelerator,
     )
 
 
-def _check(training: Training, train: Dataset) -> None:
-    first = next(next(training.windows.of_epoch(0)).batches, None)
-    if first is None:
-        # This process has no part in the first window; the others check the same things.
+def check(
+    tuner: PromptTuner,
+    optimizer: Optimizer,
+    batches: GlobalBatches,
+    train: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+) -> None:
+    """Runs the self-check on the first micro-batch; see `check_before_training`."""
+    first = next(next(batches.of_epoch(0)).micro_batches, None)
+    if first is None:  # No share of the first global batch: the other processes check the same.
         return
-    with training.accelerator.autocast():
+    with accelerator.autocast():
         check_before_training(
-            training.tuner,
-            training.optimizer,
+            tuner,
+            optimizer,
             first,
+            eos_token_id=tokenizer.eos_token_id,
             source_lengths=train["source_length"][:],
             target_lengths=target_lengths(train),
         )
-    logger.info("self-check: the prompt alone is optimized, gets a gradient and changes the logits")
+    logger.info("self-check: the prompt alone is trained, gets a gradient and changes the output")
+
+
+def new_record(
+    settings: PromptTrainingSettings,
+    language_model: LanguageModel,
+    tuner: PromptTuner,
+    train: Dataset,
+    val: Dataset,
+    accelerator: Accelerator,
+) -> TrainingRecord:
+    """Makes the record of a new run: settings, versions, model and data."""
+    resolved = {
+        "processes": accelerator.num_processes,
+        "dtype": str(language_model.model.dtype).removeprefix("torch."),
+        "attn_implementation": language_model.model.config._attn_implementation,
+        "mixed_precision": accelerator.mixed_precision,
+        "trained_for": tuner.fingerprint.to_dict(),
+    }
+    name = portable(language_model.name)
+    config = settings.to_plain() | {"resolved": resolved}
+    # The files, where null chose them.
+    config["data"] |= {
+        "train_file": portable(settings.train_file),
+        "val_file": portable(settings.val_file),
+    }
+    return TrainingRecord(
+        method="prompt_tuning",
+        config=config,
+        versions=library_versions(),
+        model=count_parameters(name, tuner, tuner.trainable_parameters()),
+        data=describe_data(settings.train_file, settings.val_file, train, val),
+    )
+
+
+def announce(
+    settings: PromptTrainingSettings,
+    record: TrainingRecord,
+    batches: GlobalBatches,
+    accelerator: Accelerator,
+) -> None:
+    """Prints what is trained, and on what."""
+    if not accelerator.is_main_process:
+        return
+    processes = accelerator.num_processes
+    devices = f"{accelerator.device}" + (f", {processes} processes" if processes > 1 else "")
+    print(f"{record.model.name}: {record.model.describe_parameters()}")
+    print(
+        f"{record.data['train_examples']:,} training examples ({portable(settings.train_file)}), "
+        f"{record.data['val_examples']:,} validation examples ({portable(settings.val_file)})"
+    )
+    print(f"{len(batches)} optimizer steps per epoch on {devices}", flush=True)
+
+
+def resume_record(
+    checkpoint: Path, record: TrainingRecord, folder: CheckpointFolder
+) -> TrainingRecord:
+    """Returns the record of a checkpoint, once it is known to be of the same training.
+
+    Args:
+        checkpoint: The checkpoint to resume from.
+        record: The record that a new run would start with.
+        folder: The output folder.
+
+    Raises:
+        UsageError: It was made with other settings or data, or of another model.
+        CheckpointError: Its record is damaged.
+    """
+    saved = record_of(checkpoint)
+    refuse_changes(
+        checkpoint,
+        {"settings": _current_settings(saved.config, record.config), "data": saved.data},
+        {"settings": record.config, "data": record.data},
+        free=_FREE,
+    )
+    folder.refuse_to_lose_best(checkpoint, saved)
+    saved.config, saved.model = record.config, record.model
+    return saved
+
+
+def _fingerprint(language_model: LanguageModel, template: PromptTemplate | None) -> Fingerprint:
+    adapter = language_model.lora_path
+    return fingerprint_of(
+        language_model.model,
+        language_model.tokenizer,
+        template=template.fingerprint() if template else None,
+        lora=adapter_hash(adapter) if adapter else NO_ADAPTER,
+        weights=language_model.weights,
+    )
+
+
+def _current_settings(saved: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    """Brings the settings in an earlier version's record to today's names.
+
+    Keys that it does not have take the current value: they were added with a default that
+    computes what was computed before.
+    """
+    renamed = {PromptTrainingSettings.renamed.get(key, key): value for key, value in saved.items()}
+    return _filled(renamed, current)
+
+
+def _filled(saved: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
+    filled = {**current, **saved}
+    for key, value in saved.items():
+        if isinstance(value, dict) and isinstance(current.get(key), dict):
+            filled[key] = _filled(value, current[key])
+    return filled

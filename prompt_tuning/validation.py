@@ -10,14 +10,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
 from tqdm import tqdm
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from igrag.captioning.generator import clean_texts
 from igrag.data.batching import Collator
 from igrag.errors import TrainingError
 from igrag.metrics import BleuScore, bleu
+from igrag.training.loss import summed_cross_entropy
 from prompt_tuning.global_batches import Batch, target_lengths
-from prompt_tuning.optimization import token_losses
 from prompt_tuning.prompt_tuner import PromptTuner
 
 
@@ -32,30 +32,31 @@ class ValidationResult:
 
 
 class Validation:
-    """Scores a prompt on held-out examples, shared out over the processes.
+    """Scores a prompt on held-out examples, whose batches the processes share.
 
     Args:
         dataset: What `tokenized_dataset` returned.
-        collator: Pads examples to a batch.
-        decoding: How captions are written.
-        batch_size: Captions written at once.
-        accelerator: Knows the other processes.
+        tokenizer: Decodes the generated captions.
+        decoding: How captions are generated.
+        batch_size: Captions generated at once.
+        accelerator: Connects the processes.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        collator: Collator,
+        tokenizer: PreTrainedTokenizerBase,
         decoding: GenerationConfig,
         *,
         batch_size: int,
         accelerator: Accelerator,
     ) -> None:
-        self._rows = dataset.select_columns(["input_ids", "labels"])
+        self._examples = dataset.select_columns(["input_ids", "labels"])
         self._references: Sequence[list[str]] = dataset["references"][:]
         self._image_ids: Sequence[str] = dataset["image_id"][:]
         self._target_tokens = sum(target_lengths(dataset))
-        self._collator = collator
+        self._tokenizer = tokenizer
+        self._collator = Collator(tokenizer.pad_token_id)
         self._decoding = decoding
         self._accelerator = accelerator
         lengths = dataset["source_length"][:]
@@ -68,31 +69,31 @@ class Validation:
         """Scores the prompt as it is; every process gets the whole result.
 
         Args:
-            tuner: Behind its prompt, or disabled for the base model.
-            title: What the progress bar says.
+            tuner: The prompt with its model; disabled for the base model.
+            title: Description of the progress bar.
 
         Raises:
             TrainingError: The loss is not finite.
         """
         started = time.perf_counter()
-        mine: list[tuple[float, list[int], list[str]]] = []
+        scored: list[tuple[float, list[int], list[str]]] = []
         was_training = tuner.training
         tuner.eval()
-        for places, batch in self._load(title):
+        for indices, batch in self._load(title):
             loss, texts = self._score_batch(tuner, batch)
-            mine.append((loss, places, texts))
+            scored.append((loss, indices, texts))
         tuner.train(was_training)
         captions = [""] * len(self._references)
         total = 0.0
-        # In the batches' own order: the sum must not depend on how they were shared out.
-        for loss, places, texts in sorted(gather_object(mine), key=lambda result: result[1]):
+        # Sorted: the sum must not depend on which process scored which batch.
+        for loss, indices, texts in sorted(gather_object(scored), key=lambda batch: batch[1]):
             total += loss
-            for place, text in zip(places, texts, strict=True):
-                captions[place] = text
+            for index, text in zip(indices, texts, strict=True):
+                captions[index] = text
         if not math.isfinite(total):
             raise TrainingError(
                 f"{title}: the validation loss is {total}; lower training.learning_rate, "
-                "or go on with --dtype float32"
+                "or resume with --dtype float32"
             )
         return ValidationResult(
             loss=total / self._target_tokens,
@@ -102,19 +103,20 @@ class Validation:
         )
 
     def coco_results(self, captions: Sequence[str]) -> list[dict[str, str | int]]:
-        """Puts captions into COCO's results format; without an image id the place stands for it."""
+        """Returns captions in COCO's results format; the index replaces a missing image id."""
+        pairs = zip(self._image_ids, captions, strict=True)
         return [
-            {"image_id": _coco_id(image_id, place), "caption": caption}
-            for place, (image_id, caption) in enumerate(zip(self._image_ids, captions, strict=True))
+            {"image_id": _coco_id(image_id, index), "caption": caption}
+            for index, (image_id, caption) in enumerate(pairs)
         ]
 
     def _load(self, title: str) -> Iterator[tuple[list[int], Batch]]:
         accelerator = self._accelerator
-        mine = self._batches[accelerator.process_index :: accelerator.num_processes]
+        share = self._batches[accelerator.process_index :: accelerator.num_processes]
         hidden = not accelerator.is_main_process
-        for places in tqdm(mine, desc=title, unit="batch", leave=False, disable=hidden or None):
-            batch = self._collator([self._rows[place] for place in places])
-            yield places, send_to_device(batch, accelerator.device)
+        for indices in tqdm(share, desc=title, unit="batch", leave=False, disable=hidden or None):
+            batch = self._collator([self._examples[index] for index in indices])
+            yield indices, send_to_device(batch, accelerator.device)
 
     @torch.no_grad()
     def _score_batch(self, tuner: PromptTuner, batch: Batch) -> tuple[float, list[str]]:
@@ -122,11 +124,11 @@ class Validation:
             states, mask = tuner.encode(batch["input_ids"], batch["attention_mask"])
             logits = tuner.forward_from(states, mask, batch["labels"]).logits
             tokens = tuner.generate_from(states, mask, generation_config=self._decoding)
-        loss = float(token_losses(logits, batch["labels"]))
-        return loss, clean_texts(tuner.tokenizer, tokens)
+        loss = float(summed_cross_entropy(logits, batch["labels"]))
+        return loss, clean_texts(self._tokenizer, tokens)
 
 
-def _coco_id(image_id: str, place: int) -> str | int:
+def _coco_id(image_id: str, index: int) -> str | int:
     if not image_id:
-        return place
+        return index
     return int(image_id) if image_id.isdecimal() else image_id

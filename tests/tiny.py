@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 WORDS = (
-    "a an the in on near and two three image image of caption describe generate concise "
-    "accurate for using captions similar images are described as below dog cat horse bird man "
+    "a an the in on near and two three picture image of caption describe generate concise "
+    "accurate for using captions similar pictures are described as below dog cat horse bird man "
     "woman child car bus train boat tree house street field beach kitchen table ball red blue "
     "green white black small large old young sits stands runs plays lies rides eats with "
     ". , : - ( )"

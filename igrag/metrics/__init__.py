@@ -1,37 +1,39 @@
-"""Scores of captions against references, as COCO's caption evaluation computes them.
+"""Metrics of captions against references, as COCO's caption evaluation computes them.
 
-BLEU-1 to 4, ROUGE-L and CIDEr-D, equal to pycocoevalcap's on the same tokens, and how far they may
-be trusted; METEOR where its program is available (`corpus_meteor`). SPICE is left out (`LEFT_OUT`).
+BLEU-1 to 4, ROUGE-L and CIDEr-D, equal to pycocoevalcap's on the same tokens, their bootstrap
+intervals, and METEOR where Java and pycocoevalcap are installed. `registry` lists the metrics.
 """
 
-from igrag.metrics.bleu import BleuScore, bleu, corpus_bleu4
+from igrag.metrics.bleu import BleuScore, bleu
 from igrag.metrics.bootstrap import Comparison, Interval, bootstrap_interval, paired_bootstrap
-from igrag.metrics.meteor import MeteorError, corpus_meteor
-from igrag.metrics.scores import (
-    LEFT_OUT,
+from igrag.metrics.registry import (
     CaptionScores,
-    ImageScores,
+    Metric,
+    MetricError,
+    MetricScore,
+    TokenizedCorpus,
     format_score,
+    register,
+    registered_metrics,
     score_captions,
-    score_images,
 )
 from igrag.metrics.tokens import tokenize
 
 __all__ = [
-    "LEFT_OUT",
     "BleuScore",
     "CaptionScores",
     "Comparison",
-    "ImageScores",
     "Interval",
-    "MeteorError",
+    "Metric",
+    "MetricError",
+    "MetricScore",
+    "TokenizedCorpus",
     "bleu",
     "bootstrap_interval",
-    "corpus_bleu4",
-    "corpus_meteor",
     "format_score",
     "paired_bootstrap",
+    "register",
+    "registered_metrics",
     "score_captions",
-    "score_images",
     "tokenize",
 ]

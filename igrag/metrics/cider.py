@@ -1,8 +1,8 @@
 """CIDEr-D as COCO's caption evaluation computes it (Vedantam et al. 2015; pycocoevalcap's Cider).
 
 A caption is a vector of its n-grams of each order 1 to 4, weighted by how rare they are (TF-IDF);
-it scores by its cosine with each reference. The "D" variant clips a repeated n-gram's weight to
-the reference's and punishes a difference in length, so that neither pays.
+its score is its cosine with each reference. The "D" variant clips a repeated n-gram's weight to
+the reference's and penalizes a difference in length, so that neither pays.
 """
 
 from collections import Counter
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import exp, log, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
+from igrag.metrics.registry import Array, Metric, TokenizedCorpus, register
 from igrag.metrics.tokens import Tokens
 
 _ORDERS = 4
@@ -31,21 +31,25 @@ class _Vector:
     words: int
 
 
-def cider_d(
-    hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
-) -> NDArray[np.float64] | None:
-    """Computes CIDEr-D [N] of each image, from 0 to 10; their mean is the corpus's.
+class CiderD(Metric):
+    """CIDEr-D, the mean over images."""
 
-    An n-gram weighs the less, the more images have it in their references. The scores hold for
-    this set of images only, and a single image has none: every weight would be 0.
+    key, label, maximum, headline, per_image = "cider_d", "CIDEr-D", _SCALE, True, True
+    minimum_images = 2  # With a single image every weight is 0.
 
-    Returns:
-        The scores, or None for a single image.
+    def image_statistics(self, corpus: TokenizedCorpus) -> Array:
+        """Returns the score [N, 1] of each image; a resample keeps the whole set's weights."""
+        return cider_d(corpus.hypotheses, corpus.references)[:, np.newaxis]
+
+
+def cider_d(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Array:
+    """Computes CIDEr-D [N] of each image, from 0 to 10; the corpus score is their mean.
+
+    The more images have an n-gram in their references, the less it weighs. So the scores hold for
+    this set of images only, and those of a single image are 0.
     """
-    if len(references) == 1:
-        return None
     weights = _inverse_frequencies(references)
-    # What stands in no reference weighs as much as what stands in those of one image.
+    # An n-gram of no reference weighs as much as one in the references of a single image.
     unknown = log(len(references))
     scores = np.empty(len(hypotheses))
     for index, (words, texts) in enumerate(zip(hypotheses, references, strict=True)):
@@ -69,7 +73,7 @@ def _inverse_frequencies(references: Sequence[Sequence[Tokens]]) -> dict[_Ngram,
 
 
 def _vector(words: Tokens, weights: dict[_Ngram, float], unknown: float) -> _Vector:
-    # A Counter keeps the order of the words: sums come out the same in every process.
+    # A Counter keeps the order of the words, so sums are the same in every process.
     vector = {
         ngram: count * weights.get(ngram, unknown)
         for ngram, count in Counter(_ngrams(words)).items()
@@ -81,7 +85,7 @@ def _vector(words: Tokens, weights: dict[_Ngram, float], unknown: float) -> _Vec
 
 
 def _similarity(caption: _Vector, reference: _Vector) -> float:
-    """Returns the mean over the orders of the clipped cosine, less the penalty on the length."""
+    """Returns the mean over the orders of the clipped cosine, times the penalty on the length."""
     products = [0.0] * _ORDERS
     for ngram, weight in caption.weights.items():
         if (other := reference.weights.get(ngram)) is not None:
@@ -93,3 +97,6 @@ def _similarity(caption: _Vector, reference: _Vector) -> float:
     )
     difference = caption.words - reference.words
     return sum(cosines) / _ORDERS * exp(-(difference**2) / (2 * _SIGMA**2))
+
+
+register(CiderD())

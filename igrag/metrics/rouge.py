@@ -3,17 +3,25 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from igrag.metrics.registry import Array, Metric, TokenizedCorpus, register
 from igrag.metrics.tokens import Tokens
 
 _BETA = 1.2  # recall counts this many times as much as precision
 
 
-def rouge_l(
-    hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
-) -> NDArray[np.float64]:
-    """Computes ROUGE-L [N] of each image, from 0 to 1; their mean is the corpus's.
+class RougeL(Metric):
+    """ROUGE-L, the mean over images."""
+
+    key, label, headline, per_image = "rouge_l", "ROUGE-L", True, True
+
+    def image_statistics(self, corpus: TokenizedCorpus) -> Array:
+        """Returns the score [N, 1] of each image."""
+        return rouge_l(corpus.hypotheses, corpus.references)[:, np.newaxis]
+
+
+def rouge_l(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Array:
+    """Computes ROUGE-L [N] of each image, from 0 to 1; the corpus score is their mean.
 
     As in COCO's evaluation, the best precision and the best recall count, which may come from
     two references. An empty caption scores 0. (pycocoevalcap gives it 1 if a reference has no
@@ -36,15 +44,18 @@ def _common_length(first: Tokens, second: Tokens) -> int:
     """Returns the length of the longest common subsequence.
 
     Bit i of `row` is 0 where the table of the textbook's dynamic program grows from column i
-    to i + 1; one addition moves a whole row on (Hyyrö 2004, "Bit-parallel LCS-length computation
+    to i + 1; one addition computes the next row (Hyyrö 2004, "Bit-parallel LCS-length computation
     revisited").
     """
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for index, word in enumerate(first):
-        places[word] = places.get(word, 0) | 1 << index
+        positions[word] = positions.get(word, 0) | 1 << index
     full = (1 << len(first)) - 1
     row = full
     for word in second:
-        matches = row & places.get(word, 0)
+        matches = row & positions.get(word, 0)
         row = (row + matches | row - matches) & full
     return len(first) - row.bit_count()
+
+
+register(RougeL())

@@ -1,4 +1,4 @@
-"""Captions as COCO's evaluation compares them: lists of PTB tokens."""
+"""Tokenization of captions as in COCO's evaluation: lists of PTB tokens."""
 
 import re
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ Tokens = list[str]
 
 # pycocoevalcap drops these after tokenizing (ptbtokenizer.py).
 _DROPPED = frozenset(["''", "'", "``", "`", '"', *"(){}[].?!,:-;", "--", "..."])
-# The Java program's plain forms of what a text processor makes of quotes, dashes and dots.
+# The Java tokenizer's ASCII forms of typographic quotes, dashes and dots.
 _PLAIN_FORMS = str.maketrans(
     {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "--", "—": "--", "…": "..."}
 )
-# NLTK's tokenizer expects one sentence and leaves a full stop inside of it at its word ("a dog. It
-# runs"); the Java program takes it off, but for single letters and abbreviations such as these.
+# NLTK's tokenizer expects one sentence and keeps a full stop inside it with its word ("a dog. It
+# runs"); the Java tokenizer splits it off, except after single letters and these abbreviations.
 _ABBREVIATIONS = "ave|blvd|dr|etc|ft|jr|mr|mrs|ms|mt|rd|sr|st|vs"
 _INNER_STOP = re.compile(rf"(?<!\S)(?!(?:[a-z]|{_ABBREVIATIONS})\.)([^\s.]+)\.+(?!\S)")
-# At the end the Java program keeps it at such a word too; NLTK takes off one stop, so it gets two.
+# The Java tokenizer keeps it at the end too; NLTK splits off one stop there, so it gets two.
 _LAST_ABBREVIATION = re.compile(rf"(?<!\S)(?:[a-z]\.[a-z]|{_ABBREVIATIONS})\.$")
-# Most captions are words and a full stop: the tokenizer's thirty substitutions only take off the
-# stop, unless a word is one of those it splits ("can not"). str.split takes a tenth of the time.
+# Most captions are words and a full stop: the tokenizer's thirty substitutions only split off the
+# stop, unless it splits a word ("can not"). str.split takes a tenth of the time.
 _PLAIN = re.compile(r"(?!.*(?:cannot|gimme|gonna|gotta|lemme|wanna))[a-z0-9 ]*\.?")
 
 
@@ -31,11 +31,11 @@ def _tokenizer() -> NLTKWordTokenizer:
 
 
 def tokenize(caption: str) -> Tokens:
-    """Splits a caption into PTB tokens, lower-cased, without punctuation: COCO's preparation.
+    """Splits a caption into lower-cased PTB tokens without punctuation, as COCO's evaluation does.
 
-    It needs no Java; the tokens are those of COCO's Java program for 99.9% of COCO's captions.
-    Brackets and marks in a row ("?!") are dropped, as COCO means to; its program makes words of
-    them that its list does not have ("-lrb-").
+    The tokens are those of COCO's Java tokenizer for 99.9% of COCO's captions, without Java.
+    Brackets and repeated marks ("?!") are dropped; the Java tokenizer leaves them as words that
+    are missing in its list of punctuation ("-lrb-").
     """
     text = " ".join(caption.split()).lower().translate(_PLAIN_FORMS)
     text = _INNER_STOP.sub(r"\1", text)
@@ -48,15 +48,15 @@ def tokenize(caption: str) -> Tokens:
 def tokenize_corpus(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[list[Tokens], list[list[Tokens]]]:
-    """Checks that there is something to score for every image, and tokenizes all of it.
+    """Checks that every image has something to score, and tokenizes all captions.
 
     Args:
-        hypotheses: One caption a image; an empty one is kept, as a miss.
-        references: For each image its references, one or more, in any number.
+        hypotheses: One caption per image; an empty one is kept, as a miss.
+        references: The references of each image, one or more, in any number.
 
     Raises:
-        ValueError: Nothing to score, different lengths, a image without references, or a text
-            where a list of texts belongs (its letters would be taken for captions).
+        ValueError: Nothing to score, different lengths, an image without references, or a text
+            instead of a list of texts (its letters would be taken for captions).
     """
     if isinstance(hypotheses, str) or any(isinstance(texts, str) for texts in references):
         raise ValueError("found a text, expected a list of captions and a list of lists")

@@ -3,8 +3,8 @@
 from igrag.training.record import Evaluation, TrainingRecord
 
 _COLUMNS: tuple[str, ...] = ("step", "epoch", "val loss", "BLEU-1", "BLEU-4")
-_MIN_BLEU4 = 0.001  # below it, captions and references have next to nothing in common
-_MIN_LEAD = 0.0005  # of BLEU-4; smaller differences are noise
+MIN_BLEU4 = 0.001  # below it, captions and references have next to nothing in common
+MIN_LEAD = 0.0005  # of BLEU-4; smaller differences are noise
 
 
 def results_table(record: TrainingRecord) -> str:
@@ -32,19 +32,19 @@ def best_notes(record: TrainingRecord) -> list[str]:
     if best is None:
         return []
     notes = []
-    if best.bleu4 < _MIN_BLEU4:
-        notes.append(f"the best BLEU-4 is below {_MIN_BLEU4}: the captions match hardly any n-gram")
+    if best.bleu4 < MIN_BLEU4:
+        notes.append(f"the best BLEU-4 is below {MIN_BLEU4}: the captions match hardly any n-gram")
     if gain is not None and gain < 0:
         notes.append(
             "every checkpoint is worse than the untuned model, the best one too; do not use it: "
             "train longer, or with another learning_rate"
         )
-    elif gain is not None and gain < _MIN_LEAD:
-        notes.append(f"the best BLEU-4 exceeds the untuned model's by less than {_MIN_LEAD}")
+    elif gain is not None and gain < MIN_LEAD:
+        notes.append(f"the best BLEU-4 exceeds the untuned model's by less than {MIN_LEAD}")
     others = [found.bleu4 for found in record.evaluations if found.checkpoint and found != best]
-    if others and round(best.bleu4 - max(others), 4) < _MIN_LEAD:
+    if others and round(best.bleu4 - max(others), 4) < MIN_LEAD:
         notes.append(
-            f"the best BLEU-4 exceeds another checkpoint's by less than {_MIN_LEAD}; the lower "
+            f"the best BLEU-4 exceeds another checkpoint's by less than {MIN_LEAD}; the lower "
             "validation loss decides between equal ones"
         )
     return notes

@@ -1,11 +1,11 @@
-"""Trained things that were never trained: random soft prompts and adapters for the tiny model."""
+"""Random soft prompts and adapters for the tiny model."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from evaluation.methods import Paths
+from evaluation.methods import TrainedPaths
 from tests.trainings import training
 
 # Saves a prompt file for the tiny model: path, seed, and the adapter's folder if it is for one.
@@ -14,7 +14,7 @@ SavePrompt = Callable[..., Path]
 
 @pytest.fixture
 def save_prompt(tiny_t5: Path) -> SavePrompt:
-    """A maker of prompts that make themselves felt."""
+    """A function that saves prompts which change the captions."""
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -36,7 +36,7 @@ def save_prompt(tiny_t5: Path) -> SavePrompt:
 
 @pytest.fixture
 def adapter(tmp_path: Path, tiny_t5: Path) -> Path:
-    """The folder of an adapter that makes itself felt."""
+    """The folder of an adapter that changes the captions."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSeq2SeqLM
@@ -49,9 +49,9 @@ def adapter(tmp_path: Path, tiny_t5: Path) -> Path:
 
 
 @pytest.fixture
-def paths(tmp_path: Path, adapter: Path, save_prompt: SavePrompt) -> Paths:
+def paths(tmp_path: Path, adapter: Path, save_prompt: SavePrompt) -> TrainedPaths:
     """A prompt, an adapter, and a prompt on the adapter."""
-    return Paths(
+    return TrainedPaths(
         prompt=save_prompt(tmp_path / "prompt" / "best_model" / "prompt_embeddings.pt"),
         prompt_on_lora=save_prompt(
             tmp_path / "both" / "best_model" / "prompt_embeddings.pt", adapter=adapter
@@ -62,7 +62,7 @@ def paths(tmp_path: Path, adapter: Path, save_prompt: SavePrompt) -> Paths:
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, save_prompt: SavePrompt) -> Path:
-    """The output folder of a training of 20 updates whose second checkpoint was the best."""
+    """The output folder of a training of 20 steps whose second checkpoint was the best."""
     folder = tmp_path / "training"
     for step in (5, 10, 20):
         save_prompt(folder / f"checkpoint-{step}" / "prompt_embeddings.pt", seed=step)

@@ -1,4 +1,4 @@
-"""What can be compared: the methods that are trained, or the checkpoints of one training."""
+"""The methods to compare: those that are trained, or the checkpoints of one training."""
 
 import shutil
 from dataclasses import replace
@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.methods import Paths, chosen_by_training, find_checkpoints, find_methods
+from evaluation.methods import TrainedPaths, find_checkpoints, find_methods, selected_by_training
 from igrag.errors import CheckpointError, UsageError
 from tests.evaluation.conftest import SavePrompt
 from tests.trainings import training
 
-NOTHING = Paths(Path("/none/prompt.pt"), Path("/none/both.pt"), Path("/none/lora"))
+NOTHING = TrainedPaths(Path("/none/prompt.pt"), Path("/none/both.pt"), Path("/none/lora"))
 
 
-def test_all_that_is_trained(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
-    """By default everything there is, in a fixed order, each with its own files."""
+def test_all_trained_methods_are_compared(
+    paths: TrainedPaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By default all methods are compared, in a fixed order, each with its own files."""
     found = find_methods(paths, None)
-    assert [(each.name, each.method, each.prompt, each.needs_adapter) for each in found] == [
+    assert [(each.name, each.mode, each.prompt, each.needs_adapter) for each in found] == [
         ("base", "base", None, False),
         ("prompt", "prompt", paths.prompt, False),
         ("lora", "lora", None, True),
@@ -26,14 +28,16 @@ def test_all_that_is_trained(paths: Paths, caplog: pytest.LogCaptureFixture) -> 
     assert caplog.text == ""
 
 
-def test_what_is_not_trained_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    """A missing method is no error where nobody asked for it."""
+def test_untrained_methods_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A method that was not requested and is not trained is left out with a warning."""
     assert [each.name for each in find_methods(NOTHING, None)] == ["base"]
     assert "not trained, so not compared: prompt, lora, lora+prompt" in caplog.text
 
 
-def test_what_is_asked_for(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
-    """Only that, in the fixed order, and nothing is said of the others."""
+def test_requested_methods_are_compared(
+    paths: TrainedPaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the requested methods are compared, without a warning about others."""
     found = find_methods(replace(paths, lora=Path("/none")), ("prompt", "base"))
     assert [each.name for each in found] == ["base", "prompt"] and caplog.text == ""
 
@@ -47,46 +51,60 @@ def test_what_is_asked_for(paths: Paths, caplog: pytest.LogCaptureFixture) -> No
         ("lora+prompt", r"lora\+prompt: no LoRA adapter in /none/lora"),
     ],
 )
-def test_what_is_missing_is_an_error(wanted: str, message: str) -> None:
-    """It says what was looked for, where, and how to train it."""
+def test_missing_method_is_an_error(wanted: str, message: str) -> None:
+    """The error has the path that was searched and the command that trains the method."""
     with pytest.raises(UsageError, match=message):
         find_methods(NOTHING, ("base", wanted))
 
 
-def test_a_prompt_of_the_base_model_is_not_one_of_the_adapter(paths: Paths) -> None:
-    """With the adapter there and a prompt there, the two need not belong together."""
-    mixed = replace(paths, prompt_on_lora=paths.prompt)
+def test_prompt_of_base_model_is_used_on_the_adapter(
+    paths: TrainedPaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a prompt that was trained on the adapter, the plain one is used, with a warning."""
+    mixed = replace(paths, prompt_on_lora=Path("/none"))
+    found = find_methods(mixed, None)
+    assert [each.name for each in found] == ["base", "prompt", "lora", "lora+prompt"]
+    assert found[-1].prompt == paths.prompt
+    assert "trained without the LoRA adapter" in caplog.text and "on_lora.yaml" in caplog.text
+    caplog.clear()
+    find_methods(mixed, ("base", "prompt"))
+    assert caplog.text == ""
+
+
+def test_adapter_without_any_prompt_is_an_error(paths: TrainedPaths) -> None:
+    """The method lora+prompt needs a prompt; the error has the command that trains one."""
     with pytest.raises(UsageError, match=r"on_lora\.yaml.*weights_path_with_lora"):
-        find_methods(mixed, ("lora+prompt",))
-    assert [each.name for each in find_methods(mixed, None)] == ["base", "prompt", "lora"]
+        find_methods(replace(NOTHING, lora=paths.lora), ("lora+prompt",))
 
 
-def test_checkpoints_come_in_their_order(checkpoints: Path) -> None:
-    """By number, not by name, below the model itself; best_model is named with its twin."""
+def test_checkpoints_are_sorted_by_step(checkpoints: Path) -> None:
+    """Checkpoints follow the untuned model by number; best_model shares an equal one's entry."""
     found = find_checkpoints(checkpoints, NOTHING)
     assert [each.name for each in found] == [
         "base", "checkpoint-5", "checkpoint-10 = best_model", "checkpoint-20",
     ]  # fmt: skip
-    assert [each.method for each in found] == ["base", "prompt", "prompt", "prompt"]
-    assert chosen_by_training(found) == "checkpoint-10 = best_model"
-    assert chosen_by_training(found[:2]) is None
-    # As far as training had come, a quarter of a second an update.
+    assert [each.mode for each in found] == ["base", "prompt", "prompt", "prompt"]
+    assert selected_by_training(found) == "checkpoint-10 = best_model"
+    assert selected_by_training(found[:2]) is None
+    # A quarter of a second per optimizer step, up to the checkpoint.
     assert [each.facts.training_seconds for each in found] == [0.0, 1.25, 2.5, 5.0]
 
 
-def test_best_model_may_stand_alone(checkpoints: Path) -> None:
-    """Its checkpoint may have been removed."""
+def test_best_model_without_its_checkpoint(checkpoints: Path) -> None:
+    """best_model has its own entry if its checkpoint was removed."""
     shutil.rmtree(checkpoints / "checkpoint-10")
     names = [each.name for each in find_checkpoints(checkpoints, NOTHING)]
     assert names == ["base", "checkpoint-5", "checkpoint-20", "best_model"]
 
 
-def test_checkpoints_on_an_adapter(tmp_path: Path, adapter: Path, save_prompt: SavePrompt) -> None:
-    """They are compared with the adapter alone; without it they cannot be."""
+def test_checkpoints_on_an_adapter_need_it(
+    tmp_path: Path, adapter: Path, save_prompt: SavePrompt
+) -> None:
+    """Checkpoints on an adapter are compared with it alone; without it they are an error."""
     folder = tmp_path / "on_lora"
     save_prompt(folder / "checkpoint-1" / "prompt_embeddings.pt", adapter=adapter)
     found = find_checkpoints(folder, replace(NOTHING, lora=adapter))
-    assert [(each.name, each.method) for each in found] == [
+    assert [(each.name, each.mode) for each in found] == [
         ("lora", "lora"),
         ("checkpoint-1", "lora+prompt"),
     ]
@@ -94,10 +112,10 @@ def test_checkpoints_on_an_adapter(tmp_path: Path, adapter: Path, save_prompt: S
         find_checkpoints(folder, NOTHING)
 
 
-def test_checkpoints_on_an_adapter_cost_both(
+def test_checkpoints_on_an_adapter_have_the_cost_of_both(
     tmp_path: Path, adapter: Path, save_prompt: SavePrompt
 ) -> None:
-    """As the method lora+prompt does: the adapter is loaded with every one of them."""
+    """The adapter counts for every checkpoint, as for the method lora+prompt."""
     folder = tmp_path / "on_lora"
     prompt = save_prompt(folder / "checkpoint-20" / "prompt_embeddings.pt", adapter=adapter)
     training({0: 0.1, 20: 0.4}, steps=20).write(folder / "all_results.json")
@@ -111,15 +129,15 @@ def test_checkpoints_on_an_adapter_cost_both(
 
 
 @pytest.mark.parametrize("name", ["peft", "best"])
-def test_prompts_in_pefts_format_beside_checkpoints(checkpoints: Path, name: str) -> None:
-    """They look like an adapter, and are none: the checkpoints are compared all the same."""
+def test_prompts_in_peft_format_are_no_adapter(checkpoints: Path, name: str) -> None:
+    """Prompts in PEFT's format next to checkpoints are not taken for an adapter."""
     (checkpoints / name).mkdir()
     (checkpoints / name / "adapter_model.safetensors").touch()
     assert len(find_checkpoints(checkpoints, NOTHING)) == 4
 
 
-def test_checkpoints_of_an_adapter(tmp_path: Path) -> None:
-    """They are not taken for those of a prompt training that are not whole."""
+def test_checkpoints_of_an_adapter_are_an_error(tmp_path: Path) -> None:
+    """Checkpoints of an adapter are not taken for incomplete ones of a prompt training."""
     (tmp_path / "checkpoint-7").mkdir()
     (tmp_path / "checkpoint-7" / "adapter_model.safetensors").touch()
     message = r"holds a LoRA adapter \(checkpoint-7/adapter_model.*only its .*--methods base,lora"
@@ -127,8 +145,8 @@ def test_checkpoints_of_an_adapter(tmp_path: Path) -> None:
         find_checkpoints(tmp_path, NOTHING)
 
 
-def test_prompts_in_pefts_format_alone(tmp_path: Path) -> None:
-    """A folder of them holds no checkpoints, and no adapter's training either."""
+def test_only_prompts_in_peft_format_are_an_error(tmp_path: Path) -> None:
+    """A folder of prompts in PEFT's format holds neither checkpoints nor an adapter."""
     (tmp_path / "peft").mkdir()
     (tmp_path / "peft" / "adapter_model.safetensors").touch()
     with pytest.raises(CheckpointError, match="holds no checkpoint-N"):
@@ -136,8 +154,8 @@ def test_prompts_in_pefts_format_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "checkpoint-7"])
-def test_no_checkpoints(tmp_path: Path, name: str) -> None:
-    """An empty folder, a missing one, and a checkpoint without its prompt are told apart."""
+def test_folder_without_checkpoints_is_an_error(tmp_path: Path, name: str) -> None:
+    """An empty or missing folder and a checkpoint without its prompt have different errors."""
     (tmp_path / "a" / name).mkdir(parents=True)
     message = "checkpoint-7/prompt_embeddings.pt: no such file" if name else "holds no checkpoint-N"
     with pytest.raises(CheckpointError, match=message):

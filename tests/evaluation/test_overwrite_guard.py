@@ -1,4 +1,4 @@
-"""An evaluation of something else in the folder is not lost unasked."""
+"""Results of another evaluation are not overwritten without the option."""
 
 import json
 from collections.abc import Callable
@@ -7,19 +7,21 @@ from typing import Any
 
 import pytest
 
-from evaluation.overwrite_guard import identify, refuse_to_replace
+from evaluation.overwrite_guard import check_not_overwritten, evaluation_identity
 from igrag.errors import UsageError
-from tests.evaluation.outcomes import REFERENCES, split_of
+from tests.evaluation.example_results import REFERENCES, make_dataset
 
 NAMES = ["results.json", "table.md"]
 METHODS = ("base", "checkpoint-5", "checkpoint-10 = best_model")
 
 
 def identity(methods: tuple[str, ...] = METHODS, count: int = 3, **changes: Any) -> dict[str, Any]:
-    """Says what an evaluation of three images is of."""
+    """Returns the identity of an evaluation of three images."""
     options = {"model": "t5", "decoding": {"num_beams": 4}, "settings": {"dtype": "auto"}}
     files = {name: [Path("/trained", name.split(" ")[0])] for name in methods}
-    return identify(split_of(REFERENCES[:count]), **{**options, "files": files, **changes})
+    return evaluation_identity(
+        make_dataset(REFERENCES[:count]), **{**options, "files": files, **changes}
+    )
 
 
 @pytest.fixture
@@ -36,13 +38,13 @@ def folder(tmp_path: Path) -> Path:
     [
         identity(),
         identity((*METHODS, "checkpoint-20")),
-        # The training went on, and another checkpoint is the best.
+        # The training was resumed, and another checkpoint is the best.
         identity(("base", "checkpoint-5", "checkpoint-10", "checkpoint-15 = best_model")),
     ],
 )
-def test_the_same_again(folder: Path, now: dict[str, Any]) -> None:
-    """With the same methods or more, it takes the place of the one before."""
-    refuse_to_replace(folder, now, names=NAMES)
+def test_same_evaluation_can_be_repeated(folder: Path, now: dict[str, Any]) -> None:
+    """An evaluation with the same methods or more replaces the previous one."""
+    check_not_overwritten(folder, now, names=NAMES)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +59,12 @@ def test_the_same_again(folder: Path, now: dict[str, Any]) -> None:
         (identity(files={name: [Path("/x")] for name in METHODS}), "base was /trained/base, is /x"),
     ],
 )
-def test_something_else(folder: Path, now: dict[str, Any], message: str) -> None:
-    """What differs is named, and both ways out."""
-    with pytest.raises(UsageError, match=rf"holds another .*{message}.*--output_dir.*--force"):
-        refuse_to_replace(folder, now, names=NAMES)
+def test_other_evaluation_is_not_overwritten(
+    folder: Path, now: dict[str, Any], message: str
+) -> None:
+    """The error has the difference and both options."""
+    with pytest.raises(UsageError, match=f"holds another .*{message}.*--output_dir.*--overwrite_o"):
+        check_not_overwritten(folder, now, names=NAMES)
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -70,25 +74,33 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def test_what_an_older_version_did_not_note(folder: Path) -> None:
-    """It is not compared."""
+def test_keys_missing_in_earlier_versions_are_not_compared(folder: Path) -> None:
+    """What an earlier version did not record is not compared."""
     edit(folder / "metrics.json", lambda content: [content.pop(key) for key in ("files", "model")])
-    refuse_to_replace(folder, identity(model="t6"), names=NAMES)
+    check_not_overwritten(folder, identity(model="t6"), names=NAMES)
+
+
+def test_image_count_of_earlier_versions_is_compared(folder: Path) -> None:
+    """The number of images, which earlier versions called "pictures", is compared."""
+    edit(folder / "metrics.json", lambda old: old.__setitem__("pictures", old.pop("images")))
+    check_not_overwritten(folder, identity(), names=NAMES)
+    with pytest.raises(UsageError, match="images was 3, is 2"):
+        check_not_overwritten(folder, identity(count=2), names=NAMES)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"methods": 3}', None])
-def test_files_that_nobody_explains(folder: Path, content: str | None) -> None:
-    """They may be the user's own."""
+def test_unknown_files_are_not_overwritten(folder: Path, content: str | None) -> None:
+    """Files without a valid metrics.json may be the user's own."""
     (folder / "metrics.json").unlink()
     if content is not None:
         (folder / "metrics.json").write_text(content)
-    message = "table.md: is there" if content is None else "metrics.json: is not that of"
-    with pytest.raises(UsageError, match=rf"{message}.*--force"):
-        refuse_to_replace(folder, identity(), names=NAMES)
+    message = "table.md: exists without" if content is None else "metrics.json: is not that of"
+    with pytest.raises(UsageError, match=rf"{message}.*--overwrite_output_dir"):
+        check_not_overwritten(folder, identity(), names=NAMES)
 
 
-def test_an_empty_folder(tmp_path: Path) -> None:
-    """Nothing can be lost there, nor where files of other names are."""
+def test_folder_without_results_is_accepted(tmp_path: Path) -> None:
+    """A missing folder, or one with files of other names, is accepted."""
     (tmp_path / "notes.txt").touch()
     for folder in (tmp_path, tmp_path / "new"):
-        refuse_to_replace(folder, identity(), names=NAMES)
+        check_not_overwritten(folder, identity(), names=NAMES)

@@ -1,4 +1,4 @@
-"""The report: one file that a person opens, and that needs nothing else."""
+"""The report: one HTML file without dependencies."""
 
 import base64
 import io
@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from evaluation.report import make_cards, write_report
-from evaluation.results import Outcome
-from evaluation.save_results import publish
-from igrag.metrics import score_images
-from tests.evaluation.outcomes import CAPTIONS, REFERENCES, outcome_of, split_of
+from evaluation.results import EvaluationResult
+from evaluation.save_results import save_results
+from igrag.metrics.cider import cider_d
+from igrag.metrics.tokens import tokenize_corpus
+from tests.evaluation.example_results import CAPTIONS, REFERENCES, make_dataset, make_result
 from tests.tiny import CocoFolder
 
 EVIL = "<script>alert(1)</script> & \"a\" 'b' {{ 7*7 }} </article> é 犬"
@@ -22,7 +23,7 @@ VOID = {"meta", "img", "input", "link", "br"}
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: elements with their attributes, and their text."""
+    """A page as a browser parses it: elements with their attributes, and their text."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class Page(HTMLParser):
         assert self._open == [], "elements that are not closed"
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Note an element."""
+        """Records an element."""
         self.elements.append((tag, dict(attributes)))
         if tag not in VOID:
             self._open.append(tag)
@@ -45,29 +46,29 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Note a text of every element around it."""
+        """Adds a text to every element around it."""
         for tag in self._open:
             self.texts[tag][-1] += data
 
     def all(self, tag: str) -> list[dict[str, Any]]:
-        """Returns the attributes of all elements of a kind."""
+        """Returns the attributes of all elements with this tag."""
         return [attributes for name, attributes in self.elements if name == tag]
 
     def text(self, tag: str) -> list[str]:
-        """Returns the texts of all elements of a kind, white space normalized."""
+        """Returns the texts of all elements with this tag, white space normalized."""
         return [" ".join(text.split()) for text in self.texts.get(tag, [])]
 
 
-def save(outcome: Outcome, folder: Path, *, most: int = 500) -> Page:
-    """Writes a report with a chart of one pixel, and read it as a browser does."""
+def save(result: EvaluationResult, folder: Path, *, max_images: int = 500) -> Page:
+    """Writes a report with a chart of one pixel, and parses it as a browser does."""
     Image.new("RGB", (1, 1)).save(folder / "chart.png")
-    write_report(outcome, folder / "report.html", chart=folder / "chart.png", most=most)
+    write_report(result, folder / "report.html", chart=folder / "chart.png", max_images=max_images)
     return Page(folder / "report.html")
 
 
-def test_everything_stands_side_by_side(tmp_path: Path) -> None:
-    """For each image its id, the captions of all methods, and all references."""
-    page = save(outcome_of(), tmp_path)
+def test_card_shows_all_captions_and_references(tmp_path: Path) -> None:
+    """Each card has the image's id, the captions of all methods, and all references."""
+    page = save(make_result(), tmp_path)
     cards = page.text("article")
     assert len(cards) == 3
     for place, texts in enumerate(REFERENCES):
@@ -79,26 +80,25 @@ def test_everything_stands_side_by_side(tmp_path: Path) -> None:
     assert page.text("td")[0] == "base"
 
 
-def test_best_first_and_worst_last(tmp_path: Path) -> None:
-    """In the order of what the best method gains over the base; each card knows its figures."""
-    page = save(outcome_of(), tmp_path)
+def test_cards_are_sorted_by_gain(tmp_path: Path) -> None:
+    """Cards are sorted by the gain of the best method over the baseline, and hold its figures."""
+    page = save(make_result(), tmp_path)
     before, after = (
-        score_images(CAPTIONS[name], REFERENCES).cider_d for name in ("base", "prompt")
+        cider_d(*tokenize_corpus(CAPTIONS[name], REFERENCES)) for name in ("base", "prompt")
     )
-    assert before is not None and after is not None
     gains = (after - before).tolist()
     cards = page.all("article")
     order = sorted(range(3), key=lambda place: -gains[place])
-    assert [int(card["data-place"]) for card in cards] == order
+    assert [int(card["data-index"]) for card in cards] == order
     assert [float(card["data-gain"]) for card in cards] == [gains[place] for place in order]
     assert [card["data-sign"] for card in cards] == ["up", "down", "down"]
     assert page.text("span").count("▲ " + f"{gains[order[0]]:+.2f}") == 1
 
 
-def test_nothing_is_fetched(tmp_path: Path, coco: CocoFolder) -> None:
-    """No element names anything outside of the file, and the page forbids itself to."""
-    split = split_of(files=[coco.image(1), coco.image(2), None])
-    page = save(outcome_of(split=split), tmp_path)
+def test_report_fetches_nothing(tmp_path: Path, coco: CocoFolder) -> None:
+    """No element refers to anything outside of the file, and the page's policy forbids it."""
+    dataset = make_dataset(files=[coco.image(1), coco.image(2), None])
+    page = save(make_result(dataset=dataset), tmp_path)
     assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
     for tag, attributes in page.elements:
         assert "href" not in attributes and "srcset" not in attributes
@@ -109,36 +109,36 @@ def test_nothing_is_fetched(tmp_path: Path, coco: CocoFolder) -> None:
     assert policy["content"].startswith("default-src 'none'; img-src data:;")
 
 
-def test_images_are_inlined_and_small(tmp_path: Path, coco: CocoFolder) -> None:
-    """Scaled down, in their proportions, with a text for those who do not see them."""
+def test_images_are_inlined_as_thumbnails(tmp_path: Path, coco: CocoFolder) -> None:
+    """Images are scaled down in their proportions, and have an alternative text."""
     large = tmp_path / "large.png"
     Image.new("RGB", (2000, 1000), "teal").save(large)
-    page = save(outcome_of(split=split_of(files=[large, coco.image(2), None])), tmp_path)
+    page = save(make_result(dataset=make_dataset(files=[large, coco.image(2), None])), tmp_path)
     images = {each["alt"]: each["src"] for each in page.all("img")}
     sizes = {}
     for name, uri in images.items():
-        if name.startswith("EvaluationImage"):
+        if name.startswith("Image"):
             assert uri.startswith("data:image/jpeg;base64,")
             content = base64.b64decode(uri.partition(",")[2], validate=True)
             with Image.open(io.BytesIO(content)) as image:
                 sizes[name] = image.size
-    assert sizes == {"EvaluationImage 1": (360, 180), "EvaluationImage 2": (48, 40)}
+    assert sizes == {"Image 1": (360, 180), "Image 2": (48, 40)}
     assert [card.get("class") for card in page.all("article")].count("text") == 1
 
 
-def test_an_unreadable_image_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its captions are shown without it, which is said."""
+def test_unreadable_image_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The captions are shown without the image, and a warning is logged."""
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
-    page = save(outcome_of(split=split_of(files=[broken, None, None])), tmp_path)
+    page = save(make_result(dataset=make_dataset(files=[broken, None, None])), tmp_path)
     assert len(page.all("article")) == 3 and len(page.all("img")) == 1
     assert "not shown in the report: 1 images" in caplog.text and "broken.jpg" in caplog.text
 
 
-def test_texts_are_texts(tmp_path: Path) -> None:
-    """Whatever captions, references, ids and names of methods hold, the page shows it literally."""
-    split = split_of(((EVIL,), ("b",), ("c",)), ids=[EVIL, "2", "3"])
-    page = save(outcome_of({"base": [EVIL, "b", "c"], EVIL: ["a", EVIL, ""]}, split), tmp_path)
+def test_texts_are_escaped(tmp_path: Path) -> None:
+    """Markup in captions, references, ids and names of methods is shown literally."""
+    dataset = make_dataset(((EVIL,), ("b",), ("c",)), ids=[EVIL, "2", "3"])
+    page = save(make_result({"base": [EVIL, "b", "c"], EVIL: ["a", EVIL, ""]}, dataset), tmp_path)
     assert len(page.all("script")) == 1 and len(page.all("article")) == 3
     assert all(not name.startswith("on") for _, each in page.elements for name in each)
     assert page.text("li").count(EVIL) == 1
@@ -148,59 +148,59 @@ def test_texts_are_texts(tmp_path: Path) -> None:
     assert "49" not in page.text("h2")[0]
 
 
-def test_half_a_character_breaks_nothing(tmp_path: Path) -> None:
-    """JSON can hold what no file can."""
-    page = save(outcome_of({"base": ["a \ud83d dog", "b", "c"]}), tmp_path)
+def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
+    """Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark."""
+    page = save(make_result({"base": ["a \ud83d dog", "b", "c"]}), tmp_path)
     assert any("a ? dog" in text for text in page.text("dd"))
 
 
-def test_words_of_no_reference_are_marked(tmp_path: Path) -> None:
-    """Case and punctuation do not matter."""
+def test_words_of_no_reference_are_underlined(tmp_path: Path) -> None:
+    """Words are compared without case and punctuation."""
     captions = {"base": ["A DOG, runs slowly.", "car", ""]}
-    page = save(outcome_of(captions), tmp_path)
+    page = save(make_result(captions), tmp_path)
     marked = [each for each in page.text("span") if each in ("slowly.", "DOG,", "A", "runs")]
     assert marked == ["slowly."]
     assert "(empty)" in page.text("dd")
 
 
-def test_of_many_images_the_extremes_are_shown(tmp_path: Path) -> None:
-    """Half of them the greatest gains, half the greatest losses, and the page says so."""
+def test_of_many_images_largest_gains_and_losses_are_shown(tmp_path: Path) -> None:
+    """Half of the cards are the largest gains, half the largest losses, and a line states it."""
     count = 9
     references = [(f"a dog number {n} runs on a beach",) for n in range(count)]
     # The farther on, the more words are right.
     tuned = [" ".join(references[n][0].split()[:n]) for n in range(count)]
-    outcome = outcome_of({"base": ["a dog"] * count, "prompt": tuned}, split_of(references))
-    everything = [card.place for card in make_cards(outcome, most=count)]
+    result = make_result({"base": ["a dog"] * count, "prompt": tuned}, make_dataset(references))
+    everything = [card.index for card in make_cards(result, max_images=count)]
     assert len(everything) == count
-    some = make_cards(outcome, most=5)
-    assert [card.place for card in some] == [*everything[:3], *everything[-2:]]
-    save(outcome, tmp_path, most=5)
+    some = make_cards(result, max_images=5)
+    assert [card.index for card in some] == [*everything[:3], *everything[-2:]]
+    save(result, tmp_path, max_images=5)
     text = (tmp_path / "report.html").read_text("utf-8")
-    assert "Shown are 5 of them" in text
-    save(outcome, tmp_path, most=count)
-    assert "Shown are" not in (tmp_path / "report.html").read_text("utf-8")
+    assert "5 of them are shown" in text
+    save(result, tmp_path, max_images=count)
+    assert "of them are shown" not in (tmp_path / "report.html").read_text("utf-8")
 
 
-def test_one_method_alone(tmp_path: Path) -> None:
-    """There is no gain to sort or filter by."""
-    page = save(outcome_of({"mine": CAPTIONS["prompt"]}), tmp_path)
-    assert [each["value"] for each in page.all("option")] == ["score -1", "score 1", "place 1"]
+def test_report_of_one_method_has_no_gain(tmp_path: Path) -> None:
+    """With one method there is no gain to sort or filter by."""
+    page = save(make_result({"mine": CAPTIONS["prompt"]}), tmp_path)
+    assert [each["value"] for each in page.all("option")] == ["score -1", "score 1", "index 1"]
     assert [each["id"] for each in page.all("select")] == ["sort"]
     scores = [float(card["data-score"]) for card in page.all("article")]
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_single_image(tmp_path: Path) -> None:
-    """CIDEr-D is not defined there; ROUGE-L stands beside the captions, and the page says so."""
+def test_report_of_single_image_shows_rouge_l(tmp_path: Path) -> None:
+    """CIDEr-D is not defined for a single image, so ROUGE-L is shown next to the captions."""
     one = {name: texts[:1] for name, texts in CAPTIONS.items()}
-    page = save(outcome_of(one, split_of(REFERENCES[:1])), tmp_path)
-    assert "Beside each caption stands its ROUGE-L" in page.text("p")[0]
+    page = save(make_result(one, make_dataset(REFERENCES[:1])), tmp_path)
+    assert "Next to each caption: its ROUGE-L" in page.text("p")[0]
     assert float(page.all("article")[0]["data-score"]) == pytest.approx(1.0)
 
 
-def test_controls_do_what_they_say(tmp_path: Path) -> None:
-    """Every element that the script asks for is there, and every order is one of the figures."""
-    page = save(outcome_of(), tmp_path)
+def test_controls_match_the_script(tmp_path: Path) -> None:
+    """Every element that the script uses exists, and every order is one of the figures."""
+    page = save(make_result(), tmp_path)
     script = page.texts["script"][0]
     (listed,) = re.findall(r'\[("cards".*?)\]', script)
     ids = {each.get("id") for _, each in page.elements}
@@ -211,12 +211,12 @@ def test_controls_do_what_they_say(tmp_path: Path) -> None:
         assert f"data-{key}" in card or key in ("", "up", "down", "same")
 
 
-def test_all_files_are_published(tmp_path: Path) -> None:
-    """Captions that a model wrote are written too, those from files are not written again."""
+def test_save_results_writes_all_files(tmp_path: Path) -> None:
+    """Generated captions are written too; captions from files are not written again."""
     names = ["metrics.json", "table.md", "comparison.png", "report.html"]
-    written = publish(outcome_of(), tmp_path / "a", report_images=5)
+    written = save_results(make_result(), tmp_path / "a", report_images=5)
     assert [path.name for path in written] == names
-    written = publish(outcome_of(written=True), tmp_path / "b", report_images=5)
+    written = save_results(make_result(generated=True), tmp_path / "b", report_images=5)
     assert [path.name for path in written] == [
         "results.json", "results_base.json", "results_prompt.json", *names,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command, from the arguments to the files."""
+"""The command run_evaluation.py, from the arguments to the files."""
 
 import json
 import re
@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation import scoring
-from evaluation.methods import Paths
-from evaluation.options import check, parse_arguments
+from evaluation.methods import TrainedPaths
+from evaluation.options import EvaluationOptions, check_options, parse_arguments
 from evaluation.run_evaluation import main
 from igrag.cli import run
 from igrag.config import REPO_ROOT
-from igrag.metrics import score_captions
+from igrag.metrics import Metric, MetricScore, TokenizedCorpus, registry, score_captions, tokenize
+from igrag.metrics.meteor import Meteor
 from tests.command import one_error
 from tests.examples import save_examples
 from tests.tiny import CocoFolder
@@ -53,7 +56,7 @@ def untrained(
     knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> Evaluator:  # fmt: skip
-    """The command where nothing is trained."""
+    """The command with nothing trained."""
     settings = [
         f"retrieval_config.encoder={tiny_clip}",
         "retrieval_config.top_k=3",
@@ -67,8 +70,8 @@ def untrained(
 
 
 @pytest.fixture
-def evaluator(untrained: Evaluator, paths: Paths) -> Evaluator:
-    """The command where everything is trained."""
+def evaluator(untrained: Evaluator, paths: TrainedPaths) -> Evaluator:
+    """The command with all methods trained."""
     untrained.settings += [
         f"prompt_tuning.weights_path={paths.prompt}",
         f"prompt_tuning.weights_path_with_lora={paths.prompt_on_lora}",
@@ -88,10 +91,10 @@ def texts(results: list[dict[str, Any]]) -> list[str]:
     return [entry["caption"] for entry in results]
 
 
-def test_every_method_after_one_load(
+def test_all_methods_share_one_loaded_model(
     evaluator: Evaluator, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All four are written by one model, and each as if it had been loaded alone."""
+    """Four methods with one loaded model give the captions of each loaded alone."""
     from igrag import from_config
 
     loads: list[str] = []
@@ -106,15 +109,15 @@ def test_every_method_after_one_load(
     merged = "merged into them it costs no time"
     assert merged in out
     for name in ALL:
-        code, alone, _ = evaluator("--data", data, "--methods", name, "--force")
+        code, alone, _ = evaluator("--data", data, "--methods", name, "--overwrite_output_dir")
         assert code == 0 and (merged in alone) == ("lora" in name)
         assert evaluator.read("results.json") == {name: together[name]}
         assert evaluator.read(f"results_{name}.json") == together[name]
     assert [line.split()[1] for line in out.splitlines() if line.startswith("| ")][2:] == ALL
 
 
-def test_figures_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> None:
-    """metrics.json holds the scores of what results.json holds, and the table shows them."""
+def test_metrics_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> None:
+    """metrics.json has the scores of the captions in results.json, and the table shows them."""
     evaluator("--data", data, "--methods", "prompt,base", "--seed", "5")
     results, metrics = evaluator.read("results.json"), evaluator.read("metrics.json")
     lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
@@ -123,11 +126,13 @@ def test_figures_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> 
     table = (evaluator.output / "table.md").read_text("utf-8")
     for name in ("base", "prompt"):
         found = metrics["methods"][name]
-        expected = score_captions(texts(results[name]), [line["references"] for line in lines])
-        assert found["bleu4"] == expected.bleu4 and found["cider_d"] == expected.cider_d
+        expected = score_captions(
+            texts(results[name]), [line["references"] for line in lines], skip=("meteor",)
+        )
+        assert found["bleu4"] == expected["bleu4"] and found["cider_d"] == expected["cider_d"]
         assert found["captions_per_second"] > 0
         (row,) = [line for line in table.splitlines() if line.startswith(f"| {name} ")]
-        assert f" {expected.cider_d:.3f} |" in row
+        assert f" {expected['cider_d']:.3f} |" in row
     assert [entry["image_id"] for entry in results["base"]] == [1, 2, 3, 4, 5, 6]
     gain = metrics["methods"]["prompt"]["over_reference"]["cider_d"]["difference"]
     base, prompt = (metrics["methods"][name]["cider_d"] for name in ("base", "prompt"))
@@ -136,13 +141,14 @@ def test_figures_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> 
     assert metrics["decoding"]["max_new_tokens"] == 6
 
 
-def test_meteor_where_it_can_be_had(
+def test_meteor_is_computed_by_default(
     untrained: Evaluator, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By default it stands in the table and in metrics.json, and is no longer left out."""
-    seen: list[dict[str, Any]] = []
+    """Where it is available, METEOR is in the table, the chart and metrics.json."""
+    seen: list[Any] = []
+    monkeypatch.setattr(Meteor, "unavailable", lambda self: None)
     monkeypatch.setattr(
-        scoring, "corpus_meteor", lambda captions, _: seen.append(captions) or {"base": 0.25}
+        Meteor, "compute", lambda self, corpus: seen.append(corpus) or MetricScore(0.25)
     )
     code, out, _ = untrained("--data", data, "--meteor", "auto")
     metrics = untrained.read("metrics.json")
@@ -150,21 +156,60 @@ def test_meteor_where_it_can_be_had(
     assert set(metrics["left_out"]) == {"SPICE"} and "METEOR is left out" not in out
     titles, _, row = [line for line in out.splitlines() if line.startswith("|")]
     assert row.split("|")[titles.split("|").index(" METEOR ")] == "  0.250 "
-    assert list(seen[0]["base"]) == texts(untrained.read("results_base.json"))
+    captions = texts(untrained.read("results_base.json"))
+    assert seen[0].hypotheses == [tokenize(caption) for caption in captions]
 
 
-def test_meteor_where_it_cannot_be_had(
+def test_missing_java_leaves_meteor_out(
     untrained: Evaluator, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is left out by name with the reason, and everything else is there."""
+    """METEOR is left out with the reason, and all other scores are computed."""
     monkeypatch.setenv("PATH", str(tmp_path))
     code, out, _ = untrained("--data", data, "--meteor", "auto")
     assert code == 0 and "METEOR is left out: it needs Java, which is not installed." in out
     assert "| METEOR" not in out and untrained.read("metrics.json")["methods"]["base"]["bleu4"] >= 0
 
 
-def test_what_is_not_trained(untrained: Evaluator, data: Path) -> None:
-    """By default it is left out and said; asked for, it is an error before any file."""
+class CaptionLength(Metric):
+    """A metric that only this test has: the mean number of words."""
+
+    key, label, maximum, headline = "caption_length", "words", 40.0, True
+
+    def image_statistics(self, corpus: TokenizedCorpus) -> NDArray[Any]:
+        """Returns the number of words [N, 1]."""
+        return np.array([[len(words)] for words in corpus.hypotheses])
+
+
+def test_registered_metric_appears_everywhere(
+    untrained: Evaluator, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metric that is registered, and nothing else, is in every file of an evaluation."""
+    titles: list[str] = []
+    draw = Axes.set_title
+    monkeypatch.setattr(
+        Axes, "set_title", lambda self, title: titles.append(title) or draw(self, title)
+    )
+    monkeypatch.setattr(registry, "_registered", {**registry._registered})
+    registry.register(CaptionLength())
+    code, out, _ = untrained("--data", data)
+    method = untrained.read("metrics.json")["methods"]["base"]
+    lengths = [len(tokenize(text)) for text in texts(untrained.read("results_base.json"))]
+    assert code == 0 and method["caption_length"] == pytest.approx(np.mean(lengths))
+    low, high = method["intervals"]["caption_length"]
+    assert low <= method["caption_length"] <= high
+    head, _, row = [line.split("|") for line in out.splitlines() if line.startswith("|")]
+    assert float(row[[title.strip() for title in head].index("words")]) == pytest.approx(
+        np.mean(lengths), abs=1e-3
+    )
+    assert titles == ["BLEU-4", "CIDEr-D", "ROUGE-L", "words"]
+    assert "<th>words</th>" in (untrained.output / "report.html").read_text("utf-8")
+    code, out, _ = untrained("--data", data, "--skip_metrics", "caption_length,rouge_l")
+    assert code == 0 and "words is left out: it was skipped." in out
+    assert untrained.read("metrics.json")["methods"]["base"]["rouge_l"] is None
+
+
+def test_untrained_method_is_left_out_or_an_error(untrained: Evaluator, data: Path) -> None:
+    """An untrained method is left out with a warning; requested, it is an error before any file."""
     code, out, err = untrained("--data", data, "--methods", "base,lora")
     assert (code, out) == (2, "") and "train_lora.py --all" in one_error(err)
     assert not untrained.output.exists()
@@ -173,14 +218,16 @@ def test_what_is_not_trained(untrained: Evaluator, data: Path) -> None:
     assert list(untrained.read("results.json")) == ["base"]
 
 
-def test_a_image_never_retrieves_itself(
+def test_image_never_retrieves_itself(
     untrained: Evaluator, coco: CocoFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor a copy under another id: its captions would be the answer. Others are retrieved."""
+    """Neither an image nor a copy of it with another id is retrieved; others are."""
     from igrag.captioning.generator import CaptionGenerator
 
     coco.image(2).write_bytes(coco.image(7).read_bytes())  # The knowledge base has 7's vector.
-    with Image.open(coco.image(3)) as image:  # No longer an exact copy of what is held.
+    with Image.open(
+        coco.image(3)
+    ) as image:  # No longer an exact copy of the one in the knowledge base.
         image.save(coco.image(3), quality=30)
     prompts: list[str] = []
     generate = CaptionGenerator.generate
@@ -191,7 +238,7 @@ def test_a_image_never_retrieves_itself(
     )
     code, _, _ = untrained("--captions", coco.captions, "--images", coco.images)
     assert code == 0
-    prompts = prompts[1:]  # The first is not timed, and written again.
+    prompts = prompts[1:]  # The first is the warm-up, and captioned again.
     assert len(prompts) == 12
     for number, prompt in enumerate(prompts, 1):
         assert prompt.count("A dog in field") == 3
@@ -202,15 +249,15 @@ def test_a_image_never_retrieves_itself(
     assert report.count("data:image/jpeg") == 12
 
 
-def test_images_of_jsonl_are_shown(untrained: Evaluator, data: Path, coco: CocoFolder) -> None:
-    """Where their folder is given; they are found by the ids of the lines."""
+def test_report_shows_images_of_jsonl(untrained: Evaluator, data: Path, coco: CocoFolder) -> None:
+    """With the folder of the images, those of the lines' ids are shown."""
     assert untrained("--data", data, "--images", coco.images, "--limit", "4")[0] == 0
     report = (untrained.output / "report.html").read_text("utf-8")
     assert report.count("data:image/jpeg") == 4
 
 
-def test_limit(untrained: Evaluator, coco: CocoFolder) -> None:
-    """The first images of the file, and no others."""
+def test_limit_takes_the_first_images(untrained: Evaluator, coco: CocoFolder) -> None:
+    """--limit takes the first images of the file, and the others may be missing."""
     coco.image(12).unlink()
     words = ("--captions", coco.captions, "--images", coco.images)
     assert untrained(*words, "--limit", "2")[0] == 0
@@ -222,7 +269,7 @@ def test_limit(untrained: Evaluator, coco: CocoFolder) -> None:
 def test_results_are_scored_without_a_model(
     untrained: Evaluator, coco: CocoFolder, tmp_path: Path
 ) -> None:
-    """Whoever wrote them: a perfect file scores 1, in any order; the input is left as it is."""
+    """Captions of a file in any order are scored, and the file is not changed."""
     captions = json.loads(coco.captions.read_text("utf-8"))["annotations"]
     perfect = [{"image_id": each["image_id"], "caption": each["caption"]} for each in captions[::2]]
     poor = [{**entry, "caption": "a cat"} for entry in perfect]
@@ -242,7 +289,7 @@ def test_results_are_scored_without_a_model(
 
 
 def test_results_are_scored_against_jsonl(untrained: Evaluator, data: Path, tmp_path: Path) -> None:
-    """So that a checkpoint's predictions.json can be compared; files have no image to show."""
+    """A checkpoint's predictions.json can be scored against JSONL."""
     lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
     results = [{"image_id": line["image_id"], "caption": line["caption"]} for line in lines]
     path = tmp_path / "predictions.json"
@@ -255,34 +302,37 @@ def test_results_are_scored_against_jsonl(untrained: Evaluator, data: Path, tmp_
 
 
 def test_checkpoints_are_compared(untrained: Evaluator, data: Path, checkpoints: Path) -> None:
-    """Every one of them beside the base, with the best and whether its lead is real."""
+    """All checkpoints are compared with the base, and the best one's lead is tested."""
     code, out, _ = untrained("--data", data, "--checkpoints", checkpoints)
     metrics = untrained.read("metrics.json")
     names = ["base", "checkpoint-5", "checkpoint-10 = best_model", "checkpoint-20"]
     assert code == 0 and list(metrics["methods"]) == names
     scores = {name: metrics["methods"][name]["bleu4"] for name in names[1:]}
-    verdict = metrics["verdict"]
-    assert verdict["best"] == max(scores, key=lambda name: scores[name])
-    assert f"- Best: {verdict['best']}, BLEU-4 {max(scores.values()):.3f}." in out
+    selection = metrics["checkpoint_selection"]
+    assert selection["best"] == max(scores, key=lambda name: scores[name])
+    assert f"- Best: {selection['best']}, BLEU-4 {max(scores.values()):.3f}." in out
     second = sorted(scores, key=lambda name: scores[name])[-2]
-    assert verdict["leads"][0]["over"] == second and f"lead over {second}" in out
+    assert selection["comparisons"][0]["over"] == second and f"lead over {second}" in out
     trained = metrics["methods"]["checkpoint-10 = best_model"]["training"]
     assert trained["trainable_parameters"] == 100 and trained["trainable_percent"] == 2.5
     assert (untrained.output / "results_checkpoint-10_best_model.json").is_file()
 
 
-def test_prompts_of_another_template_are_told(untrained: Evaluator, data: Path) -> None:
-    """They are scored, but captioning would have asked otherwise; so are prompts that are cut."""
+def test_prompts_of_another_template_are_logged(untrained: Evaluator, data: Path) -> None:
+    """Prompts of another template or of too many tokens are used with a warning."""
     err = untrained("--data", data)[2]
-    assert "6 of 6 prompts were not made with the template" in err and "cut to" not in err
+    assert "6 of 6 prompts were not made with the template" in err and "truncated to" not in err
     untrained.settings.append("model_config.max_source_length=5")
-    assert "6 of 6 prompts are cut to 5 tokens" in untrained("--data", data, "--force")[2]
+    assert (
+        "6 of 6 prompts are truncated to 5 tokens"
+        in untrained("--data", data, "--overwrite_output_dir")[2]
+    )
 
 
-def test_a_failure_leaves_the_last_evaluation(
+def test_failure_keeps_the_previous_evaluation(
     untrained: Evaluator, data: Path, tmp_path: Path
 ) -> None:
-    """An error comes before any file is touched."""
+    """An error is raised before any file is changed."""
     untrained("--data", data)
     before = {path: path.read_bytes() for path in untrained.output.iterdir()}
     damaged = tmp_path / "damaged.jsonl"
@@ -302,12 +352,12 @@ def test_a_failure_leaves_the_last_evaluation(
         ("--results {results}", "model was .*, is None"),
     ],
 )
-def test_another_evaluation_is_not_lost(
-    evaluator: Evaluator, data: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch,
+def test_other_evaluation_is_not_overwritten(
+    evaluator: Evaluator, data: Path, paths: TrainedPaths, monkeypatch: pytest.MonkeyPatch,
     words: str, message: str,
 ) -> None:  # fmt: skip
-    """It is refused before anything is captioned; the same again and --force replace it."""
-    from evaluation import assembly
+    """Another evaluation is an error before any caption; the option replaces the files."""
+    from evaluation import setup
 
     assert evaluator("--data", data)[0] == 0 and evaluator("--data", data)[0] == 0
     before = {path: path.read_bytes() for path in evaluator.output.iterdir()}
@@ -315,16 +365,18 @@ def test_another_evaluation_is_not_lost(
     results = shutil.copyfile(evaluator.output / "results.json", data.with_name("all.json"))
     typed = ["--data", data, *words.format(prompt=prompt, results=results).split()]
     with monkeypatch.context() as patch:
-        patch.setattr(assembly, "caption_split", None)
+        patch.setattr(setup, "caption_dataset", None)
         code, out, err = evaluator(*typed)
-    assert (code, out) == (2, "") and re.search(f"{message}.*--force", one_error(err))
+    assert (code, out) == (2, "") and re.search(
+        f"{message}.*--overwrite_output_dir", one_error(err)
+    )
     assert {path: path.read_bytes() for path in evaluator.output.iterdir()} == before
-    assert evaluator(*typed, "--force")[0] == 0
+    assert evaluator(*typed, "--overwrite_output_dir")[0] == 0
 
 
 @pytest.mark.parametrize("words", ["", "--results none.json --split test"])
-def test_where_nothing_can_be_written(untrained: Evaluator, words: str) -> None:
-    """A file in the folder's place is told before anything is read."""
+def test_output_folder_that_is_a_file_is_an_error(untrained: Evaluator, words: str) -> None:
+    """A file as output folder is an error before anything is read."""
     untrained.output.write_text("mine")
     untrained.settings.append("model_config.models.flan-t5.path=/none")
     code, out, err = untrained(*words.split())
@@ -342,11 +394,13 @@ def test_where_nothing_can_be_written(untrained: Evaluator, words: str) -> None:
         ("--checkpoints a --methods base", "--checkpoints and --methods"),
         ("--checkpoints a --results b --split val", "--checkpoints and --results"),
         ("--methods ,", "--methods ',': names none"),
+        ("--skip_metrics spice", "--skip_metrics spice: expected some of bleu1,"),
+        ("--skip_metrics bleu4", "--skip_metrics bleu4: expected some of bleu1,"),
         ("--data pyproject.toml --split val", "--split val: pyproject.toml is one file"),
     ],
 )
-def test_contradictions(untrained: Evaluator, words: str, message: str) -> None:
-    """Are told in one line, with exit code 2."""
+def test_contradictory_options_are_an_error(untrained: Evaluator, words: str, message: str) -> None:
+    """Contradictory options are an error of one line, with exit code 2."""
     code, out, err = untrained(*words.split())
     assert (code, out) == (2, "") and message in one_error(err)
 
@@ -362,41 +416,62 @@ def test_contradictions(untrained: Evaluator, words: str, message: str) -> None:
         ("--data .", "test.jsonl: no such file"),
     ],
 )
-def test_missing_files(untrained: Evaluator, words: str, message: str) -> None:
-    """Are told in one line, with exit code 1."""
+def test_missing_files_are_an_error(untrained: Evaluator, words: str, message: str) -> None:
+    """Missing files are an error of one line, with exit code 1."""
     code, out, err = untrained(*words.split())
     assert (code, out) == (1, "") and message in one_error(err)
 
 
 @pytest.mark.parametrize("words", ["--limit 0", "--limit x", "--seed -1", "--split dev"])
-def test_wrong_values(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The parser tells them, with exit code 2."""
+def test_invalid_values_are_an_error(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Invalid values are errors of the parser, with exit code 2."""
     with pytest.raises(SystemExit, match="2"):
         parse_arguments(words.split())
     assert words.split()[0] in capsys.readouterr().err
 
 
+def options_of(*words: str) -> EvaluationOptions:
+    """Returns the checked options of a command line."""
+    return check_options(parse_arguments(words))
+
+
 def test_defaults(tmp_path: Path) -> None:
-    """Without any word the miniature's test split; each kind of comparison has its own folder."""
-    request = check(parse_arguments([]))
-    assert request.data == REPO_ROOT / "demo" / "data" / "test.jsonl" and request.data.is_file()
-    assert request.images is not None and request.images.is_dir()
-    assert request.methods is None and request.captions is None
+    """The default is the test split of the demo data; each comparison has its own folder."""
+    options = options_of()
+    assert options.data == REPO_ROOT / "demo" / "data" / "test.jsonl" and options.data.is_file()
+    assert options.images is not None and options.images.is_dir()
+    assert options.methods is None and options.captions is None
     results = REPO_ROOT / "evaluation" / "results"
-    assert request.output_dir == results
-    assert check(parse_arguments(["--checkpoints", "a"])).output_dir == results / "checkpoints"
-    files = check(parse_arguments(["--results", "a", "--captions", "b"]))
-    assert files.output_dir == results / "files"
-    assert check(parse_arguments(["--split", "val"])).output_dir == results / "val"
-    assert check(parse_arguments(["--split", "test"])).output_dir == results
+    assert options.output_dir == results
+    assert options_of("--checkpoints", "a").output_dir == results / "checkpoints"
+    assert options_of("--results", "a", "--captions", "b").output_dir == results / "files"
+    assert options_of("--split", "val").output_dir == results / "val"
+    assert options_of("--split", "test").output_dir == results
     (tmp_path / "val.jsonl").touch()
-    folder = check(parse_arguments(["--data", str(tmp_path), "--split", "val"]))
-    assert folder.data == tmp_path / "val.jsonl" and folder.images is None
-    assert check(parse_arguments(["--methods", " lora ,base,lora"])).methods == ("lora", "base")
+    options = options_of("--data", str(tmp_path), "--split", "val")
+    assert options.data == tmp_path / "val.jsonl" and options.images is None
+    assert options_of("--methods", " lora ,base,lora").methods == ("lora", "base")
 
 
-def test_as_typed(tmp_path: Path) -> None:
-    """The script finds its packages from any folder, with nothing installed."""
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        ("--force", "--overwrite_output_dir"),
+        ("--overwrite-output-dir", "--overwrite_output_dir"),
+        ("--report_pictures 7", "--report_images 7"),
+        ("--report-images=7", "--report_images=7"),
+        ("--pictures=a-b", "--images=a-b"),
+        ("--output-dir=a-b/--c", "--output_dir=a-b/--c"),
+        ("--meteor off", "--skip_metrics meteor"),
+    ],
+)
+def test_former_options_are_accepted(former: str, current: str) -> None:
+    """Options of earlier versions and hyphens mean the same as today's options."""
+    assert options_of(*former.split()) == options_of(*current.split()) != options_of()
+
+
+def test_script_runs_from_any_folder(tmp_path: Path) -> None:
+    """The script finds its packages from any folder, without installation."""
     script = REPO_ROOT / "evaluation" / "run_evaluation.py"
     done = subprocess.run(
         [sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -1,69 +1,87 @@
-"""Which checkpoint is best, and whether that is more than chance."""
+"""Which checkpoint is best, and whether its lead is significant."""
 
 from collections.abc import Sequence
 
-from evaluation.scoring import Score, score_methods
-from evaluation.selection import Verdict, judge
+from evaluation.scoring import score_methods
+from evaluation.selection import CheckpointSelection, select_checkpoint
 
 COUNT = 60
 REFERENCES = [(f"a dog number {n} runs on the wide beach",) for n in range(COUNT)]
 GOOD = [texts[0] for texts in REFERENCES]
+WRONG = "nothing of this is to be seen here"
 
 
-def spoilt(every: int, *, first: int = 0) -> list[str]:
-    """Makes captions of which every n-th is of another image altogether."""
-    wrong = "nothing of this is to be seen here"
-    return [wrong if place % every == first else text for place, text in enumerate(GOOD)]
+def mostly_good(every: int, *, first: int = 0) -> list[str]:
+    """Returns captions of which every n-th one is wrong."""
+    return [WRONG if index % every == first else text for index, text in enumerate(GOOD)]
 
 
-def verdict(chosen: str | None = None, **captions: Sequence[str]) -> Verdict:
-    """Judge checkpoints, which are also the reference: it does not matter here."""
-    scores: list[Score] = score_methods(
-        captions, REFERENCES, reference=next(iter(captions)), seed=0
+def select(
+    selected_by_training: str | None = None,
+    untuned: Sequence[str] = (WRONG,) * COUNT,
+    **captions: Sequence[str],
+) -> CheckpointSelection:
+    """Selects one of these checkpoints."""
+    methods = score_methods(
+        {"untuned": untuned, **captions},
+        REFERENCES[: len(untuned)],
+        baseline="untuned",
+        seed=0,
+        skip=("meteor",),
     )
-    return judge(scores, chosen=chosen, seed=0)
+    return select_checkpoint(methods, selected_by_training=selected_by_training, seed=0)
 
 
-def test_a_clear_lead_is_real() -> None:
-    """Over the second best, whichever comes first."""
-    found = verdict(a=spoilt(2), b=GOOD, c=spoilt(3))
+def test_clear_lead_over_second_best_is_significant() -> None:
+    """The best checkpoint is compared with the second best, whichever comes first."""
+    found = select(a=mostly_good(2), b=GOOD, c=mostly_good(3))
     assert found.best == "b" and found.bleu4 > 0.99
-    (lead,) = found.leads
-    assert lead.over == "c" and lead.is_real
-    assert str(lead).endswith("real")
-    assert found.lines()[0] == "best: b, BLEU-4 1.000"
+    (compared,) = found.comparisons
+    assert compared.over == "c" and compared.is_significant
+    assert str(compared).endswith("), significant")
+    assert found.notes()[0] == "best: b, BLEU-4 1.000"
 
 
-def test_a_lead_by_one_image_may_be_chance() -> None:
-    """The best is named all the same, with the warning."""
-    found = verdict(a=spoilt(2), b=[*spoilt(2, first=1)[:-1], GOOD[-1]])
-    (lead,) = found.leads
-    assert found.best == "b" and not lead.is_real and lead.comparison is not None
-    assert lead.comparison.p_value > 0.05 and str(lead).endswith("may be chance")
-    assert "report its score on others" in found.lines()[-1]
+def test_lead_by_one_image_is_not_significant() -> None:
+    """A checkpoint that leads by chance is the best all the same, with a warning."""
+    found = select(a=mostly_good(2), b=[*mostly_good(2, first=1)[:-1], GOOD[-1]])
+    (compared,) = found.comparisons
+    assert found.best == "b" and not compared.is_significant and compared.comparison is not None
+    assert compared.comparison.p_value > 0.05
+    assert str(compared).endswith("not significant, may be chance")
+    assert "report its score on others" in found.notes()[-1]
 
 
-def test_of_equal_ones_the_earliest_is_best() -> None:
-    """As training chooses."""
-    found = verdict(a=spoilt(2), b=spoilt(3), c=spoilt(3))
-    assert found.best == "b" and found.leads[0].over == "c" and not found.leads[0].is_real
+def test_earliest_of_equal_checkpoints_is_best() -> None:
+    """Of checkpoints with equal BLEU-4 the earliest is selected."""
+    found = select(a=mostly_good(2), b=mostly_good(3), c=mostly_good(3))
+    assert found.best == "b" and found.comparisons[0].over == "c"
+    assert not found.comparisons[0].is_significant
 
 
-def test_the_choice_of_training_is_compared_too() -> None:
-    """Where it is neither the best nor the second best here."""
-    captions = {"a": spoilt(2), "b": GOOD, "c": spoilt(3)}
-    assert [lead.over for lead in verdict("a", **captions).leads] == ["c", "a"]
-    assert [lead.over for lead in verdict("c", **captions).leads] == ["c"]
-    assert [lead.over for lead in verdict("b", **captions).leads] == ["c"]
+def test_checkpoint_selected_by_training_is_compared_too() -> None:
+    """best_model is compared if it is neither the best nor the second best here."""
+    captions = {"a": mostly_good(2), "b": GOOD, "c": mostly_good(3)}
+    assert [each.over for each in select("a", **captions).comparisons] == ["c", "a"]
+    assert [each.over for each in select("c", **captions).comparisons] == ["c"]
+    assert [each.over for each in select("b", **captions).comparisons] == ["c"]
 
 
-def test_a_single_checkpoint_leads_over_none() -> None:
-    """Nothing was chosen, so nothing needs a warning."""
-    assert verdict(a=GOOD).lines() == ["best: a, BLEU-4 1.000"]
+def test_single_checkpoint_is_compared_with_none() -> None:
+    """With a single checkpoint nothing was selected, so no warning is needed."""
+    assert select(a=GOOD).notes() == ["best: a, BLEU-4 1.000"]
 
 
-def test_a_single_image_tests_nothing() -> None:
-    """No resample of it can say anything."""
-    scores = score_methods({"a": GOOD[:1], "b": [""]}, REFERENCES[:1], reference="a", seed=0)
-    (lead,) = judge(scores, chosen=None, seed=0).leads
-    assert lead.comparison is None and not lead.is_real and "single image" in str(lead)
+def test_single_image_cannot_be_tested() -> None:
+    """Resamples of a single image are all equal, so no lead is significant."""
+    (compared,) = select(untuned=[""], a=GOOD[:1], b=[""]).comparisons
+    assert compared.comparison is None and not compared.is_significant
+    assert "single image" in str(compared)
+
+
+def test_scores_of_noise_are_noted() -> None:
+    """A best BLEU-4 below 0.001, or not above the untuned model's, is stated as noise."""
+    noise = select(untuned=GOOD, a=[WRONG] * COUNT)
+    assert "below 0.001" in noise.notes()[1]
+    equal = select(untuned=mostly_good(2), a=mostly_good(2))
+    assert "not 0.0005 above the untuned model's" in equal.notes()[1]

@@ -1,30 +1,31 @@
 """The table in Markdown."""
 
-from dataclasses import replace
-
 import pytest
 
 from evaluation.scoring import score_methods
-from evaluation.table import as_markdown, format_facts, format_size, format_time, table_rows
+from evaluation.table import format_facts, format_size, format_time, table_rows, to_markdown
 from evaluation.training_facts import NOTHING_TRAINED, TrainingFacts
-from tests.evaluation.outcomes import CAPTIONS, REFERENCES, outcome_of, split_of
+from tests.evaluation.example_results import CAPTIONS, REFERENCES, make_result
 
 
 def column(rows: list[list[str]], title: str) -> list[str]:
     """Returns the cells below a title."""
-    place = rows[0].index(title)
-    return [row[place] for row in rows[1:]]
+    index = rows[0].index(title)
+    return [row[index] for row in rows[1:]]
 
 
 def test_every_figure_has_its_column() -> None:
-    """The scores, the lead with its p-value, what each cost, and how fast it writes."""
-    outcome = outcome_of(written=True)
-    base, prompt = outcome.scores
-    rows = outcome.rows()
+    """Scores, gain with its p-value, cost of the training and speed have columns."""
+    result = make_result(generated=True)
+    base, prompt = result.methods
+    rows = result.table()
     assert column(rows, "method") == ["base", "prompt"]
-    assert column(rows, "BLEU-4") == [f"{base.corpus.bleu4:.3f}", f"{prompt.corpus.bleu4:.3f}"]
-    assert column(rows, "CIDEr-D")[1] == f"{prompt.corpus.cider_d:.3f}"
-    assert column(rows, "ROUGE-L")[0] == f"{base.corpus.rouge_l:.3f}"
+    assert column(rows, "BLEU-4") == [
+        f"{base.scores['bleu4']:.3f}",
+        f"{prompt.scores['bleu4']:.3f}",
+    ]
+    assert column(rows, "CIDEr-D")[1] == f"{prompt.scores['cider_d']:.3f}"
+    assert column(rows, "ROUGE-L")[0] == f"{base.scores['rouge_l']:.3f}"
     interval, gain = prompt.intervals["bleu4"], prompt.gains["bleu4"]
     assert column(rows, "95% interval")[1] == f"{interval.low:.3f} to {interval.high:.3f}"
     assert column(rows, "BLEU-4 over base") == ["–", f"{gain.difference:+.3f}"]
@@ -36,32 +37,32 @@ def test_every_figure_has_its_column() -> None:
     assert column(rows, "captions/s") == ["6.0", "6.0"]
 
 
-def test_captions_from_files_have_no_cost() -> None:
-    """Nobody knows what made them: the columns are left out, not filled with n/a."""
-    titles = outcome_of().rows()[0]
+def test_captions_from_files_have_no_columns_of_cost() -> None:
+    """For captions from files the columns of cost are left out, not filled with n/a."""
+    titles = make_result().table()[0]
     assert titles[-1] == "p" and "captions/s" not in titles
 
 
-def test_a_single_image() -> None:
-    """What is not defined is n/a."""
+def test_undefined_scores_of_single_image_are_not_available() -> None:
+    """Scores that are not defined for a single image are shown as n/a."""
     one = {name: texts[:1] for name, texts in CAPTIONS.items()}
-    scores = score_methods(one, REFERENCES[:1], reference="base", seed=0)
-    rows = table_rows(scores, reference="base")
+    scores = score_methods(one, REFERENCES[:1], baseline="base", seed=0)
+    rows = table_rows(scores, baseline="base")
     assert column(rows, "CIDEr-D") == column(rows, "95% interval") == ["n/a", "n/a"]
     assert column(rows, "p") == ["–", "n/a"]
 
 
-def test_what_no_record_tells() -> None:
-    """Is n/a, each figure for itself."""
+def test_unknown_cost_is_not_available() -> None:
+    """Each figure that no record has is shown as n/a."""
     assert format_facts(TrainingFacts(size_bytes=640)) == ("n/a", "n/a", "n/a", "640 B")
     known = TrainingFacts(3200, 32_000, 0.4, None)
     assert format_facts(known) == ("3,200", "10%", "0 s", "n/a")
     assert format_facts(NOTHING_TRAINED) == ("0", "0%", "–", "–")
 
 
-def test_markdown() -> None:
-    """Aligned for the eye, and a table for a renderer; figures stand right."""
-    text = as_markdown([["method", "a", "long title"], ["x|y", "1.000", "2"], ["z", "–", "33"]])
+def test_markdown_is_aligned() -> None:
+    """The table is aligned as plain text, and its figures align right when rendered."""
+    text = to_markdown([["method", "a", "long title"], ["x|y", "1.000", "2"], ["z", "–", "33"]])
     assert text.splitlines() == [
         "| method |     a | long title |",
         "| ------ | ----: | ---------: |",
@@ -75,8 +76,8 @@ def test_markdown() -> None:
     [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (125.3, "2 min 05 s"),
      (3599.7, "1 h 00 min"), (6059, "1 h 40 min")],
 )  # fmt: skip
-def test_times(seconds: float, text: str) -> None:
-    """In the units that people use."""
+def test_format_time(seconds: float, text: str) -> None:
+    """A time is shown in seconds, minutes or hours."""
     assert format_time(seconds) == text
 
 
@@ -85,16 +86,16 @@ def test_times(seconds: float, text: str) -> None:
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (15_320, "15 kB"), (412_345, "412 kB"),
      (999_700, "1.0 MB"), (3_440_000, "3.4 MB"), (2_300_000_000, "2,300 MB")],
 )  # fmt: skip
-def test_sizes(size: int, text: str) -> None:
-    """Two digits at least, none too many."""
+def test_format_size(size: int, text: str) -> None:
+    """A size has two significant digits at least."""
     assert format_size(size) == text
 
 
-def test_notes_say_how_to_read_it() -> None:
-    """How the intervals were made, and what is not measured and why."""
-    outcome = replace(outcome_of(split=split_of()), seed=7)
-    notes = "\n".join(outcome.notes())
+def test_notes_explain_the_table() -> None:
+    """The notes explain the intervals, and name the metrics that are left out with the reason."""
+    result = make_result(seed=7)
+    notes = "\n".join(result.notes())
     assert "seed 7" in notes and "SPICE is left out: it needs Java and a download" in notes
-    assert "METEOR is left out: it was switched off (--meteor off)." in notes
+    assert "METEOR is left out: it was skipped." in notes
     assert "captions/s" not in notes
-    assert "captions/s" in "\n".join(outcome_of(written=True).notes())
+    assert "captions/s" in "\n".join(make_result(generated=True).notes())

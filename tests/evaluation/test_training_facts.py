@@ -1,4 +1,4 @@
-"""What a method cost comes from its record and its files, never from anywhere else."""
+"""The cost of a method, from its training record and its files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +18,14 @@ from tests.trainings import training
 
 
 def save_prompt_bytes(folder: Path) -> Path:
-    """Makes a file of 1,500 bytes; nobody opens it."""
+    """Writes a file of 1,500 bytes."""
     folder.mkdir(parents=True)
     (folder / "prompt_embeddings.pt").write_bytes(bytes(1500))
     return folder / "prompt_embeddings.pt"
 
 
 def save_adapter_bytes(folder: Path) -> Path:
-    """Makes an adapter of 900 bytes, and what PEFT puts beside it."""
+    """Writes an adapter of 900 bytes, and the model card that PEFT adds."""
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(bytes(700))
     (folder / "adapter_config.json").write_bytes(bytes(200))
@@ -33,8 +33,8 @@ def save_adapter_bytes(folder: Path) -> Path:
     return folder
 
 
-def test_prompt(tmp_path: Path) -> None:
-    """Parameters and time are the record's, the size is the file's."""
+def test_cost_of_prompt(tmp_path: Path) -> None:
+    """Parameters and time are from the record, the size is that of the file."""
     training({0: 0.1, 20: 0.4}, steps=40).write(tmp_path / "all_results.json")
     best = prompt_facts(save_prompt_bytes(tmp_path / "best_model"))
     assert best == TrainingFacts(100, 4000, 10.0, 1500)
@@ -43,8 +43,8 @@ def test_prompt(tmp_path: Path) -> None:
     assert early.training_seconds == 5.0
 
 
-def test_adapter(tmp_path: Path) -> None:
-    """Of the folder only what is loaded counts."""
+def test_cost_of_adapter(tmp_path: Path) -> None:
+    """The size of an adapter is that of the files that are loaded."""
     record = replace(training({5: 0.4}, steps=8), method="lora", best_folder="best")
     record.write(tmp_path / "all_results.json")
     assert adapter_facts(save_adapter_bytes(tmp_path / "best")) == TrainingFacts(
@@ -52,31 +52,31 @@ def test_adapter(tmp_path: Path) -> None:
     )
 
 
-def test_without_a_record(tmp_path: Path) -> None:
-    """What nobody wrote down is not known; the size still is."""
+def test_cost_without_record_is_the_size(tmp_path: Path) -> None:
+    """Without a record only the size is known."""
     facts = prompt_facts(save_prompt_bytes(tmp_path / "best_model"))
     assert facts == TrainingFacts(size_bytes=1500) and facts.trainable_percent is None
 
 
 @pytest.mark.parametrize(("method", "folder"), [("lora", "best_model"), ("prompt_tuning", "mine")])
-def test_the_record_of_something_else(
+def test_record_of_another_training_is_ignored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, folder: str
 ) -> None:
-    """A record that does not name the folder, or is another method's, is not believed."""
+    """A record of another method, or without this checkpoint, is ignored with a warning."""
     replace(training({5: 0.4}, steps=5), method=method).write(tmp_path / "all_results.json")
     assert prompt_facts(save_prompt_bytes(tmp_path / folder)) == TrainingFacts(size_bytes=1500)
     assert "is not the record of" in caplog.text
 
 
-def test_a_damaged_record(tmp_path: Path) -> None:
-    """It is an error, not a table with a hole."""
+def test_damaged_record_is_an_error(tmp_path: Path) -> None:
+    """A damaged record is an error."""
     (tmp_path / "all_results.json").write_text('{"format": 1, "method": ')
     with pytest.raises(CheckpointError, match=r"all_results\.json:1: not valid JSON"):
         prompt_facts(save_prompt_bytes(tmp_path / "best_model"))
 
 
-def test_both(tmp_path: Path) -> None:
-    """A prompt on an adapter costs both; the model counts once."""
+def test_cost_of_prompt_on_adapter(tmp_path: Path) -> None:
+    """A prompt on an adapter has the cost of both; the model counts once."""
     record = replace(training({5: 0.4}, steps=8), method="lora", best_folder="best")
     record.model = ModelFacts("t5", total_parameters=4300, trainable_parameters=300)
     record.write(tmp_path / "all_results.json")
@@ -86,6 +86,6 @@ def test_both(tmp_path: Path) -> None:
     assert both_facts(adapter, TrainingFacts(size_bytes=1)) == TrainingFacts(size_bytes=901)
 
 
-def test_the_base_model() -> None:
-    """Nothing was trained, which is known."""
+def test_base_model_has_no_cost() -> None:
+    """The trained share of the base model is known to be 0."""
     assert NOTHING_TRAINED.trainable_percent == 0.0

@@ -1,12 +1,16 @@
 """Models, prompts and batches for the tests of the soft prompt."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.language_model import LanguageModel
-from prompt_tuning.fingerprint import Fingerprint
+from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
+from prompt_tuning.initialization import Initialization, make_initial_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.reparameterization import Reparameterization, make_parametrization
 
 TEXTS = (
     "a dog in the field",
@@ -18,16 +22,50 @@ MARKS = Fingerprint("t5, width 32", "a" * 64, "b" * 64, "c" * 64, "none", "e" * 
 
 
 def noise(length: int, *, width: int = 32, seed: int = 0, scale: float = 3.0) -> Tensor:
-    """Returns a prompt [P, H] that makes itself felt."""
+    """Returns a prompt [P, H] that is large enough to change the output."""
     return torch.randn(length, width, generator=torch.Generator().manual_seed(seed)) * scale
 
 
+def make_tuner(
+    language: LanguageModel,
+    prompt_length: int = 20,
+    initialization: Initialization = "random",
+    *,
+    reparameterization: Reparameterization = "none",
+    bottleneck: int = 64,
+    sampled_embeddings: int = 128,
+    model_dropout: bool = False,
+    seed: int = 42,
+    **options: Any,
+) -> PromptTuner:
+    """Prepends an initial prompt to the model; `options` are those of `make_initial_prompt`."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = language.model.get_input_embeddings().weight.detach()
+    initial_prompt = make_initial_prompt(
+        initialization, weight, language.tokenizer, prompt_length, generator=generator, **options
+    )
+    parametrization = make_parametrization(
+        reparameterization,
+        weight,
+        language.tokenizer,
+        bottleneck=bottleneck,
+        sampled_embeddings=sampled_embeddings,
+        generator=generator,
+    )
+    return PromptTuner(
+        language.model,
+        initial_prompt,
+        initialization=initialization,
+        parametrization=parametrization,
+        model_dropout=model_dropout,
+        fingerprint=fingerprint_of(language.model, language.tokenizer),
+    )
+
+
 def tuner_of(language: LanguageModel, embeddings: Tensor) -> PromptTuner:
-    """Puts a given prompt before the model."""
-    tuner = PromptTuner(language.model, language.tokenizer, len(embeddings))
-    with torch.no_grad():
-        tuner.prompt_embeddings.copy_(embeddings)
-    return tuner.eval()
+    """Prepends a given prompt to the model, in eval mode."""
+    fingerprint = fingerprint_of(language.model, language.tokenizer)
+    return PromptTuner(language.model, embeddings, fingerprint=fingerprint).eval()
 
 
 def batch_of(tokenizer: PreTrainedTokenizerBase, *, side: str = "right") -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from igrag.captioning.language_model import load_language_model
 from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.adapters import load_adapted, save_adapter
-from tests.prompt_tuning.models import batch_of, noise, tuner_of
+from tests.prompt_tuning.models import batch_of, make_tuner, noise, tuner_of
 
 
 def test_it_is_used_and_stays_on(tiny_t5: Path, tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_it_is_frozen(tiny_t5: Path, adapted: bool) -> None:
     if adapted:
         model = get_peft_model(model, LoraConfig(r=2, target_modules=["q", "v"]))
     assert any(parameter.requires_grad for parameter in model.parameters())
-    tuner = PromptTuner(model, language.tokenizer, 5).train()
+    tuner = PromptTuner(model, noise(5)).train()
     trained = [name for name, value in tuner.named_parameters() if value.requires_grad]
     assert trained == ["prompt_embeddings"]
 
@@ -66,16 +66,16 @@ def test_unmerged_equals_merged(tiny_t5: Path, tmp_path: Path) -> None:
 def test_it_is_never_trained(tiny_t5: Path, tmp_path: Path) -> None:
     """PEFT unfreezes an adapter that it switches on again; the optimizer gets the prompt alone."""
     language = load_adapted(tiny_t5, save_adapter(tmp_path / "lora", tiny_t5))
-    tuner = PromptTuner(language.model, language.tokenizer, 5).train()
+    tuner = make_tuner(language, 5).train()
     with tuner.model.disable_adapter():
         pass
     assert any(parameter.requires_grad for parameter in tuner.model.parameters())
     before = {name: value.clone() for name, value in tuner.model.state_dict().items()}
     assert [tuple(value.shape) for value in tuner.trainable_parameters()] == [(5, 32)]
     optimizer = torch.optim.AdamW(tuner.trainable_parameters(), lr=1.0, weight_decay=0.1)
-    first = tuner.folded()
+    first = tuner.plain_prompt()
     tuner(**batch_of(language.tokenizer)).loss.backward()
     optimizer.step()
     assert any("lora_" in name for name in before)
     assert all(torch.equal(before[name], after) for name, after in tuner.model.state_dict().items())
-    assert not torch.equal(tuner.folded(), first)
+    assert not torch.equal(tuner.plain_prompt(), first)

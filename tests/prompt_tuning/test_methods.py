@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from igrag.captioning.generator import Decoding, Writer
+from igrag.captioning.generator import Decoding, GenerativeModel
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.errors import CheckpointError
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.methods import (
-    Described,
-    Trained,
+    AvailablePrompts,
+    ConfiguredPrompt,
     WithoutAdapter,
-    find_trained,
+    find_prompts,
     open_methods,
     open_prompt,
 )
@@ -38,10 +38,10 @@ class Files:
     prompt_on_lora: Path
     lora: Path
 
-    def find(self, **other: Path) -> Trained:
-        """Looks what there is, with other paths in place of some."""
+    def find(self, **other: Path) -> AvailablePrompts:
+        """Looks up what is available, with other paths in place of some."""
         files = replace(self, **other)
-        return find_trained(files.prompt, files.prompt_on_lora, files.lora)
+        return find_prompts(files.prompt, files.prompt_on_lora, files.lora)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +71,10 @@ def adapted(files: Files) -> LanguageModel:
     return load_adapted(files.model, files.lora)
 
 
-def written(writer: Writer, language: LanguageModel) -> list[list[int]]:
-    """Returns what a writer writes for a padded batch."""
+def generated(model: GenerativeModel, language: LanguageModel) -> list[list[int]]:
+    """Returns the tokens that a model generates for a padded batch."""
     batch = batch_of(language.tokenizer)
-    tokens: Tensor = writer.generate(
+    tokens: Tensor = model.generate(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
         generation_config=Decoding(max_new_tokens=8, num_beams=2).to_generation_config(
@@ -93,14 +93,14 @@ def test_every_position_writes_what_it_writes_alone(
     assert list(methods) == ["base", "prompt", "lora", "lora+prompt"]
     with_lora = load_adapted(files.model, files.lora)
     expected = {
-        "base": written(language.model, language),
-        "prompt": written(tuner_of(language, PLAIN), language),
-        "lora": written(with_lora.model, with_lora),
-        "lora+prompt": written(tuner_of(with_lora, ADAPTED), with_lora),
+        "base": generated(language.model, language),
+        "prompt": generated(tuner_of(language, PLAIN), language),
+        "lora": generated(with_lora.model, with_lora),
+        "lora+prompt": generated(tuner_of(with_lora, ADAPTED), with_lora),
     }
     assert len({str(tokens) for tokens in expected.values()}) == 4
     for name in [*methods, *reversed(methods)]:
-        assert written(methods[name], adapted) == expected[name], name
+        assert generated(methods[name], adapted) == expected[name], name
 
 
 def test_without_adapter_leaves_the_model_as_it_was(files: Files, adapted: LanguageModel) -> None:
@@ -114,20 +114,20 @@ def test_without_adapter_leaves_the_model_as_it_was(files: Files, adapted: Langu
 
     with torch.no_grad():
         before = model(**batch).logits
-        written(WithoutAdapter(model, model), adapted)
+        generated(WithoutAdapter(model, model), adapted)
         with pytest.raises(RuntimeError, match="out of memory"):
-            written(WithoutAdapter(model, Failing()), adapted)
+            generated(WithoutAdapter(model, Failing()), adapted)
         assert torch.equal(model(**batch).logits, before)
         with model.disable_adapter():
             assert not torch.equal(model(**batch).logits, before)
-    written(WithoutAdapter(model, model), adapted)
+    generated(WithoutAdapter(model, model), adapted)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not any(module.training for module in model.modules())
 
 
 def test_open_methods_without_an_adapter(files: Files, language: LanguageModel) -> None:
     """Only what needs no adapter; the base is the model itself."""
-    nothing = Trained(prompt=None, prompt_on_lora=None, has_lora=False)
+    nothing = AvailablePrompts(prompt=None, prompt_on_lora=None, has_lora=False)
     assert open_methods(language, nothing, template=TEMPLATE) == {"base": language.model}
     found = open_methods(language, replace(nothing, prompt=files.prompt), template=TEMPLATE)
     assert list(found) == ["base", "prompt"]
@@ -149,28 +149,35 @@ def test_open_methods_with_some_prompts(
     assert list(open_methods(adapted, trained, template=TEMPLATE)) == expected
 
 
-def test_find_trained_sees_which_model_a_prompt_is_for(files: Files, tmp_path: Path) -> None:
-    """A prompt counts for the model it was trained on, and for no other."""
-    whole = Trained(files.prompt, files.prompt_on_lora, has_lora=True)
+def test_a_prompt_on_the_adapter_is_preferred_else_the_plain_one(
+    files: Files, tmp_path: Path
+) -> None:
+    """A prompt of the base model serves the adapted one too, with a note; never the reverse."""
+    whole = AvailablePrompts(files.prompt, files.prompt_on_lora, has_lora=True)
     assert files.find() == whole
     nothing = tmp_path / "nothing"
     assert files.find(prompt=nothing) == replace(whole, prompt=None)
-    assert files.find(prompt_on_lora=nothing) == replace(whole, prompt_on_lora=None)
-    assert files.find(lora=nothing) == Trained(files.prompt, None, has_lora=False)
+    plain = replace(whole, prompt_on_lora=files.prompt)
+    apart = files.find(prompt_on_lora=nothing)
+    assert apart == plain and "trained without the LoRA adapter" in apart.notes["lora+prompt"]
+    assert files.find(lora=nothing) == AvailablePrompts(files.prompt, None, has_lora=False)
     nothing.mkdir()
-    assert files.find(lora=nothing) == Trained(files.prompt, None, has_lora=False)
+    assert files.find(lora=nothing) == AvailablePrompts(files.prompt, None, has_lora=False)
     # Each file in the other's place; both places may name one file.
     assert files.find(prompt=files.prompt_on_lora) == replace(whole, prompt=None)
-    assert files.find(prompt_on_lora=files.prompt) == replace(whole, prompt_on_lora=None)
+    assert files.find(prompt_on_lora=files.prompt) == plain
     other = save_adapter(tmp_path / "other", files.model, seed=8)
-    assert files.find(lora=other) == replace(whole, prompt_on_lora=None)
+    assert files.find(lora=other) == plain
+    refused = files.find(prompt=nothing / "none", lora=other)
+    assert refused == AvailablePrompts(None, None, has_lora=True)
+    assert "was trained on another LoRA adapter" in refused.notes["lora+prompt"]
 
 
-def test_find_trained_takes_a_prompt_that_does_not_say(files: Files, tmp_path: Path) -> None:
+def test_a_prompt_without_fingerprint_is_used_for_both(files: Files, tmp_path: Path) -> None:
     """An older file may be for both; a damaged one is an error and not passed over."""
     old = tmp_path / "old.pt"
     torch.save(PLAIN, old)
-    assert files.find(prompt=old, prompt_on_lora=old) == Trained(old, old, has_lora=True)
+    assert files.find(prompt=old, prompt_on_lora=old) == AvailablePrompts(old, old, has_lora=True)
     old.write_bytes(b"damaged")
     for place in ("prompt", "prompt_on_lora"):
         with pytest.raises(CheckpointError, match=r"old\.pt"):
@@ -179,8 +186,8 @@ def test_find_trained_takes_a_prompt_that_does_not_say(files: Files, tmp_path: P
 
 def test_open_prompt_uses_the_file(files: Files, language: LanguageModel) -> None:
     """Its values and its initialization, ready to write."""
-    tuner = open_prompt(language, files.prompt, template=TEMPLATE)
-    assert torch.equal(tuner.folded(), PLAIN) and tuner.initialization == "vocab"
+    tuner = open_prompt(language, files.prompt, template=TEMPLATE, lora=NO_ADAPTER)
+    assert torch.equal(tuner.plain_prompt(), PLAIN) and tuner.initialization == "vocab"
     assert not tuner.training and tuner.enabled
 
 
@@ -203,18 +210,20 @@ def test_open_prompt_tells_a_contradiction(
 
     The same among all methods; what is said of another file contradicts nothing.
     """
-    only = Trained(prompt=files.prompt, prompt_on_lora=None, has_lora=False)
-    described = Described(files.prompt, *says)
-    tuner = open_prompt(language, files.prompt, template=TEMPLATE, described=described)
-    assert torch.equal(tuner.folded(), PLAIN)
+    only = AvailablePrompts(prompt=files.prompt, prompt_on_lora=None, has_lora=False)
+    configured = ConfiguredPrompt(files.prompt, *says)
+    tuner = open_prompt(
+        language, files.prompt, template=TEMPLATE, lora=NO_ADAPTER, configured=configured
+    )
+    assert torch.equal(tuner.plain_prompt(), PLAIN)
     told_once = caplog.messages
     assert len(told_once) == bool(told)
     assert all(word in caplog.text for word in told)
-    open_methods(language, only, template=TEMPLATE, described=described)
+    open_methods(language, only, template=TEMPLATE, configured=configured)
     assert caplog.messages == told_once * 2
     caplog.clear()
-    other = Described(files.prompt_on_lora, *says)
-    open_methods(language, only, template=TEMPLATE, described=other)
+    other = ConfiguredPrompt(files.prompt_on_lora, *says)
+    open_methods(language, only, template=TEMPLATE, configured=other)
     assert caplog.messages == []
 
 
@@ -222,14 +231,16 @@ def test_open_prompt_refuses_what_it_was_not_trained_for(
     files: Files, language: LanguageModel, adapted: LanguageModel
 ) -> None:
     """Another template, an adapter too many or too few: each is named."""
-    for model, path, template, reason in (
-        (language, files.prompt, "another", f"{TEMPLATE} instead of another"),
-        (language, files.prompt_on_lora, TEMPLATE, "lora .* instead of none"),
-        (adapted, files.prompt, TEMPLATE, "lora none instead of"),
+    adapter = adapter_hash(files.lora)
+    for model, path, template, lora, reason in (
+        (language, files.prompt, "another", NO_ADAPTER, f"{TEMPLATE} instead of another"),
+        (language, files.prompt_on_lora, TEMPLATE, NO_ADAPTER, "lora .* instead of none"),
+        (adapted, files.prompt, TEMPLATE, adapter, "lora none instead of"),
     ):
         with pytest.raises(CheckpointError, match=reason):
-            open_prompt(model, path, template=template)
-    open_prompt(adapted, files.prompt, template=TEMPLATE, adapted=False)
+            open_prompt(model, path, template=template, lora=lora)
+    open_prompt(adapted, files.prompt, template=TEMPLATE, lora=NO_ADAPTER)
+    open_prompt(adapted, files.prompt, template=TEMPLATE, lora=None)
 
 
 @pytest.mark.parametrize("lora", [None, "unmerged", "merged"])
@@ -247,13 +258,14 @@ def test_open_prompt_refuses_other_weights(files: Files, tmp_path: Path, lora: s
     )  # fmt: skip
     path = files.prompt_on_lora if lora else files.prompt
     with pytest.raises(CheckpointError, match=r"for something else: weights \w+\.\.\. instead of"):
-        open_prompt(language, path, template=TEMPLATE)
+        open_prompt(language, path, template=TEMPLATE, lora=None)
 
 
 def test_open_prompt_knows_a_merged_adapter(files: Files) -> None:
     """Merged into the weights it can no longer be seen, and still it is told apart."""
     merged = load_adapted(files.model, files.lora, merge=True)
-    tuner = open_prompt(merged, files.prompt_on_lora, template=TEMPLATE)
-    assert torch.equal(tuner.folded(), load_prompt(files.prompt_on_lora).embeddings)
+    adapter = adapter_hash(files.lora)
+    tuner = open_prompt(merged, files.prompt_on_lora, template=TEMPLATE, lora=adapter)
+    assert torch.equal(tuner.plain_prompt(), load_prompt(files.prompt_on_lora).embeddings)
     with pytest.raises(CheckpointError, match="lora none"):
-        open_prompt(merged, files.prompt, template=TEMPLATE)
+        open_prompt(merged, files.prompt, template=TEMPLATE, lora=adapter)

@@ -11,7 +11,7 @@ from igrag.captioning.language_model import LanguageModel
 from igrag.errors import CheckpointError
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
-from tests.prompt_tuning.models import MARKS, noise
+from tests.prompt_tuning.models import MARKS, make_tuner, noise
 
 
 def test_round_trip_is_exact(path: Path) -> None:
@@ -100,7 +100,7 @@ def test_older_files_load_with_a_warning(
         content["fingerprint"] = marks[kind]
     torch.save(prompt if kind == "tensor" else content, path)
     assert torch.equal(load_prompt(path, expected=MARKS).embeddings, prompt)
-    assert "does not say which model" in caplog.text
+    assert "has no fingerprint of its model" in caplog.text
 
 
 def test_a_prompt_that_is_not_finite_is_not_written(path: Path) -> None:
@@ -117,7 +117,7 @@ def test_another_width_is_refused(
 ) -> None:
     """Also where no fingerprint tells: the file, what it has and what the model has are named."""
     torch.save(noise(3, width=8), path)
-    tuner = PromptTuner(language.model, language.tokenizer, 4)
+    tuner = make_tuner(language, 4)
     for load in (
         lambda: PromptTuner.from_file(language.model, language.tokenizer, path),
         lambda: tuner.load_prompt(path, "named"),
@@ -153,9 +153,11 @@ def test_a_failed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.Monk
 
 def test_a_tuner_comes_back_from_its_file(language: LanguageModel, path: Path) -> None:
     """Saved and put before the model again it has the values, and says how they began."""
-    tuner = PromptTuner(language.model, language.tokenizer, 4, "vocab")
+    tuner = make_tuner(language, 4, "vocab")
     tuner.save_prompt(path)
     again = PromptTuner.from_file(language.model, language.tokenizer, path)
-    assert torch.equal(again.folded(), tuner.folded()) and again.initialization == "vocab"
+    assert (
+        torch.equal(again.plain_prompt(), tuner.plain_prompt()) and again.initialization == "vocab"
+    )
     tuner.load_prompt(path, "named")
-    assert torch.equal(tuner.prompt("named"), tuner.folded())
+    assert torch.equal(tuner.prompt("named"), tuner.plain_prompt())

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from igrag.errors import ConfigError, DataError, TrainingError
 from igrag.training.record import TrainingRecord
 from prompt_tuning import prompt_training, setup
 from prompt_tuning.prompt_file import load_prompt
-from prompt_tuning.settings import PromptTrainingSettings
+from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
 
@@ -66,26 +68,27 @@ def test_the_model_is_left_as_it_was(
     trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every tensor of the frozen model is bit-identical after training."""
-    kept = []
-    prepare = setup.prepare
+    tuners: list[PromptTuner] = []
+    build = setup.build_tuner
 
-    def keep(*arguments: object) -> setup.Training:
-        kept.append(prepare(*arguments))  # type: ignore[arg-type]
-        return kept[-1]
+    def keep(*arguments: Any) -> PromptTuner:
+        tuners.append(build(*arguments))
+        return tuners[-1]
 
-    monkeypatch.setattr(setup, "prepare", keep)
+    monkeypatch.setattr(setup, "build_tuner", keep)
     trainer.train()
-    after = kept[0].tuner.model.state_dict()
+    model = tuners[0].model
+    after = model.state_dict()
     before = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5).state_dict()
     assert set(before) == set(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not any(parameter.requires_grad for parameter in kept[0].tuner.model.parameters())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("way", ["residual", "superpos"])
 def test_reparameterized_prompts_are_saved_plain(trainer: Trainer, way: str) -> None:
     """Whatever it was trained as, the file holds a plain [P, H] tensor."""
-    output = trainer.train(prompt__reparameterization=way)
+    output = trainer.train(prompt_tuning__reparameterization=way)
     prompt = load_prompt(output / "best_model" / "prompt_embeddings.pt")
     assert prompt.embeddings.shape == (4, 32)
 
@@ -179,10 +182,92 @@ def test_any_name_may_be_an_output_folder(name: str, tmp_path: Path) -> None:
         ["--train", "--output_dir", str(tmp_path / name)]
     )
     settings = PromptTrainingSettings.load(arguments.config, prompt_training._overrides(arguments))
-    assert settings.output.output_dir == tmp_path / name
+    assert settings.output_dir == tmp_path / name
     arguments, _ = prompt_training.parse_arguments(["--train", "--output_dir", name])
     settings = PromptTrainingSettings.load(arguments.config, prompt_training._overrides(arguments))
-    assert settings.output.output_dir == Path.cwd() / name
+    assert settings.output_dir == Path.cwd() / name
+
+
+CUSTOMERS_BLOCK = """\
+prompt_tuning:
+  enabled: true
+  prompt_length: 20
+  initialization: "random"
+  weights_path: "{path}"
+"""
+
+
+def test_weights_path_decides_the_output_folder(tmp_path: Path) -> None:
+    """The block of four keys is a whole configuration: output_dir follows from weights_path."""
+    file = tmp_path / "prompt_tuning.yaml"
+    best = tmp_path / "run" / "best_model" / "prompt_embeddings.pt"
+    file.write_text(CUSTOMERS_BLOCK.format(path=best), "utf-8")
+    settings = PromptTrainingSettings.load(file, [])
+    assert (settings.output_dir, settings.best_prompt) == (tmp_path / "run", best)
+    settings = PromptTrainingSettings.load(file, [f"output.output_dir={tmp_path / 'other'}"])
+    assert (settings.output_dir, settings.best_prompt) == (tmp_path / "other", best)
+
+
+def test_an_output_folder_takes_the_best_prompt_along(tmp_path: Path) -> None:
+    """--output_dir and --set output.output_dir win over the weights_path of the file."""
+    for words in (
+        ["--output_dir", str(tmp_path)],
+        ["--set", f"output.output_dir={tmp_path}"],
+    ):
+        arguments, _ = prompt_training.parse_arguments(["--train", *words])
+        overrides = prompt_training._overrides(arguments)
+        settings = PromptTrainingSettings.load(arguments.config, overrides)
+        assert settings.best_prompt == tmp_path / "best_model" / "prompt_embeddings.pt"
+
+
+def test_the_best_prompt_is_written_to_weights_path(trainer: Trainer) -> None:
+    """Among other files of the user, which stay."""
+    folder = trainer.output / "prompts"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    best = folder / "mine.pt"
+    output = trainer.train(training__num_train_epochs=1, prompt_tuning__weights_path=best)
+    record = record_of(output)
+    assert record.best is not None
+    saved = output / str(record.best.checkpoint) / "prompt_embeddings.pt"
+    assert best.read_bytes() == saved.read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["mine.pt", "notes.txt"]
+    assert not (output / "best_model").exists()
+
+
+def test_a_disabled_prompt_is_not_trained(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--train with enabled: false names the key and how to switch it on."""
+    words = trainer.words(trainer.output / "run", prompt_tuning__enabled="false")
+    arguments, parser = prompt_training.parse_arguments(words)
+    assert run(lambda: prompt_training.main(arguments, parser), debug=False) == 2
+    assert "--set prompt_tuning.enabled=true" in capsys.readouterr().err
+
+
+def test_the_old_section_name_is_read_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both in a file and in --set: earlier versions called the section prompt."""
+    file = tmp_path / "old.yaml"
+    file.write_text("prompt: {prompt_length: 7}\noutput: {output_dir: out}\n", "utf-8")
+    settings = PromptTrainingSettings.load(file, [])
+    assert settings.prompt_tuning.prompt_length == 7
+    assert "prompt is called prompt_tuning now" in capsys.readouterr().err
+    settings = PromptTrainingSettings.load(DEFAULT_SETTINGS, ["prompt.prompt_length=9"])
+    assert settings.prompt_tuning.prompt_length == 9
+
+
+def test_overwrite_output_dir_replaces_an_earlier_training(trainer: Trainer) -> None:
+    """Its checkpoints go, other files of the folder stay."""
+    output = trainer.train(training__num_train_epochs=1)
+    (output / "notes.txt").write_text("mine")
+    trainer.train(
+        "run", "--overwrite_output_dir", training__num_train_epochs=1, evaluation__eval_steps=4
+    )
+    names = {path.name for path in output.glob("checkpoint-*")}
+    assert names == {"checkpoint-4", "checkpoint-5"}
+    assert (output / "notes.txt").read_text() == "mine"
 
 
 def test_validate_config_looks_for_the_model() -> None:
@@ -224,7 +309,7 @@ def test_left_out_keys_have_the_known_defaults(tmp_path: Path) -> None:
         "data: {train_file: a.jsonl, val_file: b.jsonl}\noutput: {output_dir: out}\n", "utf-8"
     )
     settings = prompt_training.PromptTrainingSettings.load(file, [])
-    training, prompt = settings.training, settings.prompt
+    training, prompt = settings.training, settings.prompt_tuning
     assert (training.num_train_epochs, training.learning_rate) == (3, 0.03)
     assert training.per_device_train_batch_size == 16
     assert training.gradient_accumulation_steps == 8

@@ -1,5 +1,6 @@
 """PromptTuner: one trainable tensor, a frozen model, and a prompt that is used everywhere."""
 
+import doctest
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,37 @@ import torch
 from torch import Tensor
 
 from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.config import REPO_ROOT
+from prompt_tuning import prompt_tuner
 from prompt_tuning.prompt_tuner import PromptTuner
-from tests.prompt_tuning.models import assert_same, batch_of, noise, row, trimmed, tuner_of
+from tests.prompt_tuning.models import (
+    assert_same,
+    batch_of,
+    make_tuner,
+    noise,
+    row,
+    trimmed,
+    tuner_of,
+)
 
 INPUTS = ("input_ids", "attention_mask")
+
+
+def test_the_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load, wrap, forward with labels, generate: as the class documents it."""
+    monkeypatch.chdir(REPO_ROOT)
+    assert doctest.testmod(prompt_tuner) == (0, 9)
+
+
+def test_a_saved_prompt_loads_from_its_folder(language: LanguageModel, tmp_path: Path) -> None:
+    """save_pretrained and from_pretrained take a folder; the output stays the same."""
+    tuner = tuner_of(language, noise(6))
+    tuner.save_pretrained(tmp_path)
+    loaded = PromptTuner.from_pretrained(language.model, tmp_path)
+    batch = batch_of(language.tokenizer)
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch).logits, tuner(**batch).logits)
+    assert [path.name for path in tmp_path.iterdir()] == ["prompt_embeddings.pt"]
 
 
 def written(tuner: PromptTuner, batch: dict[str, Tensor], **options: object) -> Tensor:
@@ -21,9 +49,9 @@ def written(tuner: PromptTuner, batch: dict[str, Tensor], **options: object) -> 
 
 def test_one_tensor_is_trained(language: LanguageModel) -> None:
     """The parameter [P, H] and nothing else, in float32, and a step changes nothing else."""
-    tuner = PromptTuner(language.model, language.tokenizer, 6).train()
+    tuner = make_tuner(language, 6).train()
     before = {name: value.clone() for name, value in tuner.model.state_dict().items()}
-    first = tuner.folded()
+    first = tuner.plain_prompt()
     named = [name for name, value in tuner.named_parameters() if value.requires_grad]
     assert named == ["prompt_embeddings"]
     assert tuner.prompt_embeddings.shape == (6, 32)
@@ -31,13 +59,13 @@ def test_one_tensor_is_trained(language: LanguageModel) -> None:
     tuner(**batch_of(language.tokenizer)).loss.backward()
     optimizer.step()
     assert all(torch.equal(before[name], after) for name, after in tuner.model.state_dict().items())
-    assert ((tuner.folded() - first).abs().sum(dim=1) > 0).all()
+    assert ((tuner.plain_prompt() - first).abs().sum(dim=1) > 0).all()
 
 
 def test_the_prompt_is_float32_whatever_the_model_is(tiny_t5: Path) -> None:
     """Before a bfloat16 model too, which it does not change to float32."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="bfloat16")
-    tuner = PromptTuner(language.model, language.tokenizer, 3)
+    tuner = make_tuner(language, 3)
     assert tuner.prompt_embeddings.dtype == torch.float32
     output = tuner(**batch_of(language.tokenizer))
     assert output.logits.dtype == torch.bfloat16
@@ -48,11 +76,11 @@ def test_the_prompt_is_float32_whatever_the_model_is(tiny_t5: Path) -> None:
 
 def test_the_model_stays_in_eval(language: LanguageModel) -> None:
     """.train() switches dropout on only where it was asked for."""
-    tuner = PromptTuner(language.model, language.tokenizer, 3).train()
+    tuner = make_tuner(language, 3).train()
     batch = batch_of(language.tokenizer)
     assert tuner.training and not any(module.training for module in tuner.model.modules())
     assert torch.equal(tuner(**batch).logits, tuner(**batch).logits)
-    dropping = PromptTuner(language.model, language.tokenizer, 3, model_dropout=True).train()
+    dropping = make_tuner(language, 3, model_dropout=True).train()
     assert not torch.equal(dropping(**batch).logits, dropping(**batch).logits)
     dropping.eval()
     assert not any(module.training for module in dropping.model.modules())
@@ -203,6 +231,8 @@ def test_encoded_once_decoded_twice(language: LanguageModel) -> None:
 def test_an_impossible_prompt_is_refused(language: LanguageModel) -> None:
     """A length below one and unknown names say what was expected."""
     with pytest.raises(ValueError, match="at least 1"):
-        PromptTuner(language.model, language.tokenizer, 0)
+        make_tuner(language, 0)
+    with pytest.raises(ValueError, match=r"found shape \[3, 33\], expected \[P, 32\]"):
+        PromptTuner(language.model, noise(3, width=33))
     with pytest.raises(ValueError, match="random, text, vocab or file"):
-        PromptTuner(language.model, language.tokenizer, 3, "zeros")  # type: ignore[arg-type]
+        make_tuner(language, 3, "zeros")  # type: ignore[arg-type]

@@ -7,14 +7,12 @@ from torch import Tensor
 from igrag.captioning.language_model import LanguageModel
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.reparameterization import Residual, Superposition
-from tests.prompt_tuning.models import batch_of, noise
+from tests.prompt_tuning.models import batch_of, make_tuner, noise
 
 
 def tuner(language: LanguageModel, way: str, **options: object) -> PromptTuner:
     """Puts a random prompt of 6 tokens before the model."""
-    return PromptTuner(
-        language.model, language.tokenizer, 6, reparameterization=way, **options  # type: ignore[arg-type]
-    )  # fmt: skip
+    return make_tuner(language, 6, reparameterization=way, **options)  # type: ignore[arg-type]
 
 
 def trained(tuner: PromptTuner) -> dict[str, tuple[int, ...]]:
@@ -39,9 +37,9 @@ def test_residual_begins_exactly_at_the_prompt(language: LanguageModel) -> None:
     """Bit for bit, and in its gradient the MLP takes part."""
     plain = tuner(language, "none", seed=3)
     found = tuner(language, "residual", seed=3)
-    assert torch.equal(found.folded(), plain.folded())
+    assert torch.equal(found.plain_prompt(), plain.plain_prompt())
     stepped(found, language)
-    assert not torch.equal(found.folded(), stepped(plain, language).folded())
+    assert not torch.equal(found.plain_prompt(), stepped(plain, language).plain_prompt())
 
 
 def test_residual_trains_the_prompt_and_one_small_mlp(language: LanguageModel) -> None:
@@ -72,15 +70,14 @@ def test_superpos_trains_weights_alone(language: LanguageModel) -> None:
     mixed = tuner(language, "superpos", sampled_embeddings=10)
     assert trained(mixed) == {"original": (6, 10)}
     module = mixed.parametrizations.prompt_embeddings[0]  # type: ignore[index, union-attr]
-    before, first = module.embeddings.clone(), mixed.folded()
+    before, first = module.embeddings.clone(), mixed.plain_prompt()
     table: Tensor = language.model.get_input_embeddings().weight
     assert all((table == row).all(dim=1).any() for row in before)
     stepped(mixed, language)
-    assert torch.equal(module.embeddings, before) and not torch.equal(mixed.folded(), first)
-    torch.testing.assert_close(
-        mixed.folded(), torch.linalg.lstsq(before.T, mixed.folded().T).solution.T @ before,
-        atol=1e-3, rtol=1e-3,
-    )  # fmt: skip
+    assert torch.equal(module.embeddings, before) and not torch.equal(mixed.plain_prompt(), first)
+    prompt = mixed.plain_prompt()
+    projected = torch.linalg.lstsq(before.T, prompt.T).solution.T @ before
+    torch.testing.assert_close(prompt, projected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("repeated", [1, 2])
@@ -125,8 +122,8 @@ def test_the_seed_decides_what_is_drawn(language: LanguageModel, way: str) -> No
 def test_what_is_saved_is_always_the_same_simple_file(language: LanguageModel, way: str) -> None:
     """Folded: a plain tensor of its own, [P, H] in float32, without history."""
     parameterized = tuner(language, way)
-    folded = parameterized.folded()
+    folded = parameterized.plain_prompt()
     assert type(folded) is Tensor and folded.shape == (6, 32) and folded.dtype == torch.float32
     assert not folded.requires_grad
     folded.zero_()
-    assert parameterized.folded().abs().max() > 0
+    assert parameterized.plain_prompt().abs().max() > 0

@@ -13,13 +13,14 @@ from igrag.errors import TrainingError
 from prompt_tuning.optimization import build_optimizer
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.self_check import check_before_training
+from tests.prompt_tuning.models import make_tuner
 
 
 @pytest.fixture
 def tuner(tiny_t5: Path) -> PromptTuner:
     """A prompt before the tiny model."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
-    return PromptTuner(language.model, language.tokenizer, 3)
+    return make_tuner(language, 3)
 
 
 def batch() -> dict[str, Tensor]:
@@ -45,6 +46,7 @@ def check(
         tuner,
         optimizer or AdamW(tuner.trainable_parameters()),
         changed,
+        eos_token_id=1,
         source_lengths=(4, 2),
         target_lengths=target_lengths,
     )
@@ -52,9 +54,9 @@ def check(
 
 def test_what_is_in_order_passes_unchanged(tuner: PromptTuner) -> None:
     """The check leaves the prompt as it is, and no gradient behind."""
-    before = tuner.folded()
+    before = tuner.plain_prompt()
     check(tuner)
-    assert torch.equal(tuner.folded(), before) and tuner.prompt_embeddings.grad is None
+    assert torch.equal(tuner.plain_prompt(), before) and tuner.prompt_embeddings.grad is None
 
 
 def test_an_optimizer_of_something_else_is_found(tuner: PromptTuner) -> None:
@@ -105,7 +107,7 @@ def test_examples_cut_to_nothing_are_found(tuner: PromptTuner) -> None:
 @pytest.fixture
 def unused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Masks every prompt out."""
-    source = PromptTuner._source
+    source = PromptTuner._encoder_inputs
 
     def ignore(self: PromptTuner, ids: Tensor, mask: Tensor, prompts: None) -> dict[str, Tensor]:
         found = source(self, ids, mask, prompts)
@@ -114,7 +116,7 @@ def unused(monkeypatch: pytest.MonkeyPatch) -> None:
             found["attention_mask"][:, : self.prompt_length] = 0
         return found
 
-    monkeypatch.setattr(PromptTuner, "_source", ignore)
+    monkeypatch.setattr(PromptTuner, "_encoder_inputs", ignore)
 
 
 @pytest.mark.usefixtures("unused")
@@ -128,8 +130,8 @@ def test_a_prompt_that_is_not_used_is_found(tuner: PromptTuner) -> None:
 def test_dropout_does_not_hide_an_unused_prompt(tiny_t5: Path) -> None:
     """Two passes that differ by dropout alone are no proof that the prompt is used."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
-    tuner = PromptTuner(language.model, language.tokenizer, 3, model_dropout=True).train()
-    with pytest.raises(TrainingError, match="does not change what the model says"):
+    tuner = make_tuner(language, 3, model_dropout=True).train()
+    with pytest.raises(TrainingError, match="does not change the model's output"):
         check(tuner)
     assert tuner.training and tuner.model.training
 

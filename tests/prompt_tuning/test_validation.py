@@ -8,27 +8,27 @@ from accelerate import Accelerator
 
 from igrag.captioning.generator import CaptionGenerator, Decoding, prepare_decoding
 from igrag.captioning.language_model import load_language_model
-from igrag.data.examples import iter_examples
 from igrag.data.batching import Collator
+from igrag.data.examples import iter_examples
 from igrag.data.tokenization import tokenized_dataset
 from igrag.metrics import bleu
-from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.validation import Validation
 from tests.examples import save_examples
+from tests.prompt_tuning.models import make_tuner
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_the_figures_are_what_they_say(tiny_t5: Path, tmp_path: Path, num_beams: int) -> None:
     """Captions as the generator writes them, their BLEU, and the loss of one big batch."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
-    tuner = PromptTuner(language.model, language.tokenizer, 6, "vocab")
+    tuner = make_tuner(language, 6, "vocab")
     path = save_examples(tmp_path / "val.jsonl", count=11, seed=2)
     data = tokenized_dataset(
         path, language.tokenizer, max_source_length=64, max_target_length=16, cache_dir=tmp_path
     )
     decoding = Decoding(max_new_tokens=7, num_beams=num_beams)
     validation = Validation(
-        data, Collator(0), prepare_decoding(language.model, decoding), batch_size=4,
+        data, language.tokenizer, prepare_decoding(language.model, decoding), batch_size=4,
         accelerator=Accelerator(cpu=True),
     )  # fmt: skip
     result = validation.score(tuner.eval(), title="test")
@@ -50,7 +50,7 @@ def test_the_encoder_runs_once_a_batch(
 ) -> None:
     """Loss and captions come from the same encoder states."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
-    tuner = PromptTuner(language.model, language.tokenizer, 2)
+    tuner = make_tuner(language, 2)
     path = save_examples(tmp_path / "val.jsonl", count=8, seed=2)
     data = tokenized_dataset(
         path, language.tokenizer, max_source_length=64, max_target_length=16, cache_dir=tmp_path
@@ -59,7 +59,7 @@ def test_the_encoder_runs_once_a_batch(
     calls, forward = [], encoder.forward
     monkeypatch.setattr(encoder, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
     validation = Validation(
-        data, Collator(0), prepare_decoding(language.model, Decoding()), batch_size=4,
+        data, language.tokenizer, prepare_decoding(language.model, Decoding()), batch_size=4,
         accelerator=Accelerator(cpu=True),
     )  # fmt: skip
     validation.score(tuner.eval(), title="test")

@@ -12,36 +12,46 @@ from igrag.config import Config
 from igrag.errors import ConfigError, DataError
 from igrag.from_config import build_template
 from igrag.retrieval.knowledge_base import Match
-from prompt_tuning.checkpoints import CheckpointFolder
+from prompt_tuning import setup
+from prompt_tuning.initialization import Initialization
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_training import _overrides as overrides_of
 from prompt_tuning.prompt_training import parse_arguments
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.settings import PromptTrainingSettings
-from prompt_tuning.setup import Training, prepare
-from tests.prompt_tuning.models import MARKS, noise
+from tests.prompt_tuning.models import MARKS, make_tuner, noise
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
 CONFIG = Config.load(overrides=["model_config.device=cpu"])
 TEMPLATE = build_template(CONFIG.prompt_config)
 
 
-def prepared(trainer: Trainer, **settings: object) -> Training:
-    """Prepare a training and do not begin it."""
+def settings_of(trainer: Trainer, **settings: object) -> PromptTrainingSettings:
+    """Returns the settings of a training."""
     arguments, _ = parse_arguments(trainer.words(trainer.output / "run", **settings))
-    loaded = PromptTrainingSettings.load(arguments.config, overrides_of(arguments))
-    return prepare(loaded, CONFIG, CheckpointFolder(loaded.output.output_dir))
+    return PromptTrainingSettings.load(arguments.config, overrides_of(arguments))
 
 
-def first_prompt(trainer: Trainer, **settings: object) -> torch.Tensor:
-    """Returns the prompt that training would begin with."""
-    return prepared(trainer, **settings).tuner.folded()
+def tuner_for(trainer: Trainer, **settings: object) -> PromptTuner:
+    """Returns what would be trained, before its first step."""
+    loaded = settings_of(trainer, **settings)
+    accelerator = setup.start_accelerator(loaded, "cpu")
+    language = setup.load_frozen_model(loaded, CONFIG, accelerator)
+    train, val = setup.load_examples(loaded, language.tokenizer, accelerator)
+    template = setup.matching_template(loaded, CONFIG.prompt_config, train, val)
+    return setup.build_tuner(loaded, CONFIG.prompt_config, language, template)
 
 
-def by_hand(language: LanguageModel, initialization: str, **options: Any) -> torch.Tensor:
+def initial_prompt(trainer: Trainer, **settings: object) -> torch.Tensor:
+    """Returns the prompt that training would start from."""
+    return tuner_for(trainer, **settings).plain_prompt()
+
+
+def expected_prompt(
+    language: LanguageModel, initialization: Initialization, **options: Any
+) -> torch.Tensor:
     """Returns the same, made without any settings."""
-    tuner = PromptTuner(language.model, language.tokenizer, 4, initialization, **options)  # type: ignore[arg-type]
-    return tuner.folded()
+    return make_tuner(language, 4, initialization, **options).plain_prompt()
 
 
 def rewrite(path: Path, *, but: int = 0) -> None:
@@ -69,51 +79,54 @@ def test_the_template_is_in_the_file(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("side", ["train", "val"])
-def test_a_single_other_prompt_is_told(trainer: Trainer, side: str) -> None:
-    """Wherever it stands, in the data that train or validate: then the template is not known."""
+def test_a_single_other_prompt_is_reported(
+    trainer: Trainer, side: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the training or the validation data: the soft prompt is not tied to the template."""
     other = data_of(trainer)[side == "val"]
     for path in data_of(trainer):
         rewrite(path, but=2 * (path == other))
-    training = prepared(trainer)
-    assert training.tuner.fingerprint.template is None
-    (note,) = training.notes
+    assert tuner_for(trainer).fingerprint.template is None
     count = {"train": 37, "val": 10}[side]
-    assert note.startswith(f"{other}: 2 of {count} prompts were not made with the template")
+    note = f"note: {other}: 2 of {count} prompts were not made with the template"
+    assert note in capsys.readouterr().err
 
 
 def test_text_is_that_of_the_template_or_of_the_setting(
     trainer: Trainer, language: LanguageModel
 ) -> None:
     """init_text null means the template's instruction."""
-    found = first_prompt(trainer, prompt__initialization="text")
-    assert torch.equal(found, by_hand(language, "text", init_text=TEMPLATE.instruction))
-    found = first_prompt(trainer, prompt__initialization="text", prompt__init_text="red ball")
-    assert torch.equal(found, by_hand(language, "text", init_text="red ball"))
+    found = initial_prompt(trainer, prompt_tuning__initialization="text")
+    assert torch.equal(found, expected_prompt(language, "text", text=TEMPLATE.instruction))
+    text = {"prompt_tuning__initialization": "text", "prompt_tuning__init_text": "red ball"}
+    found = initial_prompt(trainer, **text)
+    assert torch.equal(found, expected_prompt(language, "text", text="red ball"))
 
 
 def test_the_scale_of_random(trainer: Trainer, language: LanguageModel) -> None:
     """init_scale, and the seed beside it."""
-    found = first_prompt(trainer, prompt__init_scale=0.5, training__seed=7)
-    assert torch.equal(found, by_hand(language, "random", init_scale=0.5, seed=7))
+    found = initial_prompt(trainer, prompt_tuning__init_scale=0.5, training__seed=7)
+    assert torch.equal(found, expected_prompt(language, "random", scale=0.5, seed=7))
 
 
 def test_the_file_to_begin_with(trainer: Trainer) -> None:
     """init_file."""
     path = trainer.output / "other.pt"
     save_prompt(path, PromptFile(noise(4), "vocab", MARKS))
-    found = first_prompt(trainer, prompt__initialization="file", prompt__init_file=path)
+    file = {"prompt_tuning__initialization": "file", "prompt_tuning__init_file": path}
+    found = initial_prompt(trainer, **file)
     assert torch.equal(found, noise(4))
 
 
 def test_the_sizes_of_reparameterizations(trainer: Trainer) -> None:
     """Bottleneck is the width of residual's MLP, sampled_embeddings what superpos mixes."""
-    training = prepared(trainer, prompt__reparameterization="residual", prompt__bottleneck=5)
-    shapes = [list(each.shape) for each in training.tuner.trainable_parameters()]
+    residual = {"reparameterization": "residual", "bottleneck": 5}
+    tuner = tuner_for(trainer, **{f"prompt_tuning__{key}": residual[key] for key in residual})
+    shapes = [list(each.shape) for each in tuner.trainable_parameters()]
     assert [5, 32] in shapes and [32, 5] in shapes
-    training = prepared(
-        trainer, prompt__reparameterization="superpos", prompt__sampled_embeddings=9
-    )
-    assert [list(each.shape) for each in training.tuner.trainable_parameters()] == [[4, 9]]
+    superpos = {"reparameterization": "superpos", "sampled_embeddings": 9}
+    tuner = tuner_for(trainer, **{f"prompt_tuning__{key}": superpos[key] for key in superpos})
+    assert [list(each.shape) for each in tuner.trainable_parameters()] == [[4, 9]]
 
 
 def test_bad_lines_are_skipped_where_that_is_asked_for(trainer: Trainer) -> None:
@@ -122,8 +135,8 @@ def test_bad_lines_are_skipped_where_that_is_asked_for(trainer: Trainer) -> None
         with path.open("a", encoding="utf-8") as stream:
             stream.write("no JSON\n")
     with pytest.raises(DataError, match=r"train\.jsonl:38"):
-        prepared(trainer)
-    data = prepared(trainer, data__skip_bad_lines="true").record.data
+        tuner_for(trainer)
+    data = record_of(trainer.train(data__skip_bad_lines="true")).data
     assert (data["train_examples"], data["val_examples"]) == (37, 10)
 
 
@@ -157,7 +170,7 @@ def test_accumulation_equals_one_big_batch(trainer: Trainer) -> None:
 def test_a_seed_that_libraries_do_not_take_is_refused(trainer: Trainer, seed: int) -> None:
     """The key is named, before anything is loaded."""
     with pytest.raises(ConfigError, match=rf"training\.seed: found {seed}, expected"):
-        prepared(trainer, training__seed=seed)
+        settings_of(trainer, training__seed=seed)
 
 
 def test_the_largest_seed_trains(trainer: Trainer) -> None:
@@ -170,5 +183,5 @@ def test_the_largest_seed_trains(trainer: Trainer) -> None:
 @pytest.mark.parametrize("text", ["''", "'  '"])
 def test_an_empty_text_is_no_text(trainer: Trainer, text: str) -> None:
     """Nor is it the instruction: it is an error that names the key."""
-    with pytest.raises(ConfigError, match=r"prompt\.init_text: .*expected a text, or null"):
-        first_prompt(trainer, prompt__initialization="text", prompt__init_text=text)
+    with pytest.raises(ConfigError, match=r"prompt_tuning\.init_text: .*expected a text, or null"):
+        settings_of(trainer, prompt_tuning__init_text=text)

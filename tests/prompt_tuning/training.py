@@ -22,7 +22,7 @@ class Trainer:
             "model.name": model,
             "data.train_file": train,
             "data.val_file": val,
-            "prompt.prompt_length": 4,
+            "prompt_tuning.prompt_length": 4,
             "training.num_train_epochs": 2,
             "training.per_device_train_batch_size": 4,
             "training.gradient_accumulation_steps": 2,

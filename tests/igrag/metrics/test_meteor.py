@@ -1,8 +1,9 @@
-"""METEOR by its own program, with a stand-in for it where it is not installed."""
+"""METEOR by pycocoevalcap's class, with a fake Java program where only errors matter."""
 
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import pytest
 
 from igrag.metrics import meteor as module
-from igrag.metrics.meteor import MeteorError, corpus_meteor
+from igrag.metrics.meteor import Meteor
+from igrag.metrics.registry import MetricError, TokenizedCorpus
 from igrag.metrics.tokens import tokenize_corpus
 
+pycocoevalcap = pytest.importorskip("pycocoevalcap.meteor.meteor", reason="it is not installed")
 REFERENCES = [["a dog is running on the beach", "a puppy runs"], ["two birds in a tree"]]
-# Counts words, and is as good as the number of images is great; notes what it reads.
-STAND_IN = """
+# Scores an image by the words of its caption, and the corpus by a tenth of their sum.
+FAKE_JAVA = """
 for line in sys.stdin:
-    with open("heard.txt", "a", encoding="utf-8") as file:
+    with open({log!r}, "a", encoding="utf-8") as file:
         file.write(line)
     command, *parts = line.rstrip("\\n").split(" ||| ")
     if command == "SCORE":
@@ -27,27 +30,9 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A maker of a program that is found as Java, and of the package."""
-    jar = tmp_path / "package" / "meteor" / "meteor-1.5.jar"
-    jar.parent.mkdir(parents=True)
-    jar.touch()
-    monkeypatch.setattr(module, "_find_jar", lambda: jar)
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    def make(body: str) -> Path:
-        java = tmp_path / "java"
-        java.write_text(f"#!{sys.executable}\nimport sys\n{body}", encoding="utf-8")
-        java.chmod(0o755)
-        return jar.parent / "heard.txt"
-
-    return make
-
-
-@pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """Every process that is started."""
+@pytest.fixture(autouse=True)
+def processes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """All processes that are started; each test starts without a running program."""
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
@@ -55,97 +40,121 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
         started.append(popen(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr(module.subprocess, "Popen", start)
-    return started
+    module._program.cache_clear()
+    monkeypatch.setattr(pycocoevalcap.subprocess, "Popen", start)
+    yield started
+    module._program.cache_clear()
 
 
-def test_every_method_by_one_program(stand_in: Any, processes: list[Any]) -> None:
-    """What is compared goes to one program, which is gone afterwards; empty captions go too."""
-    heard = stand_in(STAND_IN)
-    captions = {"base": ["A dog runs.", ""], "prompt": ["a dog", "two birds"]}
-    assert corpus_meteor(captions, REFERENCES) == {"base": 0.3, "prompt": 0.4}
-    assert len(processes) == 1 and processes[0].returncode is not None
-    assert heard.read_text("utf-8").splitlines()[:3] == [
+@pytest.fixture
+def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that puts a program called java on the PATH, and returns its log."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def make(body: str = FAKE_JAVA) -> Path:
+        java, log = tmp_path / "java", tmp_path / "log.txt"
+        body = body.replace("{log!r}", repr(str(log)))
+        java.write_text(f"#!{sys.executable}\nimport sys\n{body}", encoding="utf-8")
+        java.chmod(0o755)
+        return log
+
+    return make
+
+
+def corpus(*hypotheses: str, references: Any = REFERENCES) -> TokenizedCorpus:
+    """Returns tokenized captions."""
+    return TokenizedCorpus(*tokenize_corpus(hypotheses, references))
+
+
+def test_program_is_started_once(fake_java: Any, processes: list[Any]) -> None:
+    """Several sets of captions share one program, which ends with the cache."""
+    log = fake_java()
+    assert Meteor().compute(corpus("A dog runs.", "")).value == 0.3
+    assert Meteor().compute(corpus("a dog", "two birds")).value == 0.4
+    assert len(processes) == 1 and processes[0].poll() is None
+    assert log.read_text("utf-8").splitlines()[:3] == [
         "SCORE ||| a dog is running on the beach ||| a puppy runs ||| a dog runs",
         "SCORE ||| two birds in a tree ||| ",
         "EVAL ||| 3 ||| 0",
     ]
+    module._program.cache_clear()
+    assert processes[0].returncode is not None
 
 
-def test_no_caption_breaks_the_lines(stand_in: Any) -> None:
-    """Line ends, separators and halves of characters stay inside of their caption."""
-    heard = stand_in(STAND_IN)
+def test_special_characters_stay_in_their_caption(fake_java: Any) -> None:
+    """Line ends, separators and half surrogate pairs do not break the program's lines."""
+    log = fake_java()
     odd = "a\ndog\r|||a|||| \u2028b ||| \ud83d"
-    corpus_meteor({"base": [odd, odd]}, [[odd, "a"], ["b"]])
-    lines = heard.read_text("utf-8").split("\n")
+    Meteor().compute(corpus(odd, odd, references=[[odd, "a"], ["b"]]))
+    lines = log.read_text("utf-8").split("\n")
     assert len(lines) == 4 and [line.count("|||") for line in lines[:3]] == [3, 2, 2]
 
 
-def test_the_program_is_ended_whatever_happens(
-    stand_in: Any, processes: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_interruption_ends_the_program(
+    fake_java: Any, processes: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C does not leave it behind."""
-    stand_in(STAND_IN)
+    """Ctrl-C in the middle of scoring ends the program and does not block its cleanup."""
+    fake_java()
 
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_line", interrupt)
+    monkeypatch.setattr(pycocoevalcap.Meteor, "_stat", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        corpus_meteor({"base": ["a", "b"]}, REFERENCES)
-    assert processes[0].returncode is not None
+        Meteor().compute(corpus("a", "b"))
+    assert processes[0].wait(timeout=10) is not None
+    cleanup = threading.Thread(target=module._program.cache_clear, daemon=True)
+    cleanup.start()
+    cleanup.join(timeout=10)
+    assert not cleanup.is_alive()
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ('sys.exit("Could not reserve\\nenough space")', "ended with 1 .Could not reserve enough"),
-        ("sys.stdin.readline()", "ended with 0"),
+        ('sys.exit("Could not reserve\\nenough space")', "Could not reserve enough space$"),
+        ("sys.stdin.readline()", "."),
+        (FAKE_JAVA.replace("sum(map(int, parts)) / 10", "'none'"), ".*none"),
     ],
 )
-def test_a_failing_program_says_why(
-    stand_in: Any, processes: list[Any], body: str, reason: str
+def test_failing_program_is_an_error(
+    fake_java: Any, processes: list[Any], body: str, reason: str
 ) -> None:
-    """In one line, with what it said itself, and it never hangs."""
-    stand_in(body)
-    with pytest.raises(MeteorError, match=f"failed: its program {reason}") as caught:
-        corpus_meteor({"base": ["a", "b"]}, REFERENCES)
-    assert "\n" not in str(caught.value) and processes[0].returncode is not None
+    """The error has what the program printed, in one line; the next call starts a new one."""
+    fake_java(body)
+    with pytest.raises(MetricError, match=f"^failed: {reason}") as caught:
+        Meteor().compute(corpus("a", "b"))
+    assert "\n" not in str(caught.value)
+    assert processes[0].wait(timeout=10) is not None
+    fake_java()
+    assert Meteor().compute(corpus("a", "b")).value == 0.2
 
 
-def test_an_answer_that_is_no_figure(stand_in: Any) -> None:
-    """It is quoted."""
-    stand_in(STAND_IN.replace("sum(map(int, parts)) / 10", "'none'"))
-    with pytest.raises(MeteorError, match="its program answered 'none'"):
-        corpus_meteor({"base": ["a", "b"]}, REFERENCES)
-
-
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Java, or the package: whichever it is."""
+def test_missing_requirements_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The reason names Java or the package, whichever is missing."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MeteorError, match="needs Java, which is not installed"):
-        corpus_meteor({"base": ["a", "b"]}, REFERENCES)
-    monkeypatch.setattr(module, "_find_java", lambda: "java")
+    assert Meteor().unavailable() == "needs Java, which is not installed"
+    monkeypatch.setattr(module.shutil, "which", lambda name: name)
+    assert Meteor().unavailable() is None
     monkeypatch.setattr(module, "_PACKAGE", "no_such_package")
-    with pytest.raises(MeteorError, match="needs no_such_package, which is not installed"):
-        corpus_meteor({"base": ["a", "b"]}, REFERENCES)
+    reason = "needs no_such_package, which is not installed (pip install no_such_package)"
+    assert Meteor().unavailable() == reason
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="Java is not installed")
-def test_agrees_with_pycocoevalcap() -> None:
-    """The figure is that of pycocoevalcap on the same tokens, with captions of all kinds."""
-    theirs = pytest.importorskip("pycocoevalcap.meteor.meteor", reason="it is not installed")
+def test_score_equals_pycocoevalcap() -> None:
+    """The score is that of pycocoevalcap on the same tokens, with captions of all kinds."""
     from benchmarks.compare_with_pycocoevalcap import CAPTIONS, random_captions
     from igrag.data.coco import read_captions
 
     images = [list(image.captions) for image in read_captions(CAPTIONS)]
     hypotheses, references = random_captions(images, 100, Random(2))
     hypotheses[3] = ""
-    tokens = tokenize_corpus(hypotheses, references)
-    words = {index: [" ".join(found)] for index, found in enumerate(tokens[0])}
-    texts = {index: [" ".join(text) for text in found] for index, found in enumerate(tokens[1])}
-    program = theirs.Meteor()
-    expected, _ = program.compute_score(texts, words)
-    assert corpus_meteor({"mine": hypotheses}, references) == {
-        "mine": pytest.approx(expected, abs=1e-9)
+    tokens = TokenizedCorpus(*tokenize_corpus(hypotheses, references))
+    words = {index: [" ".join(found)] for index, found in enumerate(tokens.hypotheses)}
+    texts = {
+        index: [" ".join(text) for text in found] for index, found in enumerate(tokens.references)
     }
+    expected, _ = pycocoevalcap.Meteor().compute_score(texts, words)
+    assert Meteor().compute(tokens).value == expected

@@ -27,27 +27,27 @@ def textbook_length(first: list[str], second: list[str]) -> int:
     return max(textbook_length(first[:-1], second), textbook_length(first, second[:-1]))
 
 
-def test_a_case_by_hand() -> None:
-    """Words in the same order count, with others between them: "a dog ... grass"."""
+def test_rouge_l_of_an_example_by_hand() -> None:
+    """Words in the same order count, even with others between them: "a dog ... grass"."""
     tokens = tokenize_corpus(["a big dog on grass", "cat"], [["a dog runs on the grass"], ["dog"]])
     scores = rouge_l(*tokens)
     assert scores == pytest.approx([f_score(4 / 5, 4 / 6), 0])
 
 
-def test_precision_and_recall_may_come_from_two_references() -> None:
-    """As in COCO's evaluation the best of each counts."""
+def test_best_precision_and_best_recall_count() -> None:
+    """As in COCO's evaluation, precision and recall may come from two references."""
     references = ["a dog runs far over the green field", "dog"]
     scores = rouge_l(*tokenize_corpus(["a dog runs now"], [references]))
     assert scores == pytest.approx([f_score(3 / 4, 1)])
 
 
-def test_an_empty_caption_is_a_miss() -> None:
-    """It scores 0, against a reference without a word too."""
+def test_empty_caption_scores_zero() -> None:
+    """An empty caption scores 0, against an empty reference too."""
     assert rouge_l([[], []], [[["a", "dog"]], [[]]]).tolist() == [0, 0]
 
 
-def test_common_words_are_those_of_the_textbook() -> None:
-    """The bits count as the definition does, repeated words and unequal lengths included."""
+def test_bit_parallel_length_equals_the_definition() -> None:
+    """The common subsequence has the length of its definition, also with repeated words."""
     random = Random(0)
     for _ in range(200):
         first, second = (random.choices("abcd", k=random.randint(1, 7)) for _ in range(2))
@@ -57,7 +57,7 @@ def test_common_words_are_those_of_the_textbook() -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_agrees_with_pycocoevalcap(name: str) -> None:
+def test_rouge_l_equals_pycocoevalcap(name: str) -> None:
     """Every image's score is pycocoevalcap's."""
     case = GOLDEN[name]
     scores = rouge_l(*tokenize_corpus(case["hypotheses"], case["references"]))

@@ -1,4 +1,4 @@
-"""Tokens as COCO's caption evaluation has them."""
+"""Tokenization as in COCO's caption evaluation."""
 
 import json
 import re
@@ -12,11 +12,11 @@ from igrag.metrics import tokenize, tokens
 from igrag.metrics.tokens import tokenize_corpus
 
 JAVA = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["tokens"]
-# COCO's Java program leaves these as words, which its own list of punctuation means to drop.
+# The Java tokenizer leaves these as words, which its list of punctuation is meant to drop.
 SLIPS = {"-lrb-", "-rrb-", "!!", "?!"}
 
 
-def test_tokens_are_those_of_cocos_evaluation() -> None:
+def test_tokens_equal_coco_evaluation() -> None:
     """PTB tokens in lower case without COCO's punctuation; a clitic is a token of its own."""
     assert tokenize("A man's \"dog\", (run)  on\na half-pipe: it can't move...") == (
         ["a", "man", "'s", "dog", "run", "on", "a", "half-pipe", "it", "ca", "n't", "move"]
@@ -25,8 +25,8 @@ def test_tokens_are_those_of_cocos_evaluation() -> None:
 
 
 @pytest.mark.parametrize("caption", JAVA)
-def test_agrees_with_the_java_program(caption: str) -> None:
-    """Quotes, clitics, abbreviations, figures and several sentences come out as Java's do."""
+def test_tokens_equal_the_java_tokenizer(caption: str) -> None:
+    """Quotes, clitics, abbreviations, figures and several sentences have the tokens of Java."""
     expected = [word for word in JAVA[caption].split() if word not in SLIPS]
     assert tokenize(caption) == expected
 
@@ -36,13 +36,13 @@ def test_agrees_with_the_java_program(caption: str) -> None:
     [("A sign at 12th Ave.", "ave."), ("the corner of East St. ", "st."), ("a flat T.V.", "t.v."),
      ("apples, etc.", "etc."), ("a fast car.", "car"), ("a sign at 12th ave", "ave")],
 )  # fmt: skip
-def test_an_abbreviation_keeps_its_stop_at_the_end(caption: str, last: str) -> None:
-    """As the Java program has it; any other last word loses it."""
+def test_abbreviation_keeps_its_stop_at_the_end(caption: str, last: str) -> None:
+    """A final abbreviation keeps its full stop, as in Java; other words lose it."""
     assert tokenize(caption)[-1] == last
 
 
-def test_the_short_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Captions that need no tokenizer come out as if they had gone through it."""
+def test_fast_path_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions that need no tokenizer have the tokens that it would return."""
     file = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
     captions = [text for image in read_captions(file)[:50] for text in image.captions]
     captions += [
@@ -71,9 +71,9 @@ def test_the_short_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         (["a dog", "a cat"], ["a dog", "a cat"], "expected a list of captions"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(
+def test_invalid_captions_are_an_error(
     hypotheses: list[str], references: list[list[str]], message: str
 ) -> None:
-    """Different counts, nothing at all, no references, and texts instead of lists are errors."""
+    """Different lengths, no captions, no references, and texts instead of lists are errors."""
     with pytest.raises(ValueError, match=message):
         tokenize_corpus(hypotheses, references)

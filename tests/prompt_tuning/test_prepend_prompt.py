@@ -1,0 +1,125 @@
+"""Prompts before rows: each row computes what it computes alone, whatever stands beside it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from igrag.captioning.language_model import LanguageModel
+from prompt_tuning.prompt_tuner import prepend_prompt
+from tests.prompt_tuning.models import assert_same, batch_of, noise, row, trimmed, tuner_of
+
+LENGTHS = {"long": 30, "short": 1, "default": 4}
+MIXTURES = (
+    ("long", None, "default"),
+    (None, "short", "long"),
+    ("short", "short", "default"),
+    (None, None, "short"),
+)
+
+
+def numbered(count: int, *, first: int) -> Tensor:
+    """Returns vectors [count, 2] that can be told apart: first, first + 1, ..."""
+    return torch.arange(first, first + count)[:, None].expand(-1, 2).float()
+
+
+def shown(embeddings: Tensor, mask: Tensor) -> list[list[int]]:
+    """Returns the numbers that the mask shows, row by row."""
+    return [
+        [int(value) for value in line[visible == 1, 0]]
+        for line, visible in zip(embeddings, mask, strict=True)
+    ]
+
+
+def source_of(*masks: list[int]) -> tuple[Tensor, Tensor]:
+    """Returns a source [B, T, 2] that counts from 100 b, with its mask [B, T]."""
+    rows = [numbered(len(mask), first=100 * place) for place, mask in enumerate(masks, start=1)]
+    return torch.stack(rows), torch.tensor(masks)
+
+
+def test_one_prompt_stands_before_every_row() -> None:
+    """Right-padded rows stay where they are; the mask grows by the prompt."""
+    source, mask = source_of([1, 1, 1], [1, 0, 0])
+    prompt = numbered(2, first=1)
+    embeddings, extended = prepend_prompt([prompt, prompt], source, mask)
+    assert extended.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert embeddings[:, :, 0].tolist() == [[1, 2, 100, 101, 102], [1, 2, 200, 201, 202]]
+
+
+def test_left_padding_does_not_part_prompt_and_text() -> None:
+    """The padding moves to the right, where no distance counts it, and nothing changes place."""
+    source, mask = source_of([1, 1, 1, 1], [0, 0, 1, 1])
+    prompt = numbered(2, first=1)
+    embeddings, extended = prepend_prompt([prompt, prompt], source, mask)
+    assert extended.tolist() == [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]
+    assert shown(embeddings, extended) == [[1, 2, 100, 101, 102, 103], [1, 2, 202, 203]]
+
+
+def test_prompts_of_several_lengths() -> None:
+    """Each row has its own prompt at once before its text, and no row is longer than need be."""
+    source, mask = source_of([1, 1, 1], [1, 1, 0], [0, 0, 1])
+    prompts = [numbered(1, first=1), numbered(0, first=1), numbered(3, first=11)]
+    embeddings, extended = prepend_prompt(prompts, source, mask)
+    assert shown(embeddings, extended) == [[1, 100, 101, 102], [200, 201], [11, 12, 13, 302]]
+    assert extended.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
+
+
+def test_two_prompts_of_one_length() -> None:
+    """Equal lengths do not make them one prompt."""
+    source, mask = source_of([1], [1])
+    embeddings, _ = prepend_prompt([numbered(2, first=1), numbered(2, first=11)], source, mask)
+    assert embeddings[:, :, 0].tolist() == [[1, 2, 100], [11, 12, 200]]
+
+
+@pytest.mark.parametrize("lengths", [(2, 2), (2, 5)])
+@pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.float32])
+def test_types_are_those_of_the_source(lengths: tuple[int, int], dtype: torch.dtype) -> None:
+    """A float32 prompt before a bfloat16 model's source, with whatever mask came in."""
+    source, mask = source_of([1, 1], [0, 1])
+    prompts = [numbered(length, first=1) for length in lengths]
+    embeddings, extended = prepend_prompt(prompts, source.bfloat16(), mask.to(dtype))
+    assert (embeddings.dtype, extended.dtype) == (torch.bfloat16, dtype)
+
+
+@pytest.mark.parametrize("lengths", [(2, 2), (1, 3)])
+def test_the_gradient_comes_back(lengths: tuple[int, int]) -> None:
+    """Every vector of every prompt gets its own row's gradient, also where rows were moved."""
+    source, mask = source_of([0, 1], [1, 1])
+    prompts = [numbered(length, first=1).requires_grad_() for length in lengths]
+    embeddings, extended = prepend_prompt(prompts, source, mask)
+    weights = torch.tensor([3.0, 5.0])[:, None, None]
+    (embeddings * extended[:, :, None] * weights).sum().backward()
+    for prompt, weight in zip(prompts, (3.0, 5.0), strict=True):
+        assert prompt.grad is not None
+        assert torch.equal(prompt.grad, torch.full_like(prompt, weight))
+
+
+def test_every_row_needs_a_prompt() -> None:
+    """Too few or too many are refused, with both numbers."""
+    source, mask = source_of([1], [1])
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=f"found {count} prompts, .* 2 sequences"):
+            prepend_prompt([numbered(2, first=1)] * count, source, mask)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("names", MIXTURES)
+def test_a_mixed_batch_equals_single_prompts(
+    language: LanguageModel, names: tuple[str | None, ...], side: str
+) -> None:
+    """Logits to 1e-5 of the largest, and the same tokens, as a tuner that knows one prompt only."""
+    prompts = {name: noise(length, seed=length) for name, length in LENGTHS.items()}
+    mixed = tuner_of(language, prompts["default"])
+    for name in ("long", "short"):
+        mixed.add_prompt(name, prompts[name])
+    batch = batch_of(language.tokenizer, side=side)
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    greedy = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
+    with torch.no_grad():
+        together = mixed(**batch, prompts=names).logits
+        tokens = mixed.generate(**inputs, prompts=names, **greedy)
+        for place, name in enumerate(names):
+            alone = row(batch, place)
+            one = language.model if name is None else tuner_of(language, prompts[name])
+            assert_same(together[place], one(**alone).logits[0])
+            del alone["labels"]
+            assert trimmed(tokens[place]) == trimmed(one.generate(**alone, **greedy)[0])
