@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig
 
-from igrag.captioning.adapters import ADAPTER_WEIGHTS
+from igrag.adapter_files import ADAPTER_WEIGHTS
 from igrag.captioning.captioner import Captioner
 from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
