@@ -1,30 +1,57 @@
-# make caption and make test work on a fresh clone: they set up .venv first.
+# Every target works on a fresh clone: it sets up .venv first.
+SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Options for pytest: make test PYTEST_ARGS="-k prompt -x"
+PYTEST_ARGS ?=
 
-.PHONY: help setup caption test lint types demo bench clean
+# Two at once, one thread each: the models of the tests are too small to share out.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# Shows what is large, as pip begins to download it; errors and warnings come through.
+INSTALL := set -o pipefail; $(BIN)/python -u -m pip install --disable-pip-version-check
+SHOW := | awk '/^ *(Downloading|Using cached).*[0-9] [MG]B\)/ { print "  " $$0; fflush() } \
+	/^Installing collected/ { print "  Unpacking " NF - 3 " packages"; fflush() }'
+
+.PHONY: help setup caption test test-all coverage lint types docs demo bench clean
 help:
-	@echo "make caption | test | lint | types | demo | bench | setup | clean"
+	@echo "make caption    caption input/802.jpg"
+	@echo "make test       the tests, without the slow ones"
+	@echo "make test-all   every test"
+	@echo "make coverage   make test, with the lines that no test runs (htmlcov/index.html)"
+	@echo "make lint       ruff: rules and format"
+	@echo "make types      mypy"
+	@echo "make docs       write the comments of the YAML files and the tables of the documents anew"
+	@echo "make demo       build the miniature anew"
+	@echo "make bench      speed and memory"
+	@echo "make setup      only install, for developing"
+	@echo "make clean      remove what these made, .venv too"
 
 # What running needs, and what developing needs; each is installed when its list has changed.
-$(VENV)/.runtime: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	touch $@
+$(VENV)/.runtime: requirements.txt pyproject.toml
+	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing what requirements.txt lists (a few minutes the first time)"
+	@$(INSTALL) --editable . $(SHOW)
+	@touch $@
 
 $(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	touch $@
+	@echo "Installing what requirements-dev.txt lists"
+	@$(INSTALL) --requirement requirements-dev.txt $(SHOW)
+	@touch $@
 
 setup: $(VENV)/.development
 
 caption: $(VENV)/.runtime
 	$(BIN)/python main.py --i input/802.jpg --model flan-t5
 
-# Two at once, one thread each: the models of the tests are too small to share out.
 test: $(VENV)/.development
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.development
+	$(PYTEST) $(PYTEST_ARGS)
+
+coverage: $(VENV)/.development
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered --cov-report=html $(PYTEST_ARGS)
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -32,6 +59,9 @@ lint: $(VENV)/.development
 
 types: $(VENV)/.development
 	$(BIN)/mypy
+
+docs: $(VENV)/.development
+	$(BIN)/python -m igrag.commands.document
 
 demo: $(VENV)/.development
 	$(BIN)/python -m demo.build
@@ -42,4 +72,4 @@ bench: $(VENV)/.development
 	$(BIN)/python benchmarks/score_captions.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .coverage htmlcov build *.egg-info

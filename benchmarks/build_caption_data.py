@@ -26,8 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.search_knowledge_base import BLOCK, CLUSTERS, near, random_units
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, Config
 from igrag.data.coco import CaptionedImage, read_captions
-from igrag.retrieval.encoder_identity import EncoderIdentity
-from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.image_encoder import EncoderIdentity, ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 
 TOKENIZER = REPO_ROOT / "demo" / "models" / "t5-mini"

@@ -86,7 +86,8 @@ def _save_t5(folder: Path, *, layers: int) -> None:
     count = sum(tensor.numel() for tensor in model.parameters())
     assert layers < _LAYERS or count == _FLAN_T5_BASE, count
     print(f"flan-t5: {count:,} parameters")
-    AutoTokenizer.from_pretrained(_DEMO / "models" / "t5-mini").save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(_DEMO / "models" / "t5-mini", trust_remote_code=False)
+    tokenizer.save_pretrained(folder)
 
 
 def _check_own_captions(captions: Path, images: Path, settings: list[str]) -> None:

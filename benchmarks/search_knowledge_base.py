@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from igrag.data.coco import CaptionedImage
-from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.knowledge_base import KnowledgeBase
 
 CLUSTERS = 500

@@ -1,15 +1,18 @@
-"""What every command line shares: exit codes, one-line errors, signals and logging."""
+"""What every command line shares: options, exit codes, one-line errors, signals and logging."""
 
+import argparse
 import io
 import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+from igrag import __version__
 from igrag.errors import IgragError
 
 EXIT_INTERRUPTED = 130
@@ -25,6 +28,98 @@ def quiet_start() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser with `--output_dir` and the like, which also takes `--output-dir`.
+
+    Args:
+        description: What the command does; its line breaks stay.
+        earlier: Names that options had in earlier versions -> their names now.
+    """
+
+    def __init__(
+        self, description: str, *, earlier: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
+        super().__init__(
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
+        self._earlier = earlier or {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses words as argparse does, with each option under its name in the help."""
+        words = list(sys.argv[1:] if args is None else args)
+        end = words.index("--") if "--" in words else len(words)
+        words[:end] = map(self._current_name, words[:end])
+        return super().parse_known_args(words, namespace)
+
+    def _current_name(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name in self._option_string_actions:
+            return word
+        name = self._earlier.get(name, name)
+        underscored = f"--{name[2:].replace('-', '_')}"
+        known = underscored if underscored in self._option_string_actions else name
+        return f"{known}{equals}{value}"
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --verbose, --debug and --version."""
+    add = parser.add_argument
+    add("--verbose", action="store_true", help="log what is done on stderr")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    add_version_option(parser)
+
+
+def add_version_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --version."""
+    version = f"igrag {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="print the version")
+
+
+def add_config_options(parser: argparse.ArgumentParser, *, dtype: bool = True) -> None:
+    """Adds --set, --device and --dtype, which `config_overrides` reads."""
+    from igrag.config.choices import DType, in_words  # after `quiet_start`: pydantic takes a while
+
+    add = parser.add_argument
+    add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        help="set a key of the configuration for this run; may be given again")  # fmt: skip
+    add("--device", help="auto, cpu, cuda, cuda:N or mps")
+    if dtype:
+        add("--dtype", help=f"of the language model: {in_words(DType)}")
+
+
+def config_overrides(arguments: argparse.Namespace) -> list[str]:
+    """Returns the keys of the configuration that --set, --device and --dtype set."""
+    keys = {"device": "model_config.device", "dtype": "model_config.dtype"}
+    given = {key: getattr(arguments, option, None) for option, key in keys.items()}
+    typed = [f"{key}={value}" for key, value in given.items() if value is not None]
+    return [*arguments.set, *typed]
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Returns an argparse type: a whole number of at least `lowest`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"found {text}, expected at least {lowest}")
+        return value
+
+    return number
+
+
+def run_command(
+    parse_arguments: Callable[[Sequence[str] | None], argparse.Namespace],
+    main: Callable[[argparse.Namespace], int],
+    words: Sequence[str] | None = None,
+) -> int:
+    """Parses a command's words and runs it, see `run`; returns its exit code."""
+    arguments = parse_arguments(words)
+    return run(lambda: main(arguments), debug=arguments.debug)
 
 
 def run(main: Callable[[], int], *, debug: bool) -> int:

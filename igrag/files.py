@@ -123,8 +123,8 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def kind_of(value: object) -> str:
-    """Names the kind of a value as JSON knows it: "an object", "a list", "null", ..."""
+def json_type_name(value: object) -> str:
+    """Returns the name of a value's type in JSON: "an object", "a list", "null", ..."""
     names = {
         dict: "an object",
         list: "a list",

@@ -1,14 +1,14 @@
-"""Puts the parts together as the configuration says: the border where the config stops."""
+"""Builds the parts of the pipeline from the configuration; the parts take plain arguments."""
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from igrag.captioning.captioner import Captioner, Detector
-from igrag.captioning.generator import CaptionGenerator, Decoding, Writer
+from igrag.captioning.captioner import Captioner
+from igrag.captioning.generator import CaptionGenerator, Decoding, GenerativeModel
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.captioning.objects import InstancesDetector, ModelDetector
+from igrag.captioning.objects import Detector, InstancesDetector, ModelDetector
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, ObjectsConfig, PromptConfig
 from igrag.errors import ConfigError
@@ -22,29 +22,29 @@ def build_captioner(
     config: Config,
     model_path: str,
     *,
-    choose_writer: Callable[[LanguageModel, PromptTemplate], Writer | None] | None = None,
+    choose_model: Callable[[LanguageModel, PromptTemplate], GenerativeModel | None] | None = None,
 ) -> Captioner:
     """Loads everything the pipeline needs; cheap checks come before the models.
 
     Args:
         config: The whole configuration.
         model_path: Folder or hub id of the language model.
-        choose_writer: Puts a soft prompt before the loaded model, or returns None for the model
-            as it is. This package does not know how.
+        choose_model: Prepends a soft prompt to the loaded model, or returns None for the model as
+            it is. This package does not know how.
 
     Raises:
         ConfigError: Keys that contradict one another.
         IgragError: A part is missing or damaged.
     """
     template = build_template(config.prompt_config)
-    if config.prompt_tuning.enabled and choose_writer is None:
-        raise ConfigError("prompt_tuning.enabled: found true, but nothing here opens soft prompts")
+    if config.prompt_tuning.enabled and choose_model is None:
+        raise ConfigError("prompt_tuning.enabled: found true, expected `choose_model` to load it")
     detector = build_detector(config.prompt_config.objects, config.models.device)
     encoder, knowledge_base = open_retrieval(config)
     language = load_language(config, model_path)
     generator = build_generator(config, language)
-    if choose_writer is not None:
-        generator.switch_to(choose_writer(language, template))
+    if choose_model is not None:
+        generator.switch_to(choose_model(language, template))
     return Captioner(
         encoder,
         knowledge_base,
@@ -79,7 +79,7 @@ def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:
     )
     path = config.knowledge_base_config.path
     knowledge_base = KnowledgeBase.open(path, encoder=encoder.identity)
-    logger.info("%s: %d images, encoded as %s does", path, len(knowledge_base),
+    logger.info("%s: %d images, encoded with %s", path, len(knowledge_base),
                 config.retrieval_config.encoder)  # fmt: skip
     return encoder, knowledge_base
 
@@ -115,9 +115,9 @@ def build_generator(config: Config, language: LanguageModel) -> CaptionGenerator
 
 
 def describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:
-    """Says how objects are found, without paths of this machine; None when they are off.
+    """Returns how objects are found, without paths of this machine; None when they are off.
 
-    Which instances file is not part of it: train and val images have one each.
+    The instances file is not part of it: train and val images have one each.
     """
     if objects.source == "none":
         return None
@@ -129,16 +129,14 @@ def describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:
 
 
 def build_detector(objects: ObjectsConfig, device: str) -> Detector | None:
-    """Makes the source of the objects block, None when it is off."""
+    """Makes the detector of the objects block, None when it is off."""
     if objects.source == "instances":
-        if objects.instances_path is None:
-            raise ConfigError("prompt_config.objects.instances_path: missing, source is instances")
+        assert objects.instances_path is not None  # the schema checks it
         return InstancesDetector(objects.instances_path)
     if objects.source == "detector":
         from igrag.devices import resolve_device
 
-        if objects.detector is None:
-            raise ConfigError("prompt_config.objects.detector: missing, source is detector")
-        place = str(resolve_device(device))
-        return ModelDetector(objects.detector, device=place, threshold=objects.threshold)
+        assert objects.detector is not None  # the schema checks it
+        torch_device = str(resolve_device(device))
+        return ModelDetector(objects.detector, device=torch_device, threshold=objects.threshold)
     return None

@@ -1,43 +1,75 @@
-"""The model hub: whether it can be reached, and what an error of loading a model means."""
+"""Loads models: from a folder, the local cache of the hub, or the hub, in this order.
 
-import os
-import sys
-from functools import cache
+Code that comes with a model is never run.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from socket import create_connection
-from threading import Thread
-from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any
 
 from igrag.files import is_folder
 
-_HUB = "https://huggingface.co"
-_PORTS = {"http": 80, "https": 443}
-_PATIENCE = 3.0  # Seconds; a hub that takes longer to answer is as good as none.
-# Whoever sets one of them has decided, and is not asked again.
-_CHOICES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_TIMEOUT = 10.0  # Seconds that the hub may take to answer whether it has a model.
 
 
-def prepare_for(model_path: str) -> None:
-    """Makes the libraries use their local cache alone where the hub cannot be reached.
+def from_pretrained(factory: Any, path: str, **options: Any) -> Any:
+    """Calls `factory.from_pretrained`, see `load_cached_first`."""
+    if hasattr(factory, "_model_mapping"):  # AutoModelFor...
+        # It looks for a LoRA adapter among the model's files, whatever local_files_only is.
+        options = {"adapter_kwargs": {"local_files_only": True}, **options}
+    return load_cached_first(factory.from_pretrained, path, **options)
 
-    They would otherwise try each of a model's files again and again: minutes, for a model that is
-    in the cache. A folder needs no hub, and is left at that.
+
+def load_cached_first(load: Callable[..., Any], path: str, **options: Any) -> Any:
+    """Calls a loader of transformers, without the network where the model is in the local cache.
+
+    A model in the cache is used as it is: the hub is not asked for a newer one.
 
     Args:
-        model_path: Folder or hub id of the model that is about to be loaded.
+        load: Takes a folder or hub id and the library's options.
+        path: Folder or hub id.
+        options: More of the library's options.
+
+    Raises:
+        Exception: Whatever the library raises; see `is_fetch_failure` and `reason_of`.
     """
-    if is_folder(Path(model_path)) or any(os.environ.get(name) for name in _CHOICES):
-        return
-    if not _can_reach(os.environ.get("HF_ENDPOINT") or _HUB):
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        constants = sys.modules.get("huggingface_hub.constants")
-        if constants is not None:  # It has read the environment already.
-            vars(constants)["HF_HUB_OFFLINE"] = True
+    # Left open, the library asks on stdin whether to run a model's own code.
+    options = {"trust_remote_code": False, **options}
+    if is_folder(Path(path)):
+        return load(path, **options)
+    try:
+        return load(path, local_files_only=True, **options)
+    except Exception as error:  # Which files a model needs, only the library knows.
+        try:
+            _check_on_hub(path)
+        except ConnectionError:
+            if is_fetch_failure(error):
+                raise
+            raise error from error.__cause__  # In the cache, and damaged or incomplete there.
+    return load(path, **options)
+
+
+def _check_on_hub(path: str) -> None:
+    """Asks the hub once for a model; the library would try for minutes where there is no network.
+
+    Raises:
+        ConnectionError: The hub cannot be reached.
+        HfHubHTTPError: It has no such model, or does not give it.
+        HFValidationError: The name cannot be one of a model.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        HfApi().model_info(path, timeout=_TIMEOUT)
+    except (HfHubHTTPError, HFValidationError):
+        raise
+    except Exception as error:  # The errors of whichever HTTP library the hub's client uses.
+        raise ConnectionError(f"the hub cannot be reached ({reason_of(error)})") from error
 
 
 def is_fetch_failure(error: BaseException) -> bool:
-    """Tells whether neither the hub nor its local cache gives the model: offline, or no such id.
+    """Returns whether neither the hub nor its local cache has the model: offline, or no such id.
 
     Anything else (a full disk, a gated model, a missing library) has a reason of its own.
     """
@@ -50,7 +82,7 @@ def is_fetch_failure(error: BaseException) -> bool:
 
     failures = (ConnectionError, HFValidationError, LocalEntryNotFoundError)
     cause: BaseException | None = error
-    # transformers raises an OSError for nearly everything, from the error that tells more.
+    # transformers raises an OSError for nearly everything, from the error with the reason.
     while cause is not None:
         if isinstance(cause, failures):
             return True
@@ -60,35 +92,6 @@ def is_fetch_failure(error: BaseException) -> bool:
     return False
 
 
-@cache
-def _can_reach(url: str) -> bool:
-    """Tells whether something listens there, or at the proxy on the way, within `_PATIENCE`."""
-    answers: list[bool] = []
-    # In a thread: looking a name up knows no time limit of its own.
-    thread = Thread(target=lambda: answers.append(_connects(url)), daemon=True)
-    thread.start()
-    thread.join(_PATIENCE)
-    return answers == [True]
-
-
-def _first_stop(url: SplitResult) -> SplitResult:
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(url.netloc):
-        return url
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-
-
-def _connects(url: str) -> bool:
-    try:
-        target = _first_stop(urlsplit(url))
-        port = target.port or _PORTS.get(target.scheme, _PORTS["https"])
-        create_connection((target.hostname or "", port), timeout=_PATIENCE).close()
-    except (OSError, ValueError):  # ValueError: what is no address
-        return False
-    return True
-
-
 def reason_of(error: BaseException) -> str:
-    """Puts an error's text on one line of bearable length."""
+    """Returns an error's text on one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

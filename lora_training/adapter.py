@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
-from igrag.captioning.language_model import layers_on_shared, shared_weights
+from igrag.captioning.adapters import layers_on_shared, shared_weights
 from igrag.errors import ConfigError, TrainingError
 
 _SHORTEST = 2  # A token and the end token.

@@ -14,7 +14,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from igrag.captioning.adapter_base import BASE_NAME
+from igrag.captioning.adapters import BASE_NAME
 from igrag.errors import CheckpointError, DataError
 from igrag.files import atomic_directory, read_json
 from igrag.training.checkpoints import (

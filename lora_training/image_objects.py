@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from igrag.captioning.captioner import Detector
-from igrag.captioning.objects import InstancesDetector
+from igrag.captioning.objects import Detector, InstancesDetector
 from igrag.data.coco import CaptionedImage, DetectedObject
 from igrag.data.images import open_image
 from igrag.errors import ImageError

@@ -12,7 +12,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
-from igrag.captioning.adapter_base import BaseModel
+from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.config import Config, portable
@@ -48,7 +48,7 @@ class Training:
 
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
-    base: BaseModel
+    base: BaseModelIdentity
     arguments: Seq2SeqTrainingArguments
     train: Dataset
     val: Dataset
@@ -98,7 +98,7 @@ def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training
     return Training(
         model=model,
         tokenizer=language.tokenizer,
-        base=BaseModel(portable(model_path), language.weights),
+        base=BaseModelIdentity(portable(model_path), language.weights),
         arguments=arguments,
         train=train,
         val=longest_first(val),

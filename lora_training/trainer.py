@@ -20,7 +20,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from igrag.captioning.adapter_base import BaseModel
+from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import clean_texts
 from igrag.data.batching import LABEL_IGNORED, Collator, LengthGroupedBatches
 from igrag.metrics import bleu
@@ -59,7 +59,7 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         train: Dataset,
         val: Dataset,
         tokenizer: PreTrainedTokenizerBase,
-        base: BaseModel,
+        base: BaseModelIdentity,
         callback: TrainerCallback,
     ) -> None:
         super().__init__(

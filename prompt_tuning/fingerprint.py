@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from igrag.captioning.language_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from igrag.captioning.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from igrag.data.tokenization import tokenizer_fingerprint
 from igrag.errors import CheckpointError
 from igrag.fingerprints import rounded_bytes, weights_hash

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig
 
+from igrag.captioning.adapters import ADAPTER_WEIGHTS
 from igrag.captioning.captioner import Captioner
 from igrag.captioning.generator import GenerativeModel
-from igrag.captioning.language_model import ADAPTER_WEIGHTS, LanguageModel
+from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config
 from igrag.errors import CheckpointError

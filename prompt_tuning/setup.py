@@ -16,8 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.captioning.prompt_template import PromptTemplate
-from igrag.captioning.template_check import count_other_prompts
+from igrag.captioning.prompt_template import PromptTemplate, count_other_prompts
 from igrag.config import Config, PromptConfig, find_model, portable
 from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images

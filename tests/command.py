@@ -1,15 +1,14 @@
-"""Runs main.py as its users do, and reads what it says."""
+"""Runs the captioning command as its users do, and reads its output."""
 
 import re
 
 import pytest
 
-import main
-from igrag.cli import run
+from igrag.commands import caption
 
 
 class Command:
-    """Runs main.py's main in this process, on tiny models."""
+    """Runs the captioning command in this process, on tiny models."""
 
     def __init__(self, settings: list[str], capfd: pytest.CaptureFixture[str]) -> None:
         self._settings = settings
@@ -18,8 +17,7 @@ class Command:
     def __call__(self, *words: object, settings: tuple[str, ...] = ()) -> tuple[int, str, str]:
         """Returns the exit code and what was printed on stdout and stderr."""
         overrides = [word for item in (*self._settings, *settings) for word in ("--set", item)]
-        arguments = main.parse_arguments([*map(str, words), *overrides])
-        code = run(lambda: main.main(arguments), debug=arguments.debug)
+        code = caption.command([*map(str, words), *overrides])
         captured = self._capfd.readouterr()
         return code, captured.out, captured.err
 

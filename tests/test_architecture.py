@@ -1,4 +1,4 @@
-"""Who may import whom: the rooms of the house and the direction between them."""
+"""Who may import whom: the floors of the package, and what the recipes may use."""
 
 import ast
 import subprocess
@@ -12,16 +12,24 @@ import pytest
 from igrag.config import REPO_ROOT
 
 RECIPES = ("lora_training", "prompt_tuning")
-# What stands outside of the package, which it must run without.
+# What is outside of the package, which runs without it but for its top floor.
 OUTSIDE = (*RECIPES, "evaluation", "demo", "benchmarks", "scripts", "tests", "main")
-# What of a recipe the evaluation may use: how its results are named, read and switched on.
-EVALUATED = ("prompt_tuning.methods", "prompt_tuning.checkpoints", "prompt_tuning.prompt_file")
-# Who may know the configuration: the border where it is taken apart, and the entry points.
-KNOW_THE_CONFIG = ("igrag.from_config", "igrag.config")
-# Each room is made from those above it alone; what is not named here belongs to "parts".
-ORDER = {"errors": 0, "files": 1, "config": 1, "cli": 1, "runtime": 1}
-ORDER |= {"placeholders": 1}  # what the config and the prompt's builder check a template by
-ORDER |= {"parts": 2, "generator": 3, "captioner": 4, "assembly": 5, "output": 5}
+# Each floor imports from itself and from those before it.
+FLOORS = (
+    ("errors",),
+    ("files",),
+    ("config",),
+    ("cli", "devices", "fingerprints", "hub"),
+    ("data", "metrics"),
+    ("retrieval", "training"),
+    ("captioning",),
+    ("from_config",),
+    ("commands",),
+)
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+# The parts take plain arguments; of the configuration they use only its lists of words and checks.
+KNOW_THE_CONFIG = ("igrag.config", "igrag.from_config", "igrag.commands")
+WITHOUT_THE_CONFIG = ("igrag.config.choices", "igrag.config.placeholders")
 HEAVY = (
     "torch",
     "transformers",
@@ -59,12 +67,12 @@ def imports(file: Path) -> Iterator[str]:
                 yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def room(module: str) -> int:
-    """Returns how far from the errors a module of the package stands."""
-    return ORDER.get(module.split(".")[1], ORDER["parts"])
+def floor(module: str) -> int:
+    """Returns the number of the floor that a module of the package is on."""
+    return FLOOR[module.split(".")[1]]
 
 
-def test_the_check_sees_imports(tmp_path: Path) -> None:
+def test_check_finds_every_form_of_import(tmp_path: Path) -> None:
     """Every form of import is found, wherever it stands: otherwise the rules below are void."""
     file = tmp_path / "a.py"
     file.write_text(
@@ -73,27 +81,39 @@ def test_the_check_sees_imports(tmp_path: Path) -> None:
     )
     assert list(imports(file)) == [
         "demo.world",
-        "igrag.captioning.output",
+        "igrag.output",
         "lora_training.settings",
     ]
 
 
 @pytest.mark.parametrize("module", modules("igrag"))
 def test_package_knows_nothing_outside(module: str) -> None:
-    """The package never imports a recipe, the miniature, a benchmark or an entry point."""
+    """Only the commands import a recipe; nothing imports demo, a benchmark or a script."""
+    allowed = RECIPES if module.startswith("igrag.commands") else ()
     file = modules("igrag")[module]
-    assert [name for name in imports(file) if name.split(".")[0] in OUTSIDE] == []
+    outside = [name for name in imports(file) if name.split(".")[0] in OUTSIDE]
+    assert [name for name in outside if name.split(".")[0] not in allowed] == []
+
+
+def test_every_module_is_on_a_floor() -> None:
+    """A new part of the package is entered in FLOORS."""
+    parts = {module.split(".")[1] for module in modules("igrag") if "." in module}
+    assert parts == set(FLOOR)
 
 
 @pytest.mark.parametrize("module", [name for name in modules("igrag") if "." in name])
 def test_imports_point_one_way(module: str) -> None:
-    """The order: errors <- config, files <- single parts <- generator <- captioner <- assembly."""
-    others = [
-        name
-        for name in imports(modules("igrag")[module])
-        if name.startswith("igrag.") and name.split(".")[1] != module.split(".")[1]
-    ]
-    assert [name for name in others if room(name) > room(module)] == []
+    """A floor imports from those before it: errors, files, config, data, ..., commands."""
+    others = [name for name in imports(modules("igrag")[module]) if name.startswith("igrag.")]
+    parts = [name for name in others if name.split(".")[1] in FLOOR]  # else igrag.__version__
+    assert [name for name in parts if floor(name) > floor(module)] == []
+
+
+@pytest.mark.parametrize("package", [*RECIPES, "evaluation", "demo"])
+def test_nothing_imports_the_commands(package: str) -> None:
+    """They are the top floor: an entry point for users, not a library."""
+    for file in modules(package).values():
+        assert [name for name in imports(file) if name.startswith("igrag.commands")] == [], file
 
 
 @pytest.mark.parametrize("package", ["igrag", *RECIPES, "evaluation"])
@@ -109,11 +129,11 @@ def test_no_circles(package: str) -> None:
 
 @pytest.mark.parametrize("module", modules("igrag"))
 def test_config_stops_at_the_border(module: str) -> None:
-    """Parts take plain arguments: only the assembly knows the configuration."""
-    if module.startswith(KNOW_THE_CONFIG):
+    """Parts take plain arguments: only `from_config` and the commands know the configuration."""
+    if module == "igrag" or module.startswith(KNOW_THE_CONFIG):
         return
-    file = modules("igrag")[module]
-    assert [name for name in imports(file) if name.startswith("igrag.config")] == []
+    known = [name for name in imports(modules("igrag")[module]) if name.startswith("igrag.config")]
+    assert [name for name in known if name not in WITHOUT_THE_CONFIG] == []
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -124,18 +144,17 @@ def test_recipes_do_not_know_each_other(recipe: str) -> None:
         assert [name for name in imports(file) if name.split(".")[0] in forbidden] == []
 
 
-def test_evaluation_knows_what_it_evaluates() -> None:
-    """It imports the package, itself, and the few rooms of a recipe that are named above."""
+def test_evaluation_uses_package_and_recipes() -> None:
+    """It compares what the recipes train, and imports nothing else outside."""
     for file in modules("evaluation").values():
         names = [name for name in imports(file) if name.split(".")[0] in OUTSIDE]
-        assert [name for name in names if not name.startswith(("evaluation.", *EVALUATED))] == [], (
-            file
-        )
+        allowed = ("evaluation", *RECIPES)
+        assert [name for name in names if name.split(".")[0] not in allowed] == [], file
 
 
 @pytest.mark.parametrize("package", ["demo", "benchmarks", "scripts", "main.py"])
-def test_nobody_knows_the_evaluation(package: str) -> None:
-    """It is an end: what others need of it belongs into the package."""
+def test_nothing_imports_the_evaluation(package: str) -> None:
+    """It is an end: what others need of it belongs in the package."""
     files = [REPO_ROOT / package] if package.endswith(".py") else modules(package).values()
     for file in files:
         assert [name for name in imports(file) if name.split(".")[0] == "evaluation"] == [], file
@@ -152,6 +171,8 @@ def test_nobody_knows_the_evaluation(package: str) -> None:
         "import scripts.build_knowledge_base",
         "import evaluation.run_evaluation",
         "import scripts.convert_prompt",
+        "import igrag; igrag.Config",
+        "import igrag.commands",
     ],
 )
 def test_light_start(statement: str) -> None:

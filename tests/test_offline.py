@@ -1,4 +1,4 @@
-"""main.py without a network, and without being told so."""
+"""main.py without a network, and without HF_HUB_OFFLINE."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from igrag.config import REPO_ROOT
 from tests.tiny import CocoFolder
 
-# Nobody listens there; the library asks five times, at ever longer intervals, and tells each time.
+# No server is there; the library tries five times, at ever longer intervals, with a warning each.
 NO_HUB = "http://127.0.0.1:9"
 
 
@@ -36,18 +36,18 @@ def words(knowledge_base: Path, tiny_clip: Path, coco: CocoFolder) -> list[objec
     return ["--i", coco.image(1), *(w for item in settings for w in ("--set", item))]
 
 
-def test_an_unknown_model_is_one_line(words: list[object], tmp_path: Path) -> None:
-    """The error is all that is said, once, whatever the library tried meanwhile."""
+def test_unknown_model_is_one_error(words: list[object], tmp_path: Path) -> None:
+    """The error is the whole output, once, whatever the library tried meanwhile."""
     done = run(tmp_path, *words, "--model", "nobody/no-such-model")
     assert done.returncode == 1
     assert done.stderr.startswith("error: nobody/no-such-model: no such folder, and the model")
     assert done.stderr.count("\n") == 1 and done.stdout == ""
 
 
-def test_a_cached_model_is_used_in_silence(
+def test_cached_model_is_used_without_output(
     words: list[object], tmp_path: Path, tiny_t5: Path
 ) -> None:
-    """What was downloaded once captions as if there were a network."""
+    """A model that was downloaded once captions as if there were a network."""
     stored = tmp_path / "hub" / "models--some--t5"
     (stored / "refs").mkdir(parents=True)
     (stored / "refs" / "main").write_text("a" * 40)

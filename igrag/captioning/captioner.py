@@ -1,22 +1,21 @@
 """The pipeline: image -> similar images -> prompt -> caption."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from igrag.captioning.generator import CaptionGenerator
+from igrag.captioning.objects import Detector
 from igrag.captioning.prompt_template import PromptTemplate
-from igrag.data.coco import DetectedObject
+from igrag.captioning.retrieval_prompts import RetrievalPrompts
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase, Match
-
-Detector = Callable[[Image.Image, str], Sequence[DetectedObject]]
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionResult:
-    """What became of one image."""
+    """The caption of one image, with the prompt and the matches that it came from."""
 
     caption: str
     prompt: str
@@ -30,9 +29,9 @@ class Captioner:
         encoder: Turns images into vectors.
         knowledge_base: Made with the same encoder.
         template: Builds the prompt.
-        generator: Writes the caption; its writer may be switched between calls.
-        top_k: How many similar images to use.
-        detector: Finds objects in a image, given the image and its file name.
+        generator: Generates the caption; its model may be switched between calls.
+        top_k: Similar images in a prompt.
+        detector: Finds objects in an image, given the image and its file name.
     """
 
     def __init__(
@@ -45,31 +44,21 @@ class Captioner:
         top_k: int,
         detector: Detector | None = None,
     ) -> None:
-        self._encoder = encoder
-        self._knowledge_base = knowledge_base
-        self._template = template
         self.generator = generator
-        self._top_k = top_k
-        self._detector = detector
+        self._prompts = RetrievalPrompts(
+            encoder, knowledge_base, template, top_k=top_k, detector=detector
+        )
 
     def caption(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[CaptionResult]:
         """Captions a batch of RGB images; `names` are their file names."""
-        vectors = self._encoder.encode(images)  # [B, D]
-        found = self._knowledge_base.search(vectors, self._top_k)
-        prompts = [
-            self._build_prompt(image, name, matches)
-            for image, name, matches in zip(images, names, found, strict=True)
-        ]
-        captions = self.generator.generate(prompts)
-        return [
-            CaptionResult(caption, prompt, tuple(matches))
-            for caption, prompt, matches in zip(captions, prompts, found, strict=True)
-        ]
-
-    def _build_prompt(self, image: Image.Image, name: str, matches: Sequence[Match]) -> str:
-        return self._template.build(
-            matches,
-            self._detector(image, name) if self._detector else (),
+        retrieved = self._prompts.build(
+            images,
+            names,
             count_tokens=self.generator.count_tokens,
             max_tokens=self.generator.max_source_length,
         )
+        captions = self.generator.generate([each.prompt for each in retrieved])
+        return [
+            CaptionResult(caption, each.prompt, each.matches)
+            for caption, each in zip(captions, retrieved, strict=True)
+        ]

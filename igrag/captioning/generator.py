@@ -1,4 +1,4 @@
-"""Turns prompts into captions with a frozen seq2seq model, deterministically unless told not to."""
+"""Generates captions from prompts with a frozen seq2seq model; sampling is seeded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +11,10 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How captions are decoded; the names are those of transformers' GenerationConfig."""
+    """How captions are decoded; the names are those of transformers' GenerationConfig.
+
+    A key that is added to `generation_config` in the schema needs its field here, and no more.
+    """
 
     max_new_tokens: int = 40
     num_beams: int = 4
@@ -33,8 +36,8 @@ class Decoding:
         return GenerationConfig(**options, **_ids(model))
 
 
-class Writer(Protocol):
-    """What writes tokens: the model itself, or the model behind a soft prompt."""
+class GenerativeModel(Protocol):
+    """What generates tokens: the model itself, or the model with the soft prompt prepended."""
 
     def generate(
         self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
@@ -44,9 +47,9 @@ class Writer(Protocol):
 
 
 class CaptionGenerator:
-    """Writes captions for prompt texts, in batches of about equal length.
+    """Generates captions for prompt texts, in batches of about equal length.
 
-    What writes can be changed at any time with `switch_to`; the model is not loaded again.
+    `switch_to` changes the model that generates at any time, without loading anything again.
 
     Args:
         model: The frozen model. The decoding options of its folder are dropped.
@@ -68,23 +71,23 @@ class CaptionGenerator:
         seed: int = 42,
     ) -> None:
         self._model = model
-        self._writer: Writer = model
+        self._generative: GenerativeModel = model
         self._tokenizer = tokenizer
         self._config = prepare_decoding(model, decoding or Decoding())
         self.max_source_length = max_source_length
         self._batch_size = batch_size
         self._seed = seed
 
-    def switch_to(self, writer: Writer | None) -> None:
-        """Makes `writer` write from now on, None: the model as it is."""
-        self._writer = writer or self._model
+    def switch_to(self, model: GenerativeModel | None) -> None:
+        """Generates with `model` from now on; None: with the model as it was loaded."""
+        self._generative = model or self._model
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of `text` as the model sees it, its end token included."""
         return len(self._tokenizer(text)["input_ids"])
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
-        """Writes one caption for each prompt, in the order of the prompts.
+        """Generates one caption for each prompt, in the order of the prompts.
 
         The same call gives the same captions, sampled or not; the global random state is left
         as it was.
@@ -94,15 +97,15 @@ class CaptionGenerator:
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.inference_mode():
             torch.manual_seed(self._seed)
-            for places in self._batches(prompts):
-                texts = self._generate_batch([prompts[place] for place in places])
-                for place, text in zip(places, texts, strict=True):
-                    captions[place] = text
+            for indices in self._batches(prompts):
+                texts = self._generate_batch([prompts[index] for index in indices])
+                for index, text in zip(indices, texts, strict=True):
+                    captions[index] = text
         return captions
 
     def _batches(self, prompts: Sequence[str]) -> Iterator[list[int]]:
         """Groups prompts of about equal length, so that little of a batch is padding."""
-        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         for start in range(0, len(order), self._batch_size):
             yield order[start : start + self._batch_size]
 
@@ -114,7 +117,7 @@ class CaptionGenerator:
             max_length=self.max_source_length,
             return_tensors="pt",
         ).to(self._model.device)
-        tokens = self._writer.generate(
+        tokens = self._generative.generate(
             input_ids=encoded["input_ids"],  # [B, T]
             attention_mask=encoded["attention_mask"],
             generation_config=self._config,

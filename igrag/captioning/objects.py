@@ -1,20 +1,22 @@
-"""Where the prompt's optional block of objects comes from: a COCO file, or a detection model."""
+"""The objects of a prompt's optional block: from a COCO file, or a detection model."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from igrag.data.coco import DetectedObject, read_instances
 from igrag.errors import ModelError
-from igrag.hub import prepare_for, reason_of
+from igrag.hub import from_pretrained, reason_of
 
+# Finds objects in an image, given the image and its file name.
+Detector = Callable[[Image.Image, str], Sequence[DetectedObject]]
 logger = logging.getLogger(__name__)
 
 
 class InstancesDetector:
-    """Looks objects up in a COCO instances file by the image's file name.
+    """Looks up objects in a COCO instances file by the image's file name.
 
     Never by a number in the name: IMG_0009.jpg is not COCO's image 9.
     """
@@ -22,7 +24,7 @@ class InstancesDetector:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._objects = read_instances(path)
-        # Who captions a image knows its name alone, where the file may name a folder too.
+        # Captioning knows an image's name alone, where the file may name a folder too.
         self._full_names: dict[str, list[str]] = {}
         for full_name in self._objects:
             self._full_names.setdefault(PurePosixPath(full_name).name, []).append(full_name)
@@ -34,8 +36,8 @@ class InstancesDetector:
         """
         if name in self._objects:
             return self._objects[name]
-        candidates = self._full_names.get(PurePosixPath(name).name, [])
-        return self._objects[candidates[0]] if len(candidates) == 1 else None
+        full_names = self._full_names.get(PurePosixPath(name).name, [])
+        return self._objects[full_names[0]] if len(full_names) == 1 else None
 
     def __call__(self, image: Image.Image, name: str) -> Sequence[DetectedObject]:
         """Returns the objects of the image named `name`; none, and a warning, if unknown."""
@@ -51,19 +53,24 @@ class ModelDetector:
     Args:
         path: Folder or hub id, such as "facebook/detr-resnet-50".
         device: Where it runs, as torch names it.
-        threshold: Least score of an object.
+        threshold: Lowest score of an object.
 
     Raises:
         ModelError: It cannot be loaded.
     """
 
     def __init__(self, path: str, *, device: str, threshold: float) -> None:
-        from transformers import pipeline
+        from transformers import AutoImageProcessor, AutoModelForObjectDetection, pipeline
 
         self._threshold = threshold
-        prepare_for(path)
         try:
-            self._detect = pipeline("object-detection", model=path, device=device)
+            self._detect = pipeline(
+                "object-detection",
+                model=from_pretrained(AutoModelForObjectDetection, path, dtype="auto"),
+                image_processor=from_pretrained(AutoImageProcessor, path),
+                device=device,
+                trust_remote_code=False,
+            )
         except Exception as error:  # As for the other models, the library raises nearly anything.
             raise ModelError(
                 f"{path}: cannot be loaded as an object-detection model ({reason_of(error)}); "
@@ -71,7 +78,7 @@ class ModelDetector:
             ) from error
 
     def __call__(self, image: Image.Image, name: str) -> Sequence[DetectedObject]:
-        """Returns the objects found in the image, the surest first."""
+        """Returns the objects found in the image, those of the highest score first."""
         width, height = image.size
         objects = []
         for found in self._detect(image, threshold=self._threshold):

@@ -1,12 +1,14 @@
 """Builds the prompt from the captions of similar images: for training data and for captioning."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from igrag.config.placeholders import (
     PLACEHOLDER,
@@ -18,14 +20,18 @@ from igrag.data.coco import DetectedObject
 from igrag.errors import ConfigError
 from igrag.retrieval.knowledge_base import Match
 
+if TYPE_CHECKING:  # datasets takes a second to load
+    from datasets import Dataset
+
 _NO_CAPTIONS = "(none)"
 _COLUMNS = ("left", "center", "right")
 _ROWS = ("top", "middle", "bottom")
+_EXAMPLES_AT_ONCE = 1000
 logger = logging.getLogger(__name__)
 
 
 class PromptTemplate:
-    """The one way from matches to prompt text.
+    """Builds prompts from matches, for training data and for captioning alike.
 
     Args:
         template: Text with the placeholders {instruction}, {captions} and, if objects are
@@ -69,14 +75,14 @@ class PromptTemplate:
             self.captions_per_match,
             self._object_line,
         ]
-        if self._object_source is not None:  # Without objects it is what it was before them.
+        if self._object_source is not None:  # Without objects, the hash of versions that had none.
             parts.append(dict(self._object_source))
             if self._object_heading:
                 parts.append(self._object_heading)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def fits(self, prompt: str) -> bool:
-        """Tells whether this template can have built `prompt`."""
+        """Returns whether this template can have built `prompt`."""
         heading = re.escape(f"{self._object_heading}\n") if self._object_heading else ""
         objects = f"(?:{heading}.+)?"
         anything = {"instruction": re.escape(self.instruction), "captions": ".+"}
@@ -85,7 +91,7 @@ class PromptTemplate:
         pattern = "".join(
             anything[part] if number % 2 else re.escape(part) for number, part in enumerate(parts)
         )
-        # Without objects their place is left out together with its line's end.
+        # Without objects their placeholder is left out together with the end of its line.
         pattern = pattern.replace(objects + re.escape("\n"), f"(?:{heading}.+\n)?")
         return re.fullmatch(pattern, prompt, flags=re.DOTALL) is not None
 
@@ -101,11 +107,11 @@ class PromptTemplate:
 
         Args:
             matches: Similar images, the nearest first.
-            objects: What is to be seen in the image, and where.
+            objects: The objects in the image, with their boxes.
             count_tokens: Counts a text's tokens; needed for `max_tokens`.
-            max_tokens: Longest prompt. Longer ones lose whole captions, those of the farthest
-                matches first, and then objects, the last first; the instruction and the cue
-                always stay.
+            max_tokens: Longest prompt in tokens. Longer ones lose whole captions, those of the
+                farthest matches first, and then objects, the last first; the instruction and the
+                end of the template always stay.
 
         Raises:
             ConfigError: The prompt is too long even without any caption or object.
@@ -146,7 +152,7 @@ class PromptTemplate:
 
 
 def describe_position(item: DetectedObject) -> str:
-    """Says where the center of the box lies on a grid of three by three: "top left", "center"."""
+    """Returns the position of the box's center on a grid of three by three: "top left"."""
     x, y, width, height = item.box
     column = _COLUMNS[min(2, int((x + width / 2) * 3))]
     row = _ROWS[min(2, int((y + height / 2) * 3))]
@@ -155,18 +161,32 @@ def describe_position(item: DetectedObject) -> str:
     return row if column == "center" else f"{row} {column}"
 
 
+def count_other_prompts(template: PromptTemplate, dataset: Dataset) -> int:
+    """Counts the examples whose prompt this template cannot have built.
+
+    Args:
+        template: The template that captioning builds prompts with.
+        dataset: What `tokenized_dataset` returned; it is read from disk, piece by piece.
+    """
+    return sum(
+        not template.fits(prompt)
+        for batch in dataset.select_columns(["prompt"]).iter(_EXAMPLES_AT_ONCE)
+        for prompt in batch["prompt"]
+    )
+
+
 def _longest_that_fits(
     max_tokens: int, captions: int, objects: int, length: Callable[[int, int], int]
 ) -> tuple[int, int]:
     """Finds how many captions and objects to keep of a prompt that is too long with all of them.
 
-    Whatever is added makes a prompt longer, so that halving finds in a few steps what leaving out
-    one after the other would.
+    Every caption or object makes a prompt longer, so that bisection finds in a few steps what
+    leaving out one after the other would.
 
     Args:
         max_tokens: Longest prompt.
         captions: How many there are.
-        objects: How many there are; they go after the last caption only.
+        objects: How many there are; the first is left out after the last caption.
         length: Counts the tokens of a prompt with so many captions and objects.
 
     Raises:
@@ -199,7 +219,7 @@ def _report_cuts(max_tokens: int, captions: tuple[int, int], objects: tuple[int,
 
 
 def _checked(key: str, check: Callable[[str], str], text: str) -> str:
-    """The config has been checked so already; templates made in code have not."""
+    """Checks a template made in code as the configuration checks its own."""
     try:
         return check(text)
     except ValueError as error:

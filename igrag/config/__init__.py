@@ -1,6 +1,6 @@
 """YAML configuration: read strictly, checked as a whole, before anything heavy is imported."""
 
-from igrag.config.loader import Section, load_config
+from igrag.config.loader import Section, load_config, setting
 from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference, portable, resolve_path
 from igrag.config.schema import (
     DEFAULT_CONFIG,
@@ -30,4 +30,5 @@ __all__ = [
     "portable",
     "quote",
     "resolve_path",
+    "setting",
 ]

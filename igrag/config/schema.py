@@ -77,13 +77,13 @@ class ModelConfig(Section):
     )
     attn_implementation: AttentionImplementation = setting(
         "eager",
-        "Attention kernel; eager is the faster one for T5 on CPUs.",
+        "Attention implementation; eager is faster for T5 on CPUs.",
         "注意力实现；T5 在 CPU 上用 eager 更快。",
     )
     max_source_length: Positive = setting(
         512,
-        "Longest prompt in tokens; longer ones lose the farthest captions, then objects.",
-        "输入提示的最大 token 数；超出时先去掉最不相似的描述，再去掉物体。",
+        "Longest prompt in tokens; longer ones lose the farthest captions first.",
+        "提示的最大 token 数；超出时先去掉最不相似的描述。",
     )
 
     @field_validator("default")
@@ -110,8 +110,8 @@ class RetrievalConfig(Section):
     batch_size: Positive = setting(32, "Images encoded at once.", "每批编码的图像数。")
     encoder_dtype: DType = setting(
         "float32",
-        "Precision of the encoder; other ones change the last digits of the vectors.",
-        "编码器的精度；换用其他精度时，向量的末几位会不同。",
+        "Precision; other ones change the last digits of the vectors.",
+        "精度；换用其他精度时，向量的末几位会不同。",
     )
 
 
@@ -143,12 +143,12 @@ class GenerationConfig(Section):
     )
     temperature: Annotated[float, Field(gt=0)] = setting(
         1.0,
-        "Only for sampling: below 1 sharpens the distribution, above 1 flattens it.",
+        "Only for sampling: below 1 sharpens, above 1 flattens the distribution.",
         "仅用于采样：小于 1 使分布更尖锐，大于 1 使分布更平坦。",
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = setting(
         1.0,
-        "Only for sampling: the probability mass of the likeliest tokens to sample from.",
+        "Only for sampling: probability mass of the tokens to sample from.",
         "仅用于采样：只在累计概率达到该值的最可能 token 中采样。",
     )
     length_penalty: float = setting(
@@ -171,7 +171,7 @@ class ObjectsConfig(Section):
 
     source: ObjectSource = setting(
         "none",
-        "Where objects come from: a COCO instances file or an object-detection model.",
+        "Where objects come from; a COCO file or an object-detection model.",
         "物体的来源：COCO instances 文件或目标检测模型。",
     )
     instances_path: ConfigPath | None = setting(
@@ -313,8 +313,8 @@ class Config(Section):
     )
     prompt_config: PromptConfig = setting(
         ...,
-        "The prompt template of training data and captioning.",
-        "提示模板，训练数据与推理共用。",
+        "The prompt template; training data are built with the same one.",
+        "提示模板，推理与训练数据共用，二者须一致。",
     )
     lora_config: LoraConfig = setting(
         {}, "A LoRA adapter, with or without a soft prompt.", "LoRA 适配器，可与软提示同时使用。"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from igrag.errors import DataError
-from igrag.files import is_whole, kind_of
+from igrag.files import is_whole, json_type_name
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise DataError(f"{path}: not a COCO annotation file (nested too deeply)") from None
     if not isinstance(data, dict):
-        raise DataError(f"{path}: expected a JSON object in COCO's format, found {kind_of(data)}")
+        raise DataError(
+            f"{path}: expected a JSON object in COCO's format, found {json_type_name(data)}"
+        )
     return data
 
 
@@ -144,7 +146,7 @@ def _by_file_name(
 def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
     value = data.get(key)
     if not isinstance(value, list):
-        found = kind_of(value) if key in data else "no such key"
+        found = json_type_name(value) if key in data else "no such key"
         raise DataError(f"{path}: expected a list {key!r} as in COCO's files, found {found}")
     return value
 
@@ -202,5 +204,5 @@ def _is_number(value: object) -> bool:
 
 def _found(entry: object, key: str) -> str:
     if not isinstance(entry, Mapping):
-        return kind_of(entry)
+        return json_type_name(entry)
     return repr(entry[key])[:80] if key in entry else "no such key"

@@ -9,7 +9,7 @@ from typing import Any
 from igrag.config import REPO_ROOT
 from igrag.data.coco import ImageId
 from igrag.errors import DataError
-from igrag.files import is_whole, kind_of
+from igrag.files import is_whole, json_type_name
 
 _BOM = b"\xef\xbb\xbf"
 _DEMO_DATA = REPO_ROOT / "demo" / "data"
@@ -121,7 +121,7 @@ def _parse(line: bytes) -> CaptionExample:
     except ValueError:  # The interpreter's limit on the digits of a number.
         raise _BadLineError("not valid JSON (a number is too long)") from None
     if not isinstance(content, dict):
-        raise _BadLineError(f"found {kind_of(content)}, expected an object")
+        raise _BadLineError(f"found {json_type_name(content)}, expected an object")
     caption = _text(content, "caption")
     return CaptionExample(
         prompt=_text(content, "prompt"),
@@ -138,7 +138,7 @@ def _text(content: dict[str, Any], key: str) -> str:
         raise _BadLineError(f'"{key}" is missing, found {known}')
     value = content[key]
     if not isinstance(value, str):
-        raise _BadLineError(f'"{key}" is {kind_of(value)}, expected text')
+        raise _BadLineError(f'"{key}" is {json_type_name(value)}, expected text')
     if not value.strip():
         raise _BadLineError(f'"{key}" is empty')
     return _whole(value, key)
@@ -166,12 +166,12 @@ def _image_id(value: object) -> ImageId | None:
         return _whole(value, "image_id")
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    raise _BadLineError(f'"image_id" is {kind_of(value)}, expected a whole number or text')
+    raise _BadLineError(f'"image_id" is {json_type_name(value)}, expected a whole number or text')
 
 
 def _metadata(value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _BadLineError(f'"metadata" is {kind_of(value)}, expected an object')
+        raise _BadLineError(f'"metadata" is {json_type_name(value)}, expected an object')
     return value

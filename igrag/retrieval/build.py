@@ -1,22 +1,69 @@
-"""Build a knowledge base from a COCO captions file and its images, in batches, resumably."""
+"""Builds a knowledge base from a COCO captions file and its images, in batches, resumably."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from igrag.data.coco import CaptionedImage, read_captions
+from igrag.data.images import SUFFIXES
 from igrag.errors import KnowledgeBaseError
-from igrag.retrieval.build_plan import BuildPlan, plan_build
+from igrag.files import exists, sha256_file
 from igrag.retrieval.image_encoder import ImageEncoder
-from igrag.retrieval.image_loader import killed_workers_named, read_images
+from igrag.retrieval.image_loader import read_images, report_killed_workers
 from igrag.retrieval.knowledge_base import KnowledgeBase, SkippedImage
 from igrag.retrieval.partial_vectors import PartialVectors
+from igrag.retrieval.storage import check_output_folder
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What to encode, and where it goes.
+
+    Attributes:
+        captions: COCO captions file.
+        images: Folder that its file names count from.
+        output: Folder to make.
+        force: Replace an existing knowledge base.
+        limit: Only so many images of the file were taken, the first; None for all.
+        captions_sha256: The file's hash.
+        entries: The images to be encoded, in this order.
+        without_captions: Images of the file that have none.
+        uncaptioned: Names of images in the folder that the file does not list.
+    """
+
+    captions: Path
+    images: Path
+    output: Path
+    force: bool
+    limit: int | None
+    captions_sha256: str
+    entries: list[CaptionedImage]
+    without_captions: tuple[SkippedImage, ...]
+    uncaptioned: tuple[str, ...]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What decides which images are encoded in which order, as JSON data."""
+        return {
+            "captions_sha256": self.captions_sha256,
+            "images": str(self.images.resolve()),
+            "limit": self.limit,
+        }
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The same for a folder that may be passed on: no path of this machine is in it."""
+        names = {"captions": self.captions.name, "images": self.images.resolve().name}
+        return self.inputs | names
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +85,50 @@ class BuildReport:
     resumed: int
 
 
+def plan_build(
+    captions: Path, images: Path, output: Path, *, limit: int | None = None, force: bool = False
+) -> BuildPlan:
+    """Matches a captions file with its folder of images, and checks that the output is free.
+
+    Args:
+        captions: COCO captions file.
+        images: Folder that its file names count from.
+        output: Folder to make; of a link to a folder, the folder is meant.
+        limit: Take only this many images, the first of the file.
+        force: Replace an existing knowledge base.
+
+    Raises:
+        DataError: The captions file is not one.
+        KnowledgeBaseError: Nothing is to be encoded, or the output may not be written.
+    """
+    check_output_folder(output, force=force)
+    listed = read_captions(captions)
+    if not images.is_dir():
+        found = "not a folder" if images.exists() else "no such folder"
+        raise KnowledgeBaseError(f"{images}: {found}, expected the folder of the images")
+    chosen = listed[:limit]
+    entries = [entry for entry in chosen if entry.captions]
+    if not entries:
+        raise KnowledgeBaseError(f"{captions}: none of its {len(chosen)} images has a caption")
+    if not any(exists(images / entry.file_name) for entry in entries):
+        raise KnowledgeBaseError(
+            f"{images}: holds none of the {len(entries)} images that {captions} names "
+            f"(the first is {entries[0].file_name})"
+        )
+    without = [SkippedImage(e.file_name, "has no captions") for e in chosen if not e.captions]
+    return BuildPlan(
+        captions=captions,
+        images=images,
+        output=output.resolve(),
+        force=force,
+        limit=limit,
+        captions_sha256=sha256_file(captions),
+        entries=entries,
+        without_captions=tuple(without),
+        uncaptioned=_uncaptioned(images, {entry.file_name for entry in listed}),
+    )
+
+
 def build_knowledge_base(
     captions: Path,
     images: Path,
@@ -50,14 +141,14 @@ def build_knowledge_base(
     force: bool = False,
     progress: bool = True,
 ) -> BuildReport:
-    """Encodes captioned images and save them: `plan_build`, then `carry_out`."""
+    """Encodes captioned images and saves them: `plan_build`, then `build_planned`."""
     plan = plan_build(captions, images, output, limit=limit, force=force)
-    return carry_out(
+    return build_planned(
         plan, encoder=encoder, batch_size=batch_size, workers=workers, progress=progress
     )
 
 
-def carry_out(
+def build_planned(
     plan: BuildPlan,
     *,
     encoder: ImageEncoder,
@@ -65,7 +156,7 @@ def carry_out(
     workers: int = 0,
     progress: bool = True,
 ) -> BuildReport:
-    """Encodes the planned images and save them with their captions.
+    """Encodes the planned images and saves them with their captions.
 
     Finished batches are kept in `OUTPUT.partial`; after an interruption the same call continues
     there if the captions file, the folder of images, the limit and the encoder are the same. The
@@ -75,7 +166,7 @@ def carry_out(
         plan: What to encode, and where it goes.
         encoder: Makes the vectors.
         batch_size: Images encoded at once.
-        workers: Processes that read images beside this one; 0 reads them here.
+        workers: Processes that read images; 0: this process reads them.
         progress: Show a progress bar on stderr, where that is a terminal.
 
     Raises:
@@ -95,7 +186,7 @@ def carry_out(
             KnowledgeBase.write(
                 output,
                 vectors=partial.vectors(),
-                entries=[plan.entries[place] for place in partial.kept()],
+                entries=[plan.entries[index] for index in partial.kept()],
                 encoder=encoder.identity,
                 source=plan.source | {"encoder_dtype": encoder.dtype},
                 skipped=skipped,
@@ -104,6 +195,12 @@ def carry_out(
             partial.remove()
     count = len(partial.kept())
     return BuildReport(count, encoder.identity.dimension, skipped, plan.uncaptioned, resumed)
+
+
+def _uncaptioned(images: Path, known: set[str]) -> tuple[str, ...]:
+    with os.scandir(images) as files:
+        names = {file.name for file in files if Path(file.name).suffix.lower() in SUFFIXES}
+    return tuple(sorted(names - known))
 
 
 @contextmanager
@@ -127,10 +224,10 @@ def _encode(
     import torch
     from tqdm import tqdm
 
-    if partial.started_again:
-        logger.warning("%s: left by a build from other inputs; starting again", partial.folder)
+    if partial.restarted:
+        logger.warning("%s: left by a build from other inputs; starting over", partial.folder)
     todo = range(partial.processed, len(plan.entries))
-    paths = [plan.images / plan.entries[place].file_name for place in todo]
+    paths = [plan.images / plan.entries[index].file_name for index in todo]
     bar = tqdm(
         total=len(plan.entries),
         initial=partial.processed,
@@ -140,20 +237,22 @@ def _encode(
         disable=None if progress else True,  # None: where stderr is no terminal
     )
     batches = read_images(paths, encoder.preprocess, batch_size=batch_size, workers=workers)
-    with bar, killed_workers_named():
+    with bar, report_killed_workers():
         for pixels, reasons in batches:
             vectors = encoder.encode_pixels(torch.from_numpy(pixels)) if len(pixels) else None
             start = partial.processed
             with _writing(partial.folder):
-                partial.append(vectors, {start + at: reason for at, reason in reasons.items()})
+                partial.append(
+                    vectors, {start + index: reason for index, reason in reasons.items()}
+                )
             bar.update(partial.processed - start)
 
 
 def _check_skipped(plan: BuildPlan, partial: PartialVectors) -> tuple[SkippedImage, ...]:
     """Lists what has no vector; if that is everything, there is nothing to save or continue."""
     skipped = tuple(
-        SkippedImage(plan.entries[place].file_name, reason)
-        for place, reason in partial.skipped.items()
+        SkippedImage(plan.entries[index].file_name, reason)
+        for index, reason in partial.skipped.items()
     )
     if len(skipped) == len(plan.entries):
         partial.remove()

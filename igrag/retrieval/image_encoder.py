@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +12,75 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from igrag.config.choices import DType, words
 from igrag.devices import resolve_device
 from igrag.errors import ModelError
-from igrag.files import kind_of
-from igrag.hub import is_fetch_failure, prepare_for, reason_of
-from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.files import json_type_name
+from igrag.hub import from_pretrained, is_fetch_failure, load_cached_first, reason_of
 from igrag.retrieval.preprocessing import load_preprocessor
 
 if TYPE_CHECKING:  # imported where used: torch and transformers take seconds to load
     import torch
     from transformers import CLIPConfig
 
-__all__ = ["DTYPES", "EncoderIdentity", "ImageEncoder"]
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """What vectors must share to be comparable: weights, dimension and preprocessing.
+
+    Every knowledge base records that of its encoder.
+
+    Attributes:
+        name: The hub id, or the name of the model's folder; shown, never compared, because a
+            folder may be moved.
+        dimension: Length D of the vectors.
+        weights_fingerprint: SHA-256 of a sample of every weight of the image tower and its
+            projection.
+        preprocessing: The image processor's settings that change the pixels.
+    """
+
+    name: str
+    dimension: int
+    weights_fingerprint: str
+    preprocessing: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the identity as plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> EncoderIdentity:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: A key is missing, unknown or of a wrong type.
+        """
+        expected = {
+            "name": str,
+            "dimension": int,
+            "weights_fingerprint": str,
+            "preprocessing": dict,
+        }
+        if not isinstance(data, Mapping) or set(data) != set(expected):
+            raise ValueError(f"expected an encoder's {', '.join(expected)}")
+        for key, type_ in expected.items():
+            if not isinstance(data[key], type_):
+                raise ValueError(f"the encoder's {key} is not of type {type_.__name__}")
+        return cls(**data)
+
+    def differences(self, other: EncoderIdentity) -> list[str]:
+        """Returns what makes the vectors of two encoders incomparable; empty if nothing does."""
+        found = []
+        if self.dimension != other.dimension:
+            found.append(f"dimension {self.dimension} against {other.dimension}")
+        if self.weights_fingerprint != other.weights_fingerprint:
+            mine, theirs = self.weights_fingerprint[:8], other.weights_fingerprint[:8]
+            found.append(f"weights {mine} against {theirs}")
+        for key in sorted(self.preprocessing.keys() | other.preprocessing.keys()):
+            setting, others = self.preprocessing.get(key), other.preprocessing.get(key)
+            if setting != others:
+                found.append(f"preprocessing {key} {setting} against {others}")
+        return found
 
 
 class ImageEncoder:
@@ -36,8 +92,8 @@ class ImageEncoder:
         Args:
             model_path: A folder with a CLIPModel, or a hub id.
             device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
-            dtype: One of `DTYPES`; vectors are float32 whatever it is. "auto" computes in
-                float32: vectors are compared with those of other days and machines.
+            dtype: auto, float32, bfloat16 or float16; vectors are float32 whatever it is. "auto"
+                computes in float32: vectors are compared with those of other machines.
 
         Raises:
             ModelError: The model is missing, is not a CLIP model, or lacks weights.
@@ -46,8 +102,8 @@ class ImageEncoder:
 
         from igrag.fingerprints import weights_hash
 
-        if dtype not in DTYPES:
-            raise ModelError(f"encoder dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+        if dtype not in words(DType):
+            raise ModelError(f"encoder dtype {dtype!r}: expected one of {', '.join(words(DType))}")
         self._device = resolve_device(device)
         self._dtype: torch.dtype = getattr(torch, "float32" if dtype == "auto" else dtype)
         with _quiet_transformers():
@@ -109,9 +165,8 @@ class ImageEncoder:
 def _read_config(model_path: str) -> CLIPConfig:
     from transformers import CLIPConfig, PretrainedConfig
 
-    prepare_for(model_path)
     try:
-        data, _ = PretrainedConfig.get_config_dict(model_path)
+        data, _ = load_cached_first(PretrainedConfig.get_config_dict, model_path)
     except Exception as error:  # Odd content raises TypeError and others.
         local = Path(model_path)
         if local.is_dir():
@@ -128,14 +183,15 @@ def _read_config(model_path: str) -> CLIPConfig:
         raise ModelError(f"image encoder {model_path}: {reason}") from error
     if not isinstance(data, dict):
         raise ModelError(
-            f"image encoder {model_path}: found {kind_of(data)} in config.json, expected an object"
+            f"image encoder {model_path}: found {json_type_name(data)} in config.json, "
+            "expected an object"
         )
     if data.get("model_type") != "clip":
         found = f"model_type {data['model_type']}" if data.get("model_type") else "no config.json"
         raise ModelError(f"image encoder {model_path}: expected a CLIP model, found {found}")
     try:
         return CLIPConfig.from_dict(data)
-    except Exception as error:  # The library's checks of the values raise kinds of their own.
+    except Exception as error:  # The library's checks of the values raise errors of their own.
         raise ModelError(
             f"image encoder {model_path}: config.json is not a CLIP model's ({reason_of(error)})"
         ) from error
@@ -147,13 +203,16 @@ def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
     from transformers import CLIPVisionModelWithProjection
 
     vision: Any = config.vision_config
-    load: Any = CLIPVisionModelWithProjection.from_pretrained
     try:
         # The size of the joint space is the whole model's; the vision part of its configuration
         # keeps the default 512 and the projection of another size would be refused.
         vision.projection_dim = config.projection_dim
-        model, report = load(
-            model_path, config=vision, dtype=torch.float32, output_loading_info=True
+        model, report = from_pretrained(
+            CLIPVisionModelWithProjection,
+            model_path,
+            config=vision,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:
         # OSError, RuntimeError, safetensors' own, ...: whatever is wrong with the weights.
@@ -169,7 +228,7 @@ def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Silences what loading one tower of two says (a list of the text tower's unused weights)."""
+    """Silences the library's warning that the text tower's weights are not used."""
     import transformers
 
     logging: Any = transformers.utils.logging  # its functions carry no types

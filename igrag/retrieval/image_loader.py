@@ -1,4 +1,4 @@
-"""Reads images batch by batch, in worker processes that neither outlive nor outtalk this one."""
+"""Reads images batch by batch, in worker processes that end with this one, without a traceback."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def read_images(
         paths: The image files.
         preprocess: Makes their pixels.
         batch_size: Images of a batch.
-        workers: Processes that read them; 0 reads them here.
+        workers: Processes that read them; 0: this process reads them.
 
     Yields:
-        Pixels [b, 3, h, w], and by place in the batch why a image has none.
+        Pixels [b, 3, h, w], and by index in the batch why an image has none.
     """
     from torch.utils.data import DataLoader
 
@@ -51,20 +51,20 @@ def read_images(
 
 
 @contextmanager
-def killed_workers_named() -> Iterator[None]:
-    """Tells that a worker was killed as what it is; goes around all use of `read_images`.
+def report_killed_workers() -> Iterator[None]:
+    """Reports a killed worker as such; goes around all use of `read_images`.
 
     Raises:
         KnowledgeBaseError: A worker was killed.
     """
     try:
         yield
-    except RuntimeError as error:  # The library has no kind of its own; raises wherever one is.
+    except RuntimeError as error:  # The library has no type of its own for it.
         if "DataLoader worker" not in str(error):
             raise
         raise KnowledgeBaseError(
             "a data-loading worker was killed (out of memory?); the same "
-            "command continues from here, --workers 0 without such processes"
+            "command continues from here; --workers 0 uses no such processes"
         ) from error
 
 
@@ -89,18 +89,18 @@ class _Images:
 
 
 def _collate(items: Sequence[NDArray[np.float32] | str]) -> Batch:
-    """Separates pixels [b, 3, h, w] from the reasons, by place in the batch, for having none.
+    """Separates pixels [b, 3, h, w] from the reasons, by index in the batch, for having none.
 
     Arrays and not tensors: tensors travel from the workers through shared memory, of which a
     container often has only 64 MB.
     """
-    reasons = {place: item for place, item in enumerate(items) if isinstance(item, str)}
+    reasons = {index: item for index, item in enumerate(items) if isinstance(item, str)}
     arrays = [item for item in items if not isinstance(item, str)]
     return np.stack(arrays) if arrays else np.empty((0, 3, 0, 0), np.float32), reasons
 
 
 def _prepare_worker(worker: int) -> None:
-    """Leaves signals to the parent, which ends its workers itself, and end when it is gone.
+    """Leaves signals to the parent, which ends its workers itself, and ends when it is gone.
 
     A terminal, or a container's end, signals every process of the group. A worker that Ctrl-C
     ends waits to be rid of the batch that nobody fetches, and its parent waits for it; one that

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from igrag.data.coco import CaptionedImage, ImageId
 from igrag.errors import KnowledgeBaseError
-from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.search import NotFiniteError, nearest
 from igrag.retrieval.storage import (
     REBUILD,
@@ -40,14 +40,14 @@ if TYPE_CHECKING:  # datasets takes a second to load
 
 __all__ = ["DUPLICATE_SCORE", "ImageId", "KnowledgeBase", "Match", "SkippedImage"]
 
-# An exact copy of a image scores 1 up to float32 rounding; a re-compressed one already less.
+# An exact copy of an image scores 1 up to float32 rounding; a re-compressed one already less.
 DUPLICATE_SCORE = 1 - 1e-5
-SCORE_DIGITS = 6  # After the point; float32 vectors say no more, and 1 is a image's own score.
+SCORE_DIGITS = 6  # After the point; float32 vectors have no more, and 1 is an image's own score.
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A image found by a search; `score` is the cosine, to `SCORE_DIGITS`, at most 1."""
+    """An image found by a search; `score` is the cosine, to `SCORE_DIGITS`, at most 1."""
 
     image_id: ImageId
     score: float
@@ -88,11 +88,11 @@ class KnowledgeBase:
 
         Args:
             path: The folder.
-            encoder: The encoder that the queries will come from; another one than the knowledge
-                base was built with is refused.
+            encoder: The encoder of the queries; one that differs from the knowledge base's is
+                refused.
 
         Raises:
-            KnowledgeBaseError: A part is missing, damaged or misfit, or the encoder is another.
+            KnowledgeBaseError: A part is missing, damaged or misfit, or the encoder differs.
         """
         path = Path(path)
         manifest = read_manifest(path)
@@ -163,16 +163,16 @@ class KnowledgeBase:
         return self._image_ids
 
     def __contains__(self, image_id: object) -> bool:
-        """Says whether a image is held."""
+        """Returns whether an image is in the knowledge base."""
         return image_id in self._rows
 
     def vector(self, image_id: ImageId) -> NDArray[np.float32] | None:
-        """Returns a image's unit vector [D], or None if the image is not held."""
+        """Returns an image's unit vector [D], None for an unknown image."""
         row = self._rows.get(image_id)
         return None if row is None else np.array(self._vectors[row])
 
     def captions_of(self, image_id: ImageId) -> tuple[str, ...]:
-        """Returns a image's captions, none if the image is not held."""
+        """Returns an image's captions, none for an unknown image."""
         row = self._rows.get(image_id)
         return () if row is None else tuple(self._captions[row]["captions"])
 
@@ -188,9 +188,9 @@ class KnowledgeBase:
 
         Args:
             queries: Unit vectors [Q, D].
-            k: How many matches for each query; fewer come back where fewer are held.
-            skip_ids: For each query a image that it must not find (its own), or None, [Q].
-            skip_duplicates: Pass over images with a score of at least `DUPLICATE_SCORE`:
+            k: How many matches for each query; fewer in a smaller knowledge base.
+            skip_ids: For each query an image that it must not find (its own), or None, [Q].
+            skip_duplicates: Skip images with a score of at least `DUPLICATE_SCORE`:
                 exact copies of the query image.
 
         Returns:
@@ -224,10 +224,10 @@ class KnowledgeBase:
         rows, inverse = np.unique(hits.row, return_inverse=True)
         captions = [tuple(texts) for texts in self._captions[rows]["captions"]] if len(rows) else []
         matches: list[list[Match]] = [[] for _ in queries]
-        for query, place, score in zip(hits.query, inverse, hits.score, strict=True):
-            image_id = self._image_ids[rows[place]]
+        for query, index, score in zip(hits.query, inverse, hits.score, strict=True):
+            image_id = self._image_ids[rows[index]]
             cosine = min(1.0, round(float(score), SCORE_DIGITS))
-            matches[query].append(Match(image_id, cosine, captions[place]))
+            matches[query].append(Match(image_id, cosine, captions[index]))
         return matches
 
     def _row_or_none(self, image_id: ImageId | None) -> int:

@@ -1,8 +1,8 @@
 """Vectors on their way into a knowledge base, kept on disk so that a build can be continued.
 
-Beside the output, `NAME.partial/` holds `vectors.f32` (raw rows), `skipped.jsonl` (a line
+Next to the output, `NAME.partial/` holds `vectors.f32` (raw rows), `skipped.jsonl` (a line
 for each image without one) and `progress.json` (what is being built, and how far it is). Both
-files are appended to and handed to the system before the progress is replaced, and what is beyond
+files are appended to and flushed before the progress is replaced, and what is beyond
 the recorded progress is cut off on resuming: a build may be killed at any moment. `.lock` keeps a
 second build out while the first one lives; the system frees it with the process, however that ends.
 """
@@ -29,14 +29,14 @@ PROGRESS, VECTORS, SKIPPED, LOCK = "progress.json", "vectors.f32", "skipped.json
 class PartialVectors:
     """Append-only rows [n, D] with the record of how many of the planned images they cover.
 
-    A context manager: at its end the file is closed and another build may go on.
+    A context manager: it closes the files and releases the lock.
     """
 
     def __init__(self, folder: Path, *, inputs: Mapping[str, Any], dimension: int) -> None:
-        """Continues what the folder holds if it was made from the same inputs, else start again.
+        """Continues what the folder holds if it was made from the same inputs, else starts again.
 
         Args:
-            folder: Made if missing; anything in it that is not ours is left alone and refused.
+            folder: Made if missing; one with other files is refused.
             inputs: JSON data that decides the vectors and their order.
             dimension: Length D of a vector.
 
@@ -48,14 +48,14 @@ class PartialVectors:
         self._inputs = dict(inputs)
         self._dimension = dimension
         self.processed = 0  # planned images dealt with, in order: encoded or skipped
-        self.skipped: dict[int, str] = {}  # place in the plan -> reason
-        self.started_again = False
+        self.skipped: dict[int, str] = {}  # index in the plan -> reason
+        self.restarted = False
         _check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder)
         try:
             self._skipped_bytes = self._resume()
-            self._save()  # First of all: a folder with other files in it is nobody's build.
+            self._save()  # First of all: a folder with other files and no record is refused.
             self._file = _open(folder / VECTORS, self._rows * self._row_bytes)
             self._skipped_file = _open(folder / SKIPPED, self._skipped_bytes)
         except BaseException:
@@ -82,7 +82,7 @@ class PartialVectors:
 
         Args:
             vectors: Rows in the plan's order; None if no image was encoded.
-            skipped: Place in the plan -> why that image has no row.
+            skipped: Index in the plan -> why that image has no row.
         """
         if vectors is not None:
             self._file.write(vectors.astype("<f4").tobytes())
@@ -112,11 +112,11 @@ class PartialVectors:
         return np.memmap(file, dtype="<f4", mode="r", shape=(self._rows, self._dimension))
 
     def kept(self) -> Sequence[int]:
-        """Returns the places in the plan that the rows belong to, in order."""
-        return [place for place in range(self.processed) if place not in self.skipped]
+        """Returns the indices in the plan that the rows belong to, in order."""
+        return [index for index in range(self.processed) if index not in self.skipped]
 
     def remove(self) -> None:
-        """Closes and delete the folder, while no other build can come in."""
+        """Closes the files and deletes the folder, while the lock keeps other builds out."""
         self._close()
         shutil.rmtree(self.folder)
 
@@ -125,7 +125,7 @@ class PartialVectors:
         self._skipped_file.close()
 
     def _resume(self) -> int:
-        """Takes over what is recorded; returns how many bytes of `SKIPPED` belong to it."""
+        """Continues from the record; returns how many bytes of `SKIPPED` belong to it."""
         state = _read_progress(self.folder)
         if state is None:
             return 0
@@ -137,7 +137,7 @@ class PartialVectors:
         held = file.stat().st_size if file.exists() else 0
         lost = held < rows * self._row_bytes or len(listed) != size
         if state["inputs"] != self._inputs or lost or listed != _to_lines(skipped):
-            self.started_again = True
+            self.restarted = True
             return 0
         self.processed, self.skipped = state["processed"], skipped
         return int(size)
@@ -165,7 +165,7 @@ def _read(path: Path) -> bytes:
 
 
 def _to_lines(skipped: Mapping[int, str]) -> bytes:
-    return "".join(f"{json.dumps([place, reason])}\n" for place, reason in skipped.items()).encode()
+    return "".join(f"{json.dumps([index, reason])}\n" for index, reason in skipped.items()).encode()
 
 
 def _from_lines(content: bytes) -> dict[int, str]:
@@ -177,7 +177,7 @@ def _from_lines(content: bytes) -> dict[int, str]:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuses a folder that this module has not made."""
+    """Refuses a folder with other files."""
     if not folder.exists() and not folder.is_symlink():
         return
     if folder.is_dir():
@@ -185,12 +185,13 @@ def _check_folder(folder: Path) -> None:
         if state is not None or all(map(_is_own, folder.iterdir())):
             return
     raise KnowledgeBaseError(
-        f"{folder}: is in the way of the unfinished knowledge base that is kept there; move it away"
+        f"{folder}: holds something else than the unfinished knowledge base that is kept there; "
+        "move it away"
     )
 
 
 def _is_own(entry: Path) -> bool:
-    """Tells what a build leaves that ends before its first record."""
+    """Returns whether a file is one that a build leaves that ends before its first record."""
     return entry.name == LOCK or entry.name.startswith(f".{PROGRESS}.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from igrag.errors import ModelError
-from igrag.hub import reason_of
+from igrag.hub import from_pretrained, reason_of
 
 if TYPE_CHECKING:  # torch takes seconds to load
     import torch
@@ -31,7 +31,7 @@ MAX_ASPECT_RATIO = 20
 
 
 class Preprocessor:
-    """Images to pixels [3, h, w]; small enough to be sent to a data loader's workers.
+    """Turns images into pixels [3, h, w]; small enough to be sent to a data loader's workers.
 
     The Pillow backend of CLIP's processor is chosen by name: the default one asks for torchvision
     and falls back with a warning, and the two do not give quite the same pixels.
@@ -41,7 +41,7 @@ class Preprocessor:
         """Reads the processor's settings from a model's folder or the hub."""
         from transformers import CLIPImageProcessorPil
 
-        self._processor = CLIPImageProcessorPil.from_pretrained(model_path)
+        self._processor = from_pretrained(CLIPImageProcessorPil, model_path)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -52,13 +52,13 @@ class Preprocessor:
         return plain
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Resizes, crop and normalize one RGB image to [3, h, w], float32."""
+        """Resizes, crops and normalizes one RGB image to [3, h, w], float32."""
         pixels: torch.Tensor = self._processor(_trim(image), return_tensors="pt")["pixel_values"][0]
         return pixels
 
 
 def load_preprocessor(model_path: str, *, size: int) -> Preprocessor:
-    """Loads a model's preprocessing, and try it out: its settings are checked only in use.
+    """Loads a model's preprocessing, and tries it out: the library checks its settings only in use.
 
     Args:
         model_path: The model's folder or hub id.

@@ -22,7 +22,7 @@ RESCORE_BLOCK = 8_192
 
 
 class NotFiniteError(ValueError):
-    """A searched row holds values that are not finite; `row` says which."""
+    """A searched row, `row`, holds values that are not finite."""
 
     def __init__(self, row: int) -> None:
         super().__init__(f"row {row} holds values that are not finite")
@@ -99,10 +99,10 @@ def _nearest_in_block(
         mine = np.flatnonzero((skip >= start) & (skip < start + len(block)))
         scores[mine, skip[mine] - start] = -np.inf
         if below is not None:
-            near, place = np.nonzero(scores >= below - slack[:, None])
-            doubtful = scores[near, place] <= below + slack[near]
-            undecided.append((near[doubtful], place[doubtful] + start))
-            scores[near, place] = -np.inf
+            near, column = np.nonzero(scores >= below - slack[:, None])
+            doubtful = scores[near, column] <= below + slack[near]
+            undecided.append((near[doubtful], column[doubtful] + start))
+            scores[near, column] = -np.inf
         query, column, score = _promising(scores, bound, slack, k)
         found.append((query, column + start, score))
     query, row, score = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -119,7 +119,7 @@ def _nearest_in_block(
 
 
 def _check_finite(scores: Floats, start: int) -> None:
-    """Looks at one query's scores [B]: a value that is not finite makes every product so."""
+    """Checks one query's scores [B]: a value that is not finite makes every product so."""
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         raise NotFiniteError(start + int(wrong[0]))
@@ -128,7 +128,7 @@ def _check_finite(scores: Floats, start: int) -> None:
 def _promising(
     scores: Floats, bound: Floats, slack: Floats, k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Raises `bound` [Q] by a block's scores [Q, B] and list the scores that may matter.
+    """Raises `bound` [Q] by a block's scores [Q, B] and lists those that may be among the best.
 
     The k-th best of the groups' maxima is reached by at least k scores, so that it bounds the k-th
     best score from below, at a small part of the cost of selecting among all.
@@ -141,8 +141,8 @@ def _promising(
     floor = bound - slack
     query, group = np.nonzero(best >= floor[:, None])
     members = grouped[query, :, group]  # [M, B / groups]
-    hit, place = np.nonzero((members >= floor[query, None]) & np.isfinite(members))
-    return query[hit], place * groups + group[hit], members[hit, place]
+    hit, member = np.nonzero((members >= floor[query, None]) & np.isfinite(members))
+    return query[hit], member * groups + group[hit], members[hit, member]
 
 
 def _rescore(
@@ -165,7 +165,7 @@ def _best(
     k: int,
     below: float | None,
 ) -> Hits:
-    """Sorts candidates and keep the k best of each query."""
+    """Sorts hits and keeps the k best of each query."""
     if below is not None:
         keep = score < below
         query, row, score = query[keep], row[keep], score[keep]
@@ -176,6 +176,6 @@ def _best(
 
 
 def _rank(query: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number the entries of each query from 0, [H]; they must be sorted by query."""
+    """Numbers the entries of each query from 0, [H]; they must be sorted by query."""
     rank: NDArray[np.int64] = np.arange(len(query)) - np.searchsorted(query, query)
     return rank

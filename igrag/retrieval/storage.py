@@ -19,7 +19,7 @@ from igrag.data.coco import CaptionedImage
 from igrag.data.progress import datasets_bars
 from igrag.errors import KnowledgeBaseError
 from igrag.files import atomic_directory, write_json
-from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.image_encoder import EncoderIdentity
 
 if TYPE_CHECKING:  # datasets takes a second to load
     from datasets import Dataset
@@ -31,19 +31,19 @@ COLUMNS = ("image_id", "file_name", "captions")
 CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would touch the whole file
 UNIT_TOLERANCE = 1e-3
 COPIED_ROWS = 16_384
-REBUILD = "rebuild it with scripts/build_knowledge_base.py --force"
+REBUILD = "rebuild it with scripts/build_knowledge_base.py --overwrite_output_dir"
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedImage:
-    """A image of the captions file that the knowledge base does not hold, and why."""
+    """An image of the captions file that the knowledge base does not hold, and why."""
 
     file_name: str
     reason: str
 
 
 def check_output_folder(path: Path, *, force: bool) -> None:
-    """Refuses to write where something is that the user may want to keep.
+    """Refuses to overwrite what the user may want to keep.
 
     A missing or empty folder is fine; with `force` so is a knowledge base, as long as nothing
     else lies in its folder.
@@ -66,11 +66,13 @@ def check_output_folder(path: Path, *, force: bool) -> None:
             f"{path}: the folder exists and is not a knowledge base; name a new one"
         )
     if not force:
-        raise KnowledgeBaseError(f"{path}: is a knowledge base already; --force rebuilds it")
+        raise KnowledgeBaseError(
+            f"{path}: is a knowledge base already; --overwrite_output_dir replaces it"
+        )
     foreign = sorted(names - {MANIFEST, VECTORS, CAPTIONS})
     if foreign:
         raise KnowledgeBaseError(
-            f"{path}: holds {foreign[0]!r} beside the knowledge base, which would be lost; "
+            f"{path}: holds {foreign[0]!r} next to the knowledge base, which would be lost; "
             "move it away or name a new folder"
         )
 
@@ -109,7 +111,7 @@ def write_files(
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Reads and check `knowledge_base.json`.
+    """Reads and checks `knowledge_base.json`.
 
     Raises:
         KnowledgeBaseError: It is missing, damaged, or of an unknown format.
@@ -170,8 +172,8 @@ def open_vectors(path: Path, manifest: dict[str, Any]) -> NDArray[np.float32]:
         raise KnowledgeBaseError(f"{file}: expected an array of float32; {REBUILD}")
     if vectors.shape != expected:
         raise KnowledgeBaseError(
-            f"{file}: holds {list(vectors.shape)} values, {MANIFEST} says {list(expected)}; "
-            f"{REBUILD}"
+            f"{file}: holds {list(vectors.shape)} values, expected {list(expected)} as in "
+            f"{MANIFEST}; {REBUILD}"
         )
     sample = np.linspace(0, len(vectors) - 1, min(CHECKED_ROWS, len(vectors))).astype(np.int64)
     _check_unit(file, vectors[sample])
@@ -184,23 +186,23 @@ def open_captions(path: Path, manifest: dict[str, Any]) -> Dataset:
 
     folder = path / CAPTIONS
     try:
-        table = load_from_disk(str(folder))
-        columns = set(table.column_names)
+        captions = load_from_disk(str(folder))
+        columns = set(captions.column_names)
     except Exception as error:
-        # datasets and pyarrow raise many kinds on missing, cut off or foreign files.
+        # datasets and pyarrow raise many errors on missing, cut off or foreign files.
         reason = " ".join(str(error).split())[:160]
         raise KnowledgeBaseError(f"{folder}: missing or damaged ({reason}); {REBUILD}") from error
     if not isinstance(columns, set) or not columns.issuperset(COLUMNS):
         raise KnowledgeBaseError(f"{folder}: expected the columns {', '.join(COLUMNS)}; {REBUILD}")
-    if len(table) != manifest["count"]:
+    if len(captions) != manifest["count"]:
         raise KnowledgeBaseError(
-            f"{folder}: holds {len(table)} rows for {manifest['count']} vectors; {REBUILD}"
+            f"{folder}: holds {len(captions)} rows for {manifest['count']} vectors; {REBUILD}"
         )
-    return table
+    return captions
 
 
 def _is_knowledge_base(path: Path) -> bool:
-    """Says whether a folder is one of ours, be its contents damaged."""
+    """Returns whether a folder is a knowledge base, even a damaged one."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -236,9 +238,13 @@ def _check_unit(where: Path, vectors: NDArray[np.float32]) -> None:
 def _save_captions(folder: Path, entries: Sequence[CaptionedImage]) -> None:
     from datasets import Dataset, Features, List, Value
 
-    kind = "string" if isinstance(entries[0].image_id, str) else "int64"
+    id_type = "string" if isinstance(entries[0].image_id, str) else "int64"
     features = Features(
-        {"image_id": Value(kind), "file_name": Value("string"), "captions": List(Value("string"))}
+        {
+            "image_id": Value(id_type),
+            "file_name": Value("string"),
+            "captions": List(Value("string")),
+        }
     )
     columns: dict[str, list[Any]] = {
         "image_id": [entry.image_id for entry in entries],

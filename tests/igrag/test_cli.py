@@ -1,5 +1,6 @@
 """Exit codes, one-line errors, signals and logging of every command line."""
 
+import argparse
 import logging
 import os
 import signal
@@ -11,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from igrag.cli import run, setup_logging
+from igrag import __version__
+from igrag.cli import (
+    CommandParser,
+    add_common_options,
+    add_config_options,
+    at_least,
+    config_overrides,
+    run,
+    run_command,
+    setup_logging,
+)
 from igrag.config import REPO_ROOT
 from igrag.errors import ConfigError, DataError
 
@@ -37,6 +48,71 @@ def failing(error: BaseException) -> int:
         raise error
 
     return run(command, debug=False)
+
+
+def parse(*words: str) -> argparse.Namespace:
+    """Parses words with a parser that has one option of each form."""
+    parser = CommandParser("What it does.", earlier={"--force": "--overwrite_output_dir"})
+    parser.add_argument("--overwrite_output_dir", action="store_true")
+    parser.add_argument("--num_beams", type=at_least(1), default=4)
+    parser.add_argument("rest", nargs="*")
+    add_config_options(parser)
+    add_common_options(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize("option", ["--num_beams", "--num-beams"])
+def test_hyphens_and_underscores_are_the_same_option(option: str) -> None:
+    """Options are spelled with underscores; the hyphened spelling works, with = too."""
+    assert parse(option, "2").num_beams == 2
+    assert parse(f"{option}=3").num_beams == 3
+    assert parse("--", option).rest == [option]
+
+
+@pytest.mark.parametrize("option", ["--force", "--overwrite-output-dir", "--overwrite_output_dir"])
+def test_earlier_names_of_options_work(option: str) -> None:
+    """What an option was called in earlier versions still sets it."""
+    assert parse(option).overwrite_output_dir
+    assert not parse().overwrite_output_dir
+
+
+@pytest.mark.parametrize("words", [["--num_beam", "2"], ["--num_beams", "0"], ["--num_beams", "x"]])
+def test_wrong_options_exit_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Abbreviations, numbers out of range and what is no number are errors of usage."""
+    with pytest.raises(SystemExit) as caught:
+        parse(*words)
+    assert caught.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_options_become_keys_of_the_configuration() -> None:
+    """--device and --dtype are short for keys, and count after --set."""
+    arguments = parse("--dtype", "float32", "--set", "a.b=1", "--device", "cpu")
+    assert config_overrides(arguments) == [
+        "a.b=1",
+        "model_config.device=cpu",
+        "model_config.dtype=float32",
+    ]
+    assert config_overrides(parse()) == []
+
+
+def test_version_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version prints the project's version and ends."""
+    with pytest.raises(SystemExit) as caught:
+        parse("--version")
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"igrag {__version__}\n")
+
+
+def test_command_is_parsed_and_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """`run_command` returns the exit code, and shows an error as `run` does."""
+
+    def main(arguments: argparse.Namespace) -> int:
+        if arguments.num_beams == 1:
+            raise DataError("bad")
+        return 7
+
+    assert run_command(lambda words: parse(*words or ()), main, ["--num_beams", "2"]) == 7
+    assert run_command(lambda words: parse(*words or ()), main, ["--num_beams", "1"]) == 1
+    assert capsys.readouterr().err == "error: bad\n"
 
 
 def test_own_code_is_returned() -> None:

@@ -1,12 +1,14 @@
-"""Whether the hub can be reached, and what an error of loading a model means."""
+"""Loading from a folder, the local cache or the hub, and what an error of loading means."""
 
-import os
-import socket
-import time
+import ast
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-import huggingface_hub.constants
 import pytest
+from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -14,8 +16,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from igrag import hub
-from igrag.hub import is_fetch_failure, prepare_for, reason_of
+from igrag.config import REPO_ROOT
+from igrag.hub import is_fetch_failure, load_cached_first, reason_of
 
 
 def answered(kind: type[Exception]) -> Exception:
@@ -41,120 +43,153 @@ def wrapped(cause: Exception) -> OSError:
         (ValueError("no such attention"), False),
     ],
 )
-def test_only_what_the_hub_does_not_give_is_a_fetch_failure(
-    cause: Exception, expected: bool
-) -> None:
-    """Offline and unknown are told from reasons that another id or a network would not mend."""
+def test_fetch_failure_is_offline_or_unknown_model(cause: Exception, expected: bool) -> None:
+    """Other reasons are none that another id or a network would fix."""
     assert is_fetch_failure(cause) is expected
     assert is_fetch_failure(wrapped(cause)) is expected
 
 
-def test_a_reason_is_one_short_line() -> None:
+def test_reason_is_one_short_line() -> None:
     """Lines are joined and cut; an error without a text has its name."""
     assert reason_of(OSError("a\n  b")) == "a b"
     assert len(reason_of(OSError("a" * 999))) == 200
     assert reason_of(KeyError()) == "KeyError"
 
 
-@pytest.fixture
-def listening() -> Iterator[str]:
-    """The address of a server on this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+class Cache:
+    """A loader of a library whose local cache and hub are pretended."""
+
+    def __init__(self, *, in_cache: Exception | None, on_hub: Exception | None = None) -> None:
+        self._errors = {True: in_cache, False: on_hub}
+        self.calls: list[dict[str, Any]] = []
+
+    def load(self, path: str, **options: Any) -> str:
+        """Loads from the cache with `local_files_only`, else from the hub."""
+        self.calls.append(options)
+        error = self._errors[bool(options.get("local_files_only"))]
+        if error is not None:
+            raise error
+        return "loaded"
 
 
 @pytest.fixture
-def closed() -> str:
-    """An address on this machine where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
+def lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What the hub answers: nothing, or the error under "error"; the ids asked for under "ids"."""
+    hub: dict[str, Any] = {"error": None, "ids": []}
+
+    def model_info(self: HfApi, path: str, *, timeout: float) -> None:
+        hub["ids"].append(path)
+        if hub["error"] is not None:
+            raise hub["error"]
+
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    yield hub
 
 
-@pytest.fixture
-def undecided(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Nobody has said whether to use the hub, and nothing is known of it."""
-    hub._can_reach.cache_clear()
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "http_proxy",
-                 "HTTP_PROXY", "all_proxy", "ALL_PROXY"):  # fmt: skip
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    yield monkeypatch
-    hub._can_reach.cache_clear()
+NOT_CACHED = wrapped(LocalEntryNotFoundError("not in the cache"))
 
 
-def is_offline() -> bool:
-    """Says whether the libraries keep to their cache, and those that are not imported yet will."""
-    found = huggingface_hub.constants.is_offline_mode()
-    assert found == (os.environ.get("HF_HUB_OFFLINE") == "1")
-    return found
+def test_cached_model_is_loaded_without_the_hub(lookups: dict[str, Any]) -> None:
+    """The hub is not asked for a model that is in the local cache."""
+    cache = Cache(in_cache=None)
+    assert load_cached_first(cache.load, "some/model", dtype="x") == "loaded"
+    assert cache.calls == [{"local_files_only": True, "trust_remote_code": False, "dtype": "x"}]
+    assert lookups["ids"] == []
 
 
-def test_a_hub_that_is_there_is_used(undecided: pytest.MonkeyPatch, listening: str) -> None:
-    """Where something listens the libraries go on as they would."""
-    undecided.setenv("HF_ENDPOINT", listening)
-    prepare_for("some/model")
-    assert not is_offline()
+def test_folder_is_loaded_without_cache_and_hub(lookups: dict[str, Any], tmp_path: Path) -> None:
+    """A folder is read once; what is wrong with it is raised as it is."""
+    cache = Cache(in_cache=None, on_hub=ValueError("damaged"))
+    with pytest.raises(ValueError, match="damaged"):
+        load_cached_first(cache.load, str(tmp_path))
+    assert cache.calls == [{"trust_remote_code": False}] and lookups["ids"] == []
 
 
-def test_a_hub_that_is_not_there_is_not_waited_for(
-    undecided: pytest.MonkeyPatch, closed: str
-) -> None:
-    """A closed port, a name that does not exist and no address at all mean: the cache alone."""
-    for endpoint in (closed, "https://no.such.invalid", "https://[", "nothing"):
-        undecided.delenv("HF_HUB_OFFLINE", raising=False)
-        undecided.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        undecided.setenv("HF_ENDPOINT", endpoint)
-        prepare_for("some/model")
-        assert is_offline(), endpoint
+def test_model_is_fetched_from_the_hub_when_not_cached(lookups: dict[str, Any]) -> None:
+    """A cache miss, or a part that is not cached, leads to the hub."""
+    for error in (NOT_CACHED, OSError("no file named model.safetensors")):
+        cache = Cache(in_cache=error)
+        assert load_cached_first(cache.load, "some/model") == "loaded"
+        assert cache.calls[-1] == {"trust_remote_code": False}
+    assert lookups["ids"] == ["some/model"] * 2
 
 
-def test_a_hub_that_does_not_answer_is_not_waited_for(
-    undecided: pytest.MonkeyPatch, listening: str
-) -> None:
-    """A name server that keeps silent costs the time allowed, and is asked once."""
-    asked = []
+def test_unreachable_hub_is_asked_once(lookups: dict[str, Any]) -> None:
+    """The library would try again and again; an unknown id and a gated model are told apart."""
+    for answer, is_failure in (
+        (OSError("name not known"), True),
+        (OfflineModeIsEnabled("offline"), True),
+        (answered(RepositoryNotFoundError), True),
+        (answered(GatedRepoError), False),
+    ):
+        lookups["error"] = answer
+        cache = Cache(in_cache=NOT_CACHED)
+        with pytest.raises((OSError, RepositoryNotFoundError)) as caught:
+            load_cached_first(cache.load, "some/model")
+        assert is_fetch_failure(caught.value) is is_failure
+        assert len(cache.calls) == 1
+    assert len(lookups["ids"]) == 4
 
-    def keep_silent(url: str) -> bool:
-        asked.append(url)
-        time.sleep(1)
-        return True
 
-    undecided.setattr(hub, "_PATIENCE", 0.01)
-    undecided.setattr(hub, "_connects", keep_silent)
-    assert [hub._can_reach(listening) for _ in range(2)] == [False, False]
-    assert asked == [listening]
+def test_damaged_cache_is_the_reason_while_offline(lookups: dict[str, Any]) -> None:
+    """What is wrong with a cached model is not hidden behind the missing network."""
+    lookups["error"] = OSError("name not known")
+    cache = Cache(in_cache=wrapped(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="cannot load") as caught:
+        load_cached_first(cache.load, "some/model")
+    assert not is_fetch_failure(caught.value)
 
 
-def test_a_proxy_is_what_must_answer(
-    undecided: pytest.MonkeyPatch, listening: str, closed: str
-) -> None:
-    """Behind a proxy the hub's own name need not be known here."""
-    undecided.setenv("http_proxy", listening.removeprefix("http://"))
-    undecided.setenv("no_proxy", "localhost")
-    assert hub._can_reach("http://no.such.invalid")
-    undecided.setenv("http_proxy", closed)
-    assert not hub._can_reach("http://no.such.invalid/")
+# Their `from_pretrained` is not transformers' own: it cannot run code of a model.
+_OTHER_LOADERS = {"PeftModel", "PromptTuner"}
+
+
+def calls_without_refusal(file: Path) -> list[int]:
+    """Lists the lines of a file that load with transformers and may run a model's own code."""
+    lines = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+        refuses = any(
+            keyword.arg == "trust_remote_code" and ast.unparse(keyword.value) == "False"
+            for keyword in node.keywords
+        )
+        if node.func.attr == "from_pretrained" and owner not in _OTHER_LOADERS and not refuses:
+            lines.append(node.lineno)
+    return lines
 
 
 @pytest.mark.parametrize(
-    ("model", "choice"), [("some/model", "0"), ("some/model", "1"), (".", None)]
+    "package", ["igrag", "prompt_tuning", "lora_training", "evaluation", "demo", "benchmarks"]
 )
-def test_who_has_decided_is_not_asked(
-    undecided: pytest.MonkeyPatch, closed: str, model: str, choice: str | None
-) -> None:
-    """HF_HUB_OFFLINE stays as the user sets it, and a folder needs no hub."""
-    undecided.setenv("HF_ENDPOINT", closed)
-    if choice is not None:
-        undecided.setenv("HF_HUB_OFFLINE", choice)
-    prepare_for(model)
-    assert os.environ.get("HF_HUB_OFFLINE") == choice
-    assert huggingface_hub.constants.HF_HUB_OFFLINE is False
+def test_every_loading_refuses_the_models_own_code(package: str) -> None:
+    """Models are loaded by igrag.hub, or `trust_remote_code=False` stands in the call."""
+    found = {str(file): calls_without_refusal(file) for file in (REPO_ROOT / package).rglob("*.py")}
+    assert {file: lines for file, lines in found.items() if lines} == {}
 
 
-def test_a_name_too_long_for_a_folder_is_no_folder(
-    undecided: pytest.MonkeyPatch, closed: str
-) -> None:
-    """What no file system can hold is looked for on the hub, which says what is wrong with it."""
-    undecided.setenv("HF_ENDPOINT", closed)
-    prepare_for("a" * 5000)
-    assert is_offline()
+def test_the_check_of_loading_finds_open_calls(tmp_path: Path) -> None:
+    """The check above is not void: it sees a call that leaves the question to the library."""
+    file = tmp_path / "a.py"
+    file.write_text("AutoModel.from_pretrained(x)\nA.from_pretrained(x, trust_remote_code=False)\n")
+    assert calls_without_refusal(file) == [1]
+
+
+def test_code_of_a_model_folder_is_refused(tmp_path: Path, tiny_t5: Path) -> None:
+    """A folder with code of its own is an error, and its code does not run, whatever is typed."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    classes = '"AutoConfig": "own.Config", "AutoModelForSeq2SeqLM": "own.Model"'
+    (folder / "config.json").write_text(f'{{"model_type": "own", "auto_map": {{{classes}}}}}')
+    (folder / "own.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+        "from transformers import PretrainedConfig as Config, PreTrainedModel as Model\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "main.py", "--i", "input/802.jpg", "--model", str(folder)],
+        cwd=REPO_ROOT, input="y\ny\ny\n", capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and f"error: {folder}: not a complete language" in done.stderr
+    assert "[y/N]" not in done.stdout + done.stderr
+    assert not (tmp_path / "ran").exists()

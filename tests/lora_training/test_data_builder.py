@@ -13,7 +13,7 @@ from PIL import Image
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.data.coco import CaptionedImage
 from igrag.errors import DataError
-from igrag.retrieval.encoder_identity import EncoderIdentity
+from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training import data_builder
 from lora_training.data_builder import ImageVectors, build_split, sample_images, split_images

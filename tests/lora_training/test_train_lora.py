@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from igrag import from_config
+from igrag.commands.build_knowledge_base import command as build_knowledge_base
 from igrag.config import REPO_ROOT
 from igrag.data.coco import DetectedObject
 from igrag.errors import ConfigError, DataError, UsageError
@@ -18,7 +19,6 @@ from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training.settings import LoraSettings
 from lora_training.train_lora import main, parse_arguments
-from scripts.build_knowledge_base import main as build_knowledge_base
 from tests.tiny import CocoFolder, save_coco
 
 SCRIPT = REPO_ROOT / "lora_training" / "train_lora.py"

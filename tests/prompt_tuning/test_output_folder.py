@@ -63,7 +63,9 @@ def test_a_best_model_alone_is_not_overwritten(trainer: Trainer, resume: tuple[s
     best = trainer.output / "run" / "best_model" / "prompt_embeddings.pt"
     best.parent.mkdir(parents=True)
     best.write_bytes(b"precious")
-    with pytest.raises(UsageError, match=r"\(best_model\); without a whole checkpoint") as caught:
+    with pytest.raises(
+        UsageError, match=r"\(best_model\); without a complete checkpoint"
+    ) as caught:
         trainer.train("run", *resume)
     assert "latest" not in str(caught.value)
     assert best.read_bytes() == b"precious"

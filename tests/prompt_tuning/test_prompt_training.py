@@ -17,7 +17,7 @@ from igrag.training.record import TrainingRecord
 from prompt_tuning import prompt_training, setup
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
-from prompt_tuning.settings import PromptTrainingSettings
+from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
 
@@ -186,6 +186,88 @@ def test_any_name_may_be_an_output_folder(name: str, tmp_path: Path) -> None:
     arguments, _ = prompt_training.parse_arguments(["--train", "--output_dir", name])
     settings = PromptTrainingSettings.load(arguments.config, prompt_training._overrides(arguments))
     assert settings.output_dir == Path.cwd() / name
+
+
+CUSTOMERS_BLOCK = """\
+prompt_tuning:
+  enabled: true
+  prompt_length: 20
+  initialization: "random"
+  weights_path: "{path}"
+"""
+
+
+def test_weights_path_decides_the_output_folder(tmp_path: Path) -> None:
+    """The block of four keys is a whole configuration: output_dir follows from weights_path."""
+    file = tmp_path / "prompt_tuning.yaml"
+    best = tmp_path / "run" / "best_model" / "prompt_embeddings.pt"
+    file.write_text(CUSTOMERS_BLOCK.format(path=best), "utf-8")
+    settings = PromptTrainingSettings.load(file, [])
+    assert (settings.output_dir, settings.best_prompt) == (tmp_path / "run", best)
+    settings = PromptTrainingSettings.load(file, [f"output.output_dir={tmp_path / 'other'}"])
+    assert (settings.output_dir, settings.best_prompt) == (tmp_path / "other", best)
+
+
+def test_an_output_folder_takes_the_best_prompt_along(tmp_path: Path) -> None:
+    """--output_dir and --set output.output_dir win over the weights_path of the file."""
+    for words in (
+        ["--output_dir", str(tmp_path)],
+        ["--set", f"output.output_dir={tmp_path}"],
+    ):
+        arguments, _ = prompt_training.parse_arguments(["--train", *words])
+        overrides = prompt_training._overrides(arguments)
+        settings = PromptTrainingSettings.load(arguments.config, overrides)
+        assert settings.best_prompt == tmp_path / "best_model" / "prompt_embeddings.pt"
+
+
+def test_the_best_prompt_is_written_to_weights_path(trainer: Trainer) -> None:
+    """Among other files of the user, which stay."""
+    folder = trainer.output / "prompts"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    best = folder / "mine.pt"
+    output = trainer.train(training__num_train_epochs=1, prompt_tuning__weights_path=best)
+    record = record_of(output)
+    assert record.best is not None
+    saved = output / str(record.best.checkpoint) / "prompt_embeddings.pt"
+    assert best.read_bytes() == saved.read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["mine.pt", "notes.txt"]
+    assert not (output / "best_model").exists()
+
+
+def test_a_disabled_prompt_is_not_trained(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--train with enabled: false names the key and how to switch it on."""
+    words = trainer.words(trainer.output / "run", prompt_tuning__enabled="false")
+    arguments, parser = prompt_training.parse_arguments(words)
+    assert run(lambda: prompt_training.main(arguments, parser), debug=False) == 2
+    assert "--set prompt_tuning.enabled=true" in capsys.readouterr().err
+
+
+def test_the_old_section_name_is_read_with_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both in a file and in --set: earlier versions called the section prompt."""
+    file = tmp_path / "old.yaml"
+    file.write_text("prompt: {prompt_length: 7}\noutput: {output_dir: out}\n", "utf-8")
+    settings = PromptTrainingSettings.load(file, [])
+    assert settings.prompt_tuning.prompt_length == 7
+    assert "prompt is called prompt_tuning now" in capsys.readouterr().err
+    settings = PromptTrainingSettings.load(DEFAULT_SETTINGS, ["prompt.prompt_length=9"])
+    assert settings.prompt_tuning.prompt_length == 9
+
+
+def test_overwrite_output_dir_replaces_an_earlier_training(trainer: Trainer) -> None:
+    """Its checkpoints go, other files of the folder stay."""
+    output = trainer.train(training__num_train_epochs=1)
+    (output / "notes.txt").write_text("mine")
+    trainer.train(
+        "run", "--overwrite_output_dir", training__num_train_epochs=1, evaluation__eval_steps=4
+    )
+    names = {path.name for path in output.glob("checkpoint-*")}
+    assert names == {"checkpoint-4", "checkpoint-5"}
+    assert (output / "notes.txt").read_text() == "mine"
 
 
 def test_validate_config_looks_for_the_model() -> None:

@@ -1,5 +1,6 @@
 """PromptTuner: one trainable tensor, a frozen model, and a prompt that is used everywhere."""
 
+import doctest
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 
 from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.config import REPO_ROOT
+from prompt_tuning import prompt_tuner
 from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.models import (
     assert_same,
@@ -19,6 +22,23 @@ from tests.prompt_tuning.models import (
 )
 
 INPUTS = ("input_ids", "attention_mask")
+
+
+def test_the_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load, wrap, forward with labels, generate: as the class documents it."""
+    monkeypatch.chdir(REPO_ROOT)
+    assert doctest.testmod(prompt_tuner) == (0, 9)
+
+
+def test_a_saved_prompt_loads_from_its_folder(language: LanguageModel, tmp_path: Path) -> None:
+    """save_pretrained and from_pretrained take a folder; the output stays the same."""
+    tuner = tuner_of(language, noise(6))
+    tuner.save_pretrained(tmp_path)
+    loaded = PromptTuner.from_pretrained(language.model, tmp_path)
+    batch = batch_of(language.tokenizer)
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch).logits, tuner(**batch).logits)
+    assert [path.name for path in tmp_path.iterdir()] == ["prompt_embeddings.pt"]
 
 
 def written(tuner: PromptTuner, batch: dict[str, Tensor], **options: object) -> Tensor:

@@ -10,11 +10,11 @@ from igrag.captioning.captioner import Captioner
 from igrag.captioning.generator import CaptionGenerator, Decoding
 from igrag.captioning.language_model import load_language_model
 from igrag.captioning.prompt_template import PromptTemplate
+from igrag.commands.build_knowledge_base import command as build_knowledge_base
 from igrag.data.coco import DetectedObject
 from igrag.data.images import open_image
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
-from scripts.build_knowledge_base import main as build_knowledge_base
 from tests.tiny import CocoFolder
 
 TEMPLATE = "{instruction}\n{captions}\n{objects}\nCaption:"

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
-from igrag.captioning.language_model import load_language_model, load_tokenizer, resolve_dtype
+from igrag.captioning.language_model import load_language_model, load_tokenizer
 from igrag.config import REPO_ROOT
+from igrag.devices import resolve_dtype
 from igrag.errors import CheckpointError, ModelError
 
 WEIGHTS = "model.safetensors"
@@ -251,12 +252,12 @@ def test_merged_and_beside_differ_by_rounding_alone(tmp_path: Path) -> None:
 def test_adapter_on_shared_weights_is_not_merged(
     tiny_t5: Path, tmp_path: Path, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Merged it would change the other layers too; it is kept beside the weights, which is said."""
+    """Merged it would change the other layers too; it is kept separate, with a warning."""
     adapter = save_adapter(tiny_t5, tmp_path, targets=["q", target])
     merged, beside = both_ways(tiny_t5, adapter)
     assert torch.equal(logits(merged.model), logits(beside.model))
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert target in warning and "runs beside the weights" in warning
+    assert target in warning and "it is not merged" in warning
 
 
 def test_adapter_beside_shared_weights_is_merged(

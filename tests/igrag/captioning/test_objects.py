@@ -11,6 +11,7 @@ import pytest
 import transformers
 from PIL import Image
 
+from igrag.captioning import objects
 from igrag.captioning.objects import InstancesDetector, ModelDetector
 from igrag.data.coco import DetectedObject
 from igrag.errors import ModelError
@@ -78,10 +79,12 @@ def test_model_finds_objects(monkeypatch: pytest.MonkeyPatch) -> None:
             },
         ]
 
-    def pipeline(task: str, *, model: str, device: str) -> Any:
+    def pipeline(task: str, *, model: str, device: str, **options: Any) -> Any:
         assert (task, model, device) == ("object-detection", "some/detr", "cpu")
+        assert options == {"image_processor": "some/detr", "trust_remote_code": False}
         return find
 
+    monkeypatch.setattr(objects, "from_pretrained", lambda factory, path, **options: path)
     import_module("transformers.pipelines")  # It puts another object into sys.modules.
     monkeypatch.setattr(sys.modules["transformers"], "pipeline", pipeline)
     detector = ModelDetector("some/detr", device="cpu", threshold=0.4)
@@ -95,9 +98,9 @@ def test_model_finds_objects(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_saved_model_detects(tmp_path: Path) -> None:
     """The library's own pipeline runs a detector from a folder, and its boxes are fractions."""
     detector = ModelDetector(str(save_detector(tmp_path)), device="cpu", threshold=0.0)
-    objects = detector(IMAGE, "any.jpg")
-    assert len(objects) == 3
-    for item in objects:
+    found = detector(IMAGE, "any.jpg")
+    assert len(found) == 3
+    for item in found:
         assert item.label in {"dog", "cat"}
         assert item.score is not None
         left, top, width, height = item.box

@@ -235,7 +235,7 @@ def test_a_missing_model_is_refused_by_name(name: str) -> None:
 def test_other_reasons_than_the_hub_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is not called a model that the hub does not give."""
 
-    def fail(path: str) -> None:
+    def fail(path: str, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(PretrainedConfig, "get_config_dict", fail)

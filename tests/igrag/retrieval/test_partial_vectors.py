@@ -52,7 +52,7 @@ def test_a_killed_writer_is_in_nobodys_way(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     with start(tmp_path) as after:
-        assert (after.processed, after.started_again) == (0, False)
+        assert (after.processed, after.restarted) == (0, False)
 
 
 def test_a_writer_killed_before_its_first_record_is_continued(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_what_was_skipped_is_written_once(tmp_path: Path) -> None:
         assert (tmp_path / PROGRESS).stat().st_size < recorded + 10
         expected = dict(partial.skipped)
     with start(tmp_path) as again:
-        assert (again.processed, again.skipped, again.started_again) == (105, expected, False)
+        assert (again.processed, again.skipped, again.restarted) == (105, expected, False)
         assert list(again.kept()) == [0, 2, 4]
         np.testing.assert_array_equal(again.vectors(), ROWS)
 
@@ -111,7 +111,7 @@ def test_lost_records_of_what_was_skipped_start_anew(tmp_path: Path, content: by
         partial.append(ROWS[:1], {1: "torn"})
     (tmp_path / SKIPPED).write_bytes(content)
     with start(tmp_path) as again:
-        assert (again.processed, again.skipped, again.started_again) == (0, {}, True)
+        assert (again.processed, again.skipped, again.restarted) == (0, {}, True)
 
 
 @pytest.mark.parametrize("change", [4, 8, -4, -8])

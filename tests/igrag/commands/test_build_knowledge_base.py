@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from igrag.commands.build_knowledge_base import command
 from igrag.config import REPO_ROOT
 from igrag.data.images import open_image
-from igrag.errors import DataError, KnowledgeBaseError
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
-from scripts.build_knowledge_base import main
 from tests.tiny import CocoFolder, save_coco
 
 SCRIPT = REPO_ROOT / "scripts" / "build_knowledge_base.py"
@@ -34,7 +33,7 @@ def test_a_image_finds_its_own_captions_first(
 ) -> None:
     """From the command line to the search: a image's own captions come first at 1.0."""
     output = tmp_path / "kb"
-    assert main(arguments(coco, output, tiny_clip, "--batch-size", "5")) == 0
+    assert command(arguments(coco, output, tiny_clip, "--batch-size", "5")) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{output}: 12 images, 8 dimensions\n"
     assert printed.err == ""  # It is no terminal: no bar goes into a log.
@@ -53,7 +52,7 @@ def test_what_was_left_out_is_listed_on_stderr(
     coco.image(4).write_text("no image")
     coco.edit(lambda data: data["annotations"].__delitem__(slice(0, 2)))
     (coco.images / "stranger.png").touch()
-    assert main(arguments(coco, tmp_path / "kb", tiny_clip)) == 0
+    assert command(arguments(coco, tmp_path / "kb", tiny_clip)) == 0
     error = capsys.readouterr().err
     assert "warning: 2 images left out:" in error
     assert error.count(coco.image(4).name) == 1
@@ -63,24 +62,33 @@ def test_what_was_left_out_is_listed_on_stderr(
 
 def test_limit_takes_the_first(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> None:
     """With --limit only the first images of the file are taken."""
-    main(arguments(coco, tmp_path / "kb", tiny_clip, "--limit", "4"))
+    command(arguments(coco, tmp_path / "kb", tiny_clip, "--limit", "4"))
     assert list(KnowledgeBase.open(tmp_path / "kb").image_ids) == [1, 2, 3, 4]
 
 
-def test_an_existing_output_needs_force(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> None:
-    """A knowledge base is only rebuilt with --force."""
-    main(arguments(coco, tmp_path / "kb", tiny_clip, "--limit", "4"))
-    with pytest.raises(KnowledgeBaseError, match="--force"):
-        main(arguments(coco, tmp_path / "kb", tiny_clip))
-    main(arguments(coco, tmp_path / "kb", tiny_clip, "--force"))
+@pytest.mark.parametrize("option", ["--overwrite_output_dir", "--overwrite-output-dir", "--force"])
+def test_existing_output_needs_overwrite_option(
+    tmp_path: Path,
+    coco: CocoFolder,
+    tiny_clip: Path,
+    option: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A knowledge base is only replaced with --overwrite_output_dir, or its earlier name."""
+    command(arguments(coco, tmp_path / "kb", tiny_clip, "--limit", "4"))
+    assert command(arguments(coco, tmp_path / "kb", tiny_clip)) == 1
+    assert "--overwrite_output_dir replaces it" in capsys.readouterr().err
+    assert command(arguments(coco, tmp_path / "kb", tiny_clip, option)) == 0
     assert len(KnowledgeBase.open(tmp_path / "kb")) == 12
 
 
-def test_a_repeated_image_id_is_refused(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> None:
+def test_repeated_image_id_is_refused(
+    tmp_path: Path, coco: CocoFolder, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two images with one id are an error, not a guess."""
     coco.edit(lambda data: data["images"].append(data["images"][0]))
-    with pytest.raises(DataError, match="the id 1 is there twice"):
-        main(arguments(coco, tmp_path / "kb", tiny_clip))
+    assert command(arguments(coco, tmp_path / "kb", tiny_clip)) == 1
+    assert "the id 1 is there twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -91,7 +99,7 @@ def test_wrong_options_exit_with_2(
 ) -> None:
     """Impossible numbers and unknown options are the usage's exit code."""
     with pytest.raises(SystemExit) as caught:
-        main(arguments(coco, tmp_path / "kb", tiny_clip, *option))
+        command(arguments(coco, tmp_path / "kb", tiny_clip, *option))
     assert caught.value.code == 2
 
 
@@ -100,9 +108,9 @@ def test_a_killed_build_is_continued(
 ) -> None:
     """After kill -9 in the middle the same command continues, and the result is whole."""
     coco = save_coco(tmp_path / "coco", count=400)
-    command = arguments(coco, tmp_path / "kb", tiny_clip, "--batch-size", "1")
+    words = arguments(coco, tmp_path / "kb", tiny_clip, "--batch-size", "1")
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *command], cwd=tmp_path, stderr=subprocess.DEVNULL
+        [sys.executable, str(SCRIPT), *words], cwd=tmp_path, stderr=subprocess.DEVNULL
     )
     progress = tmp_path / "kb.partial" / "progress.json"
     deadline = time.monotonic() + 120
@@ -113,7 +121,7 @@ def test_a_killed_build_is_continued(
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "kb").exists()
-    assert main(arguments(coco, tmp_path / "kb", tiny_clip)) == 0
+    assert command(arguments(coco, tmp_path / "kb", tiny_clip)) == 0
     assert "continued an interrupted build after" in capsys.readouterr().err
     opened = KnowledgeBase.open(tmp_path / "kb")
     assert list(opened.image_ids) == list(range(1, 401))

@@ -10,19 +10,17 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
 from igrag.captioning.language_model import load_language_model
-from igrag.cli import run
+from igrag.commands import convert_prompt
 from igrag.config import REPO_ROOT
 from prompt_tuning.fingerprint import fingerprint_of
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
-from scripts import convert_prompt
 from tests.prompt_tuning.models import batch_of, noise, tuner_of
 from tests.tiny import WORDS, save_t5
 
 
 def convert(*words: object) -> int:
     """Runs the script in this process."""
-    arguments = convert_prompt.parse_arguments([str(word) for word in words])
-    return run(lambda: convert_prompt.main(arguments), debug=False)
+    return convert_prompt.command([str(word) for word in words])
 
 
 def save_marked(path: Path, model: Path, *, lora: str | None = None) -> Path:
@@ -88,16 +86,18 @@ def test_what_peft_cannot_say_is_told(
     assert "used unchecked" in capsys.readouterr().err
 
 
-def test_nothing_is_replaced_unasked(
+def test_output_is_replaced_only_when_asked(
     tmp_path: Path, tiny_t5: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--force replaces one of the same kind alone: no other file, nor a folder with more in it."""
+    """Another prompt or adapter is replaced, but no folder with other files in it."""
     prompt, folder = save_marked(tmp_path / "a.pt", tiny_t5), tmp_path / "peft"
     there = ("--to-peft", prompt, "--model", tiny_t5, "--output")
     back = ("--from-peft", folder, "--output")
     assert convert(*there, folder) == 0
-    assert convert(*back, prompt) == 2 and "--force" in capsys.readouterr().err
-    assert convert(*there, folder) == 2 and "--force" in capsys.readouterr().err
+    assert convert(*back, prompt) == 2
+    assert "--overwrite_output_dir replaces it" in capsys.readouterr().err
+    assert convert(*there, folder) == 2
+    assert "--overwrite_output_dir replaces it" in capsys.readouterr().err
     assert load_prompt(prompt).fingerprint is not None
     assert convert(*there, prompt, "--force") == 2 and "is a file" in capsys.readouterr().err
     assert convert(*back, folder, "--force") == 2 and "is a folder" in capsys.readouterr().err
@@ -119,10 +119,10 @@ def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not output.exists()
 
 
-def test_it_runs_as_typed(tmp_path: Path) -> None:
-    """From anywhere, without the repository on Python's path; one way must be chosen."""
+def test_script_runs_as_typed(tmp_path: Path) -> None:
+    """From anywhere, without the repository on Python's path; a direction must be chosen."""
     script = REPO_ROOT / "scripts" / "convert_prompt.py"
-    for words, code, said in ((["--help"], 0, "--to-peft"), (["--output", "x"], 2, "--from-peft")):
+    for words, code, said in ((["--help"], 0, "--to_peft"), (["--output", "x"], 2, "--from_peft")):
         done = subprocess.run(
             [sys.executable, script, *words], cwd=tmp_path, capture_output=True, text=True
         )

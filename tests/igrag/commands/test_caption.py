@@ -103,7 +103,14 @@ def test_what_cannot_be_opened_is_told_before_the_models_are_loaded(
     assert code == 1 and "none.json: no such file" in one_error(err)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "ascii",
+        pytest.param("latin-1", marks=pytest.mark.slow),
+        pytest.param("utf-8:strict", marks=pytest.mark.slow),
+    ],
+)
 def test_output_survives_any_name_and_any_encoding(
     knowledge_base: Path, coco: CocoFolder, tiny_clip: Path, tiny_t5: Path, encoding: str
 ) -> None:

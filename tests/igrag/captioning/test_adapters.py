@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
 
-from igrag.captioning.adapter_base import BaseModel
+from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.language_model import load_language_model
 from igrag.errors import CheckpointError
 from igrag.fingerprints import weights_hash
@@ -21,7 +21,7 @@ HASH = "a" * 64
 def adapter(tiny_t5: Path, tmp_path: Path) -> Path:
     """An adapter that knows its model, which has been moved since."""
     model = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5)
-    base = BaseModel("elsewhere/t5", weights_hash(model))
+    base = BaseModelIdentity("elsewhere/t5", weights_hash(model))
     get_peft_model(model, LoraConfig(r=4, target_modules=["q"])).save_pretrained(tmp_path / "lora")
     base.write(tmp_path / "lora")
     return tmp_path / "lora"
@@ -49,7 +49,7 @@ def test_peft_loads_it(tiny_t5: Path, adapter: Path) -> None:
 
 def test_an_adapter_from_elsewhere(tmp_path: Path) -> None:
     """It does not say which model it is for, and is taken at its word."""
-    BaseModel("t5", HASH).check(tmp_path)
+    BaseModelIdentity("t5", HASH).check(tmp_path)
 
 
 @pytest.mark.parametrize(("saved", "loaded"), [(None, HASH), (HASH, None)])
@@ -57,8 +57,8 @@ def test_what_cannot_be_compared_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, saved: str | None, loaded: str | None
 ) -> None:
     """In float16 weights have no hash."""
-    BaseModel("t5", saved).write(tmp_path)
-    BaseModel("t5", loaded).check(tmp_path)
+    BaseModelIdentity("t5", saved).write(tmp_path)
+    BaseModelIdentity("t5", loaded).check(tmp_path)
     assert "cannot be compared with the weights of t5" in caplog.text
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_file(tmp_path: Path, content: str) -> None:
     """It is named; an adapter is not taken for one from elsewhere."""
     (tmp_path / "base_model.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"base_model\.json"):
-        BaseModel("t5", HASH).check(tmp_path)
+        BaseModelIdentity("t5", HASH).check(tmp_path)
 
 
 def test_float16_is_loaded(tiny_t5: Path, adapter: Path, caplog: pytest.LogCaptureFixture) -> None:

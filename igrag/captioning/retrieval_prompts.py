@@ -1,0 +1,152 @@
+"""Retrieval for a batch of images: image -> vector -> similar captioned images -> prompt."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from igrag.captioning.objects import Detector
+from igrag.captioning.prompt_template import PromptTemplate
+from igrag.data.coco import DetectedObject, ImageId
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase, Match
+
+# Takes an image's index in the batch and its matches, returns those that its prompt may show.
+MatchFilter = Callable[[int, Sequence[Match]], list[Match]]
+_SPARE = 2  # Where a filter may drop matches, so many times top_k are searched at once.
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievedPrompt:
+    """The prompt of one image, and the matches that it was built from, the nearest first."""
+
+    prompt: str
+    matches: tuple[Match, ...]
+
+
+class RetrievalPrompts:
+    """Builds the prompts of images from the captions of similar images.
+
+    Captioning, evaluation and the building of training data all use it, so that a model is trained
+    on prompts as it gets them later.
+
+    Args:
+        encoder: Turns images into vectors; None where only `from_vectors` is used.
+        knowledge_base: Made with the same encoder.
+        template: Builds the prompt.
+        top_k: Similar images in a prompt.
+        detector: Finds objects in an image, given the image and its file name.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder | None,
+        knowledge_base: KnowledgeBase,
+        template: PromptTemplate,
+        *,
+        top_k: int,
+        detector: Detector | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._knowledge_base = knowledge_base
+        self._template = template
+        self._top_k = top_k
+        self._detector = detector
+
+    def build(
+        self,
+        images: Sequence[Image.Image],
+        names: Sequence[str],
+        *,
+        count_tokens: Callable[[str], int],
+        max_tokens: int,
+        skip_ids: Sequence[ImageId | None] | None = None,
+        skip_duplicates: bool = False,
+    ) -> list[RetrievedPrompt]:
+        """Builds the prompts of a batch of RGB images.
+
+        Args:
+            images: The images, B.
+            names: Their file names, for the detector.
+            count_tokens: Counts a prompt's tokens.
+            max_tokens: Longest prompt in tokens, see `PromptTemplate.build`.
+            skip_ids: For each image the id that it must not find (its own), or None.
+            skip_duplicates: Pass over exact copies of an image.
+        """
+        if self._encoder is None:
+            raise ValueError("no encoder, expected one to build prompts from images")
+        detect = self._detector or (lambda image, name: ())
+        return self.from_vectors(
+            self._encoder.encode(images),  # [B, D]
+            [detect(image, name) for image, name in zip(images, names, strict=True)],
+            count_tokens=count_tokens,
+            max_tokens=max_tokens,
+            skip_ids=skip_ids,
+            skip_duplicates=skip_duplicates,
+        )
+
+    def from_vectors(
+        self,
+        vectors: NDArray[np.float32],
+        objects: Sequence[Sequence[DetectedObject]],
+        *,
+        count_tokens: Callable[[str], int],
+        max_tokens: int,
+        skip_ids: Sequence[ImageId | None] | None = None,
+        skip_duplicates: bool = False,
+        filter_matches: MatchFilter | None = None,
+    ) -> list[RetrievedPrompt]:
+        """Builds the prompts of images whose vectors are known; see `build`.
+
+        Args:
+            vectors: Unit vectors [B, D].
+            objects: The objects of each image.
+            count_tokens: Counts a prompt's tokens.
+            max_tokens: Longest prompt in tokens.
+            skip_ids: For each image the id that it must not find, or None.
+            skip_duplicates: Pass over exact copies of an image.
+            filter_matches: Drops matches, or some of their captions; farther ones then take their
+                places.
+        """
+
+        def search(indices: Sequence[int], k: int) -> list[list[Match]]:
+            return self._knowledge_base.search(
+                vectors[list(indices)],
+                k,
+                skip_ids=None if skip_ids is None else [skip_ids[index] for index in indices],
+                skip_duplicates=skip_duplicates,
+            )
+
+        if filter_matches is None:
+            found = search(range(len(vectors)), self._top_k)
+        else:
+            found = self._filtered(search, len(vectors), filter_matches)
+        return [
+            RetrievedPrompt(
+                self._template.build(
+                    matches, shown, count_tokens=count_tokens, max_tokens=max_tokens
+                ),
+                tuple(matches),
+            )
+            for matches, shown in zip(found, objects, strict=True)
+        ]
+
+    def _filtered(
+        self,
+        search: Callable[[Sequence[int], int], list[list[Match]]],
+        count: int,
+        filter_matches: MatchFilter,
+    ) -> list[list[Match]]:
+        """Searches top_k matches that the filter keeps, farther away where too few are left."""
+        found = search(range(count), self._top_k * _SPARE)
+        for index, matches in enumerate(found):
+            k = self._top_k * _SPARE
+            kept = filter_matches(index, matches)
+            while len(kept) < self._top_k and len(matches) == k:  # else nothing is farther away
+                k *= _SPARE
+                matches = search([index], k)[0]
+                kept = filter_matches(index, matches)
+            found[index] = kept[: self._top_k]
+        return found

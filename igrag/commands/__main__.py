@@ -1,0 +1,7 @@
+"""Runs `python -m igrag.commands` as the installed `igrag`."""
+
+import sys
+
+from igrag.commands import main
+
+sys.exit(main())

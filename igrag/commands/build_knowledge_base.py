@@ -1,0 +1,113 @@
+r"""Build a knowledge base: encode captioned images with CLIP and save them with their captions.
+
+    python scripts/build_knowledge_base.py --captions captions_train2017.json \
+        --images train2017 --output knowledge_base
+
+Finished batches are kept in OUTPUT.partial: after an interruption the same command continues.
+Images that cannot be read are left out and listed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from igrag.cli import (
+    CommandParser,
+    add_common_options,
+    add_config_options,
+    at_least,
+    config_overrides,
+    run_command,
+    setup_logging,
+)
+from igrag.config import DEFAULT_CONFIG, Config
+
+if TYPE_CHECKING:  # needs torch, which takes seconds to load
+    from igrag.retrieval.build import BuildReport
+
+_LISTED = 10  # of the images left out, so many are printed; knowledge_base.json names them all
+
+
+def command(words: Sequence[str] | None = None) -> int:
+    """Runs the command with the given words, else those typed; returns its exit code."""
+    return run_command(parse_arguments, main, words)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Builds the knowledge base and reports what it holds and what was left out."""
+    config = Config.load(arguments.config, config_overrides(arguments))
+    setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
+    from igrag.retrieval.build import build_planned, plan_build
+
+    plan = plan_build(  # before torch and the model are loaded
+        arguments.captions,
+        arguments.images,
+        arguments.output,
+        limit=arguments.limit,
+        force=arguments.overwrite_output_dir,
+    )
+    from igrag.retrieval.image_encoder import ImageEncoder
+
+    encoder = ImageEncoder(
+        config.retrieval_config.encoder,
+        device=config.models.device,
+        dtype=config.retrieval_config.encoder_dtype,
+    )
+    try:
+        report = build_planned(
+            plan,
+            encoder=encoder,
+            batch_size=arguments.batch_size or config.retrieval_config.batch_size,
+            workers=arguments.workers,
+        )
+    except (KeyboardInterrupt, SystemExit):
+        print("interrupted: the same command continues from here", file=sys.stderr)
+        raise
+    _print_report(report, arguments.output)
+    return 0
+
+
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = CommandParser(__doc__ or "", earlier={"--force": "--overwrite_output_dir"})
+    add = parser.add_argument
+    add("--captions", type=Path, required=True, metavar="FILE", help="COCO captions file")
+    add("--images", type=Path, required=True, metavar="FOLDER", help="folder of its images")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="knowledge base to make")
+    add("--overwrite_output_dir", action="store_true", help="replace an existing knowledge base")
+    add("--limit", type=at_least(1), metavar="N", help="take only the first N images of the file")
+    add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
+        help="names the encoder in retrieval_config (default: configs/config.yaml)")  # fmt: skip
+    add("--batch_size", type=at_least(1), metavar="N",
+        help="images encoded at once (default: retrieval_config.batch_size)")  # fmt: skip
+    add("--workers", type=at_least(0), metavar="N", default=min(4, os.cpu_count() or 1),
+        help="processes that read images; 0: none of their own (default: %(default)s)")  # fmt: skip
+    add_config_options(parser, dtype=False)
+    add_common_options(parser)
+    return parser.parse_args(words)
+
+
+def _print_report(report: BuildReport, output: Path) -> None:
+    """Prints the result on stdout and what was left out on stderr."""
+    if report.resumed:
+        print(f"continued an interrupted build after {report.resumed} images", file=sys.stderr)
+    reasons = [f"{image.file_name}: {image.reason}" for image in report.skipped]
+    _print_list("left out", reasons)
+    _print_list("in the folder but not in the captions file", report.uncaptioned)
+    print(f"{output}: {report.count} images, {report.dimension} dimensions")
+
+
+def _print_list(what: str, lines: Sequence[str]) -> None:
+    """Prints a warning and the first of its lines on stderr."""
+    if not lines:
+        return
+    print(f"warning: {len(lines)} images {what}:", file=sys.stderr)
+    for line in lines[:_LISTED]:
+        print(f"  {line}", file=sys.stderr)
+    if len(lines) > _LISTED:
+        print(f"  ... and {len(lines) - _LISTED} more", file=sys.stderr)
