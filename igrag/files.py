@@ -14,6 +14,9 @@ from typing import Any
 
 from igrag.errors import DataError, UsageError
 
+# The files of a LoRA adapter: PEFT's own two, and this project's identity of the model below it.
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+BASE_NAME = "base_model.json"
 _BLOCK = 1 << 20  # Bytes hashed at a time.
 
 

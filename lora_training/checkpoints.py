@@ -14,9 +14,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from igrag.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_NAME
 from igrag.errors import CheckpointError, DataError
-from igrag.files import atomic_directory, read_json
+from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_NAME, atomic_directory, read_json
 from igrag.training.checkpoints import (
     CURVES_NAME,
     RECORD_NAME,

@@ -9,10 +9,10 @@ from pydantic import Field
 from igrag.config import REPO_ROOT, ConfigPath, Section, load_config
 from igrag.config.choices import MixedPrecision, ReportTo, Schedule
 from igrag.config.loader import setting
-from igrag.data.examples import default_examples
+from igrag.config.paths import default_examples, default_root
 
 DEFAULT_SETTINGS = REPO_ROOT / "lora_training" / "config" / "lora_config.yaml"
-BUILT_DATA = REPO_ROOT / "lora_training" / "data"
+BUILT_DATA = default_root() / "lora_training" / "data"
 Positive = Annotated[int, Field(gt=0)]
 Above0 = Annotated[float, Field(gt=0)]
 

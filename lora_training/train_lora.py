@@ -16,9 +16,9 @@ from igrag.cli import CommandParser, quiet_start, run_command
 if __name__ == "__main__":
     quiet_start()  # before the imports that take a while
 
-from igrag.adapter_files import ADAPTER_WEIGHTS
 from igrag.config import Config, portable
 from igrag.errors import UsageError
+from igrag.files import ADAPTER_WEIGHTS
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME
 from lora_training.data_builder import (
     EARLIER_OPTIONS,

@@ -13,9 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from igrag.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_NAME
 from igrag.errors import CheckpointError, DataError
-from igrag.files import read_json, write_json
+from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_NAME, read_json, write_json
 from igrag.hub import reason_of
 
 _PEFT_TYPE = "LORA"

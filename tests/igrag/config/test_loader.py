@@ -22,7 +22,7 @@ from igrag.config import (
     quote,
     resolve_path,
 )
-from igrag.config.paths import project_root
+from igrag.config.paths import default_examples, project_root
 from igrag.errors import ConfigError
 
 
@@ -560,3 +560,13 @@ def test_names_are_portable() -> None:
     plain = Config.load(DEFAULT_CONFIG).to_plain(include={"lora_config", "log_config"})
     assert plain["lora_config"]["weights_path"] == "lora_training/checkpoints/best"
     assert set(plain) == {"lora_config", "log_config"}
+
+
+def test_default_examples_are_the_demo_until_data_are_built(tmp_path: Path) -> None:
+    """Anything of a build makes its folder the default for both splits."""
+    demo = REPO_ROOT / "demo" / "data"
+    assert default_examples("train", tmp_path) == demo / "train.jsonl"
+    assert default_examples("val", tmp_path / "none") == demo / "val.jsonl"
+    (tmp_path / "val.jsonl").touch()
+    assert default_examples("train", tmp_path) == tmp_path / "train.jsonl"
+    assert default_examples("val", tmp_path) == tmp_path / "val.jsonl"
