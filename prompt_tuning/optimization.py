@@ -10,9 +10,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
+from igrag.config.choices import Schedule
 from igrag.errors import TrainingError
 from igrag.training.loss import summed_cross_entropy
-from igrag.training.schedules import SCHEDULES, ScheduleName
+from igrag.training.schedules import SCHEDULES
 from prompt_tuning.prompt_tuner import PromptTuner
 
 OptimizerName = Literal["adamw", "adafactor"]
@@ -112,7 +113,7 @@ def build_optimizer(
 
 
 def build_scheduler(
-    optimizer: Optimizer, name: ScheduleName, *, warmup_ratio: float, total_steps: int
+    optimizer: Optimizer, name: Schedule, *, warmup_ratio: float, total_steps: int
 ) -> LRScheduler:
     """Builds the learning rate schedule over `total_steps` optimizer steps."""
     scheduler: LRScheduler = get_scheduler(
