@@ -18,6 +18,8 @@ def mostly_good(every: int, *, first: int = 0) -> list[str]:
 
 def select(
     selected_by_training: str | None = None,
+    /,
+    *,
     untuned: Sequence[str] = (WRONG,) * COUNT,
     **captions: Sequence[str],
 ) -> CheckpointSelection:

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,7 +127,7 @@ def test_the_model_is_left_as_it_was(
     trainers: list[AdapterTrainer] = []
     train = AdapterTrainer.train
 
-    def keep(self: AdapterTrainer, **options: object) -> object:
+    def keep(self: AdapterTrainer, **options: Any) -> object:
         trainers.append(self)
         return train(self, **options)
 
@@ -224,7 +225,11 @@ def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
     with pytest.raises(DataError, match=message):
         trainer.train()
     assert not (trainer.output / "run").exists()
-    others = {"none": {"image_id": None}, "x": {"image_id": "x"}, "cat": {"references": ["a cat"]}}
+    others: dict[str, dict[str, object]] = {
+        "none": {"image_id": None},
+        "x": {"image_id": "x"},
+        "cat": {"references": ["a cat"]},
+    }
     for name, other in others.items():
         val.write_text(lines + json.dumps({**shared, **other}) + "\n", encoding="utf-8")
         trainer.train(name, training__num_train_epochs=1)
