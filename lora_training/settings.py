@@ -7,14 +7,19 @@ from typing import Annotated
 from pydantic import Field
 
 from igrag.config import REPO_ROOT, ConfigPath, Section, load_config
-from igrag.config.choices import MixedPrecision, ReportTo, Schedule
 from igrag.config.loader import setting
 from igrag.config.paths import default_examples, default_root
+from igrag.config.training import (
+    Above0,
+    LengthSettings,
+    OptimizationSettings,
+    Positive,
+    ReportSettings,
+    ValidationSettings,
+)
 
 DEFAULT_SETTINGS = REPO_ROOT / "lora_training" / "config" / "lora_config.yaml"
 BUILT_DATA = default_root() / "lora_training" / "data"
-Positive = Annotated[int, Field(gt=0)]
-Above0 = Annotated[float, Field(gt=0)]
 
 
 class ModelSettings(Section):
@@ -117,66 +122,13 @@ class AdapterSettings(Section):
     )
 
 
-class TrainingSettings(Section):
+class TrainingSettings(OptimizationSettings, LengthSettings, ValidationSettings, ReportSettings):
     """The training, under the names of `transformers.Seq2SeqTrainingArguments`."""
 
-    num_train_epochs: Positive = setting(
-        3, "Passes through the training examples.", "训练样本的遍历次数。"
-    )
-    per_device_train_batch_size: Positive = setting(
-        16, "Examples in a forward pass (micro-batch).", "每次前向计算的样本数（micro-batch）。"
-    )
     gradient_accumulation_steps: Positive = setting(
         1, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
     learning_rate: Above0 = setting(1e-3, "Peak learning rate.", "学习率峰值。")
-    lr_scheduler_type: Schedule = setting(
-        "linear", "Learning rate schedule after the warmup.", "预热后的学习率调度。"
-    )
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = setting(
-        0.0, "Share of the steps with rising learning rate.", "预热步数占比。"
-    )
-    weight_decay: Annotated[float, Field(ge=0)] = setting(
-        0.0, "Decoupled weight decay of AdamW.", "AdamW 的解耦权重衰减。"
-    )
-    max_grad_norm: Above0 | None = setting(
-        1.0, "Gradient clipping norm; null: no clipping.", "梯度裁剪范数；null：不裁剪。"
-    )
-    mixed_precision: MixedPrecision = setting(
-        "auto",
-        "auto is bf16 on a GPU that has it, else fp32.",
-        "auto：支持 bf16 的 GPU 用 bf16，否则 fp32。",
-    )
-    max_source_length: Positive = setting(
-        512,
-        "Longest prompt in tokens; longer ones are cut, with a warning.",
-        "提示的最大 token 数；超出部分截断并给出警告。",
-    )
-    max_target_length: Positive = setting(
-        40, "Longest target caption in tokens.", "目标描述的最大 token 数。"
-    )
-    eval_steps: Positive | None = setting(
-        None,
-        "Optimizer steps between validations; null: after every epoch.",
-        "两次验证之间的优化步数；null：每个 epoch 之后。",
-    )
-    save_total_limit: Positive | None = setting(
-        None,
-        "Checkpoints to keep in addition to the best one; null: all.",
-        "除最佳检查点外保留的数量；null：全部。",
-    )
-    early_stopping_patience: Positive | None = setting(
-        None,
-        "Validations without a better BLEU-4 until training stops; null: never.",
-        "BLEU-4 连续多少次验证未提升则停止；null：不提前停止。",
-    )
-    per_device_eval_batch_size: Positive = setting(
-        32, "Captions generated at once.", "同时生成的描述数。"
-    )
-    max_new_tokens: Positive = setting(
-        40, "Longest generated caption in tokens.", "生成描述的最大 token 数。"
-    )
-    num_beams: Positive = setting(1, "Beams; 1 is greedy.", "束宽；1 为贪心解码。")
     seed: int = setting(
         42,
         "Seed of the adapter's initialization, the order of examples and dropout.",
@@ -186,11 +138,6 @@ class TrainingSettings(Section):
         ...,
         "Output folder: checkpoint-N, best (the adapter), all_results.json, training_curves.png.",
         "输出文件夹：checkpoint-N、best（最佳适配器）、all_results.json、training_curves.png。",
-    )
-    report_to: ReportTo = setting(
-        "none",
-        "tensorboard (pip install tensorboard) writes event files to output_dir/runs.",
-        "tensorboard（需 pip install tensorboard）将事件文件写入 output_dir/runs。",
     )
 
 
