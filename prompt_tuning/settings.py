@@ -15,11 +15,11 @@ from igrag.config.choices import (
     Schedule,
 )
 from igrag.config.loader import setting
-from igrag.data.examples import default_examples
+from igrag.config.paths import default_examples, default_root
 
 DEFAULT_SETTINGS = REPO_ROOT / "prompt_tuning" / "config" / "prompt_tuning.yaml"
 _DEFAULT_PROMPT = Path("prompt_tuning", "checkpoints", "best_model", "prompt_embeddings.pt")
-_BUILT_DATA = REPO_ROOT / "lora_training" / "data"
+_BUILT_DATA = default_root() / "lora_training" / "data"
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
@@ -86,8 +86,8 @@ class PromptSettings(Section):
     )
     initialization: Initialization = setting(
         "random",
-        "random, text, vocab (frequent tokens) or file (another prompt: transfer).",
-        "random、text、vocab（高频 token）或 file（另一个软提示：迁移）。",
+        "Initial prompt: noise, a text, frequent tokens, or another prompt (transfer).",
+        "初始软提示：随机噪声、文本、高频 token，或另一个软提示（迁移）。",
     )
     weights_path: ConfigPath | None = setting(
         None,
@@ -109,8 +109,8 @@ class PromptSettings(Section):
     )
     reparameterization: Reparameterization = setting(
         "none",
-        "none, residual (a small MLP with skip) or superpos (a mix of sampled embeddings).",
-        "none、residual（带残差的小型 MLP）或 superpos（采样嵌入的加权和）。",
+        "While training: a small MLP with skip connection, or a mix of sampled embeddings.",
+        "仅训练时使用：带残差的小型 MLP，或采样嵌入的加权和。",
     )
     bottleneck: Positive = setting(64, "residual: width of the MLP.", "residual：MLP 的宽度。")
     sampled_embeddings: Positive = setting(
@@ -144,7 +144,7 @@ class TrainingSettings(Section):
         8, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
     learning_rate: Above0 = setting(0.03, "Peak learning rate.", "学习率峰值。")
-    optimizer: Optimizer = setting("adamw", "adamw or adafactor.", "优化器：adamw 或 adafactor。")
+    optimizer: Optimizer = setting("adamw", "Optimizer of the prompt.", "软提示的优化器。")
     weight_decay: Annotated[float, Field(ge=0)] = setting(
         0.0, "Decoupled weight decay of AdamW.", "AdamW 的解耦权重衰减。"
     )
@@ -153,8 +153,8 @@ class TrainingSettings(Section):
     )
     lr_scheduler_type: Schedule = setting(
         "linear",
-        "constant, linear or cosine, after the warmup.",
-        "预热后的学习率调度：constant、linear 或 cosine。",
+        "Learning rate schedule after the warmup.",
+        "预热之后的学习率调度。",
     )
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = setting(
         0.0, "Share of the steps with rising learning rate.", "预热步数占比。"
@@ -164,8 +164,8 @@ class TrainingSettings(Section):
     )
     mixed_precision: MixedPrecision = setting(
         "auto",
-        "auto (bf16 on a GPU that has it, else fp32), bf16 or fp32.",
-        "auto（支持 bf16 的 GPU 用 bf16，否则 fp32）、bf16 或 fp32。",
+        "auto is bf16 on a GPU that supports it, else fp32.",
+        "auto：GPU 支持时用 bf16，否则 fp32。",
     )
     seed: Seed = setting(
         42,
@@ -211,8 +211,8 @@ class OutputSettings(Section):
     )
     report_to: ReportTo = setting(
         "none",
-        "none, or tensorboard (pip install tensorboard): event files in output_dir/runs.",
-        "none 或 tensorboard（需 pip install tensorboard）：事件文件写入 output_dir/runs。",
+        "tensorboard (pip install tensorboard) writes event files to output_dir/runs.",
+        "tensorboard（需 pip install tensorboard）将事件文件写入 output_dir/runs。",
     )
 
 
@@ -247,7 +247,7 @@ class PromptTrainingSettings(Section):
         """The folder of checkpoints, also where it follows from weights_path."""
         if self.output.output_dir is not None:
             return self.output.output_dir
-        folder = (self.prompt_tuning.weights_path or REPO_ROOT / _DEFAULT_PROMPT).parent
+        folder = (self.prompt_tuning.weights_path or default_root() / _DEFAULT_PROMPT).parent
         return folder.parent if folder.name == _DEFAULT_PROMPT.parent.name else folder
 
     @property

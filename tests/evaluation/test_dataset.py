@@ -40,7 +40,7 @@ def test_coco_images_have_captions_and_files(coco: CocoFolder) -> None:
 def test_images_without_captions_are_left_out(
     coco: CocoFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Images without captions do not count in the limit; a warning names them."""
+    """Images without captions are left out with a warning, but their ids are known."""
     coco.edit(lambda data: data["annotations"].__delitem__(slice(2, 6)))  # of images 2 and 3
     dataset = read_coco(coco.captions, limit=2)
     assert [image.image_id for image in dataset.images] == [1, 4]
