@@ -14,7 +14,7 @@ from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from lora_training.checkpoints import AdapterFolder
 
 
-class RecordCallback(TrainerCallback):  # type: ignore[misc]
+class RecordCallback(TrainerCallback):
     """Records what the Trainer logs; a context manager that shows a progress bar.
 
     Args:

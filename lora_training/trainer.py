@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from igrag.metrics import bleu
 from igrag.training.loss import summed_cross_entropy
 
 
-class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
+class AdapterTrainer(Seq2SeqTrainer):
     """Trains the adapter and scores the captions that the model generates with it.
 
     Differences from the library's Trainer:
@@ -49,6 +49,11 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         base: The base model, for the checkpoints.
         callback: Receives the Trainer's events.
     """
+
+    # The library's attributes, which its own types leave open.
+    model: PeftModel
+    train_dataset: Dataset
+    eval_dataset: Dataset
 
     def __init__(
         self,
@@ -81,7 +86,7 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         model: Any,
         inputs: Mapping[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Returns a micro-batch's share of the global batch's mean cross-entropy per target token.
 
@@ -122,9 +127,9 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the adapter in PEFT's format, with base_model.json next to it."""
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or cast(str, self.args.output_dir))
         # "auto" would look for the model's config on the hub.
-        self.model.save_pretrained(folder, save_embedding_layers=False)
+        self.model.save_pretrained(str(folder), save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # An empty model card.
         self._base.write(folder)
 

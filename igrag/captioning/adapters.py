@@ -145,7 +145,7 @@ def layers_on_shared(adapted: Any, shared: frozenset[int]) -> list[str]:
     ]
 
 
-def _check_complete(adapted: Any, saved: set[str], path: Path, base: str) -> None:
+def _check_complete(adapted: Any, saved: set[str], path: Path, base: str | None) -> None:
     """Compares the adapter's tensors with those of the file.
 
     PEFT drops tensors for layers that the model lacks, and initializes those missing in the file.
