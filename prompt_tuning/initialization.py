@@ -81,7 +81,7 @@ def random_prompt(
     Returns:
         [P, H] in float32.
     """
-    deviation = float(embedding_weight.float().std()) if scale is None else scale
+    deviation = float(embedding_weight.detach().float().std()) if scale is None else scale
     return torch.randn(prompt_length, embedding_weight.shape[1], generator=generator) * deviation
 
 

@@ -23,6 +23,7 @@ class Decoding:
     top_p: float = 1.0
     length_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    repetition_penalty: float = 1.0
 
     def to_generation_config(self, model: PreTrainedModel) -> GenerationConfig:
         """Builds the library's config, with the model's ids."""

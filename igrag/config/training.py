@@ -55,7 +55,7 @@ class OptimizationSettings(Section):
     mixed_precision: MixedPrecision = setting(
         "auto",
         "auto is bf16 on a GPU that supports it, else fp32.",
-        "auto：GPU 支持时用 bf16，否则 fp32。",
+        "auto 在 GPU 支持时用 bf16，否则 fp32。",
     )
 
 
