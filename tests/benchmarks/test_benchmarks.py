@@ -64,7 +64,7 @@ def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     rows = [line.split(" | ") for line in first.stdout.splitlines()[2:]]
     assert [row[:2] for row in rows] == [
         ["| the defaults (3 epochs of 16 x 8, learning rate 0.03)", "3"],
-        ["| 1 epoch, rate 0.01", "1"],
+        ["| 1 epoch, learning rate 0.01", "1"],
     ]
     files = sorted((tmp_path / "runs").glob("*/all_results.json"))
     assert len(files) == 4
@@ -124,5 +124,5 @@ def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
     words = ["--rows", 3, "--seeds", 0, "--output", tmp_path, "--set", "data.train_file=none.jsonl"]
     done = run("sweep_prompt_tuning.py", *words)
     assert done.returncode == 1
-    assert "| 1 epoch, rate 0.01 | - | failed | - |" in done.stdout
+    assert "| 1 epoch, learning rate 0.01 | - | failed | - |" in done.stdout
     assert "none.jsonl" in done.stderr
