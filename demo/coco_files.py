@@ -220,9 +220,7 @@ def _write_inputs(folder: Path, seed: int) -> None:
         drawn.image.save(folder / f"{name}.jpg", "JPEG", quality=_INPUT_QUALITY, optimize=True)
 
 
-def _write_contact_sheet(
-    path: Path, scenes: list[CaptionedScene], images: list[Rendered]
-) -> None:
+def _write_contact_sheet(path: Path, scenes: list[CaptionedScene], images: list[Rendered]) -> None:
     """Writes images with one of their captions below each, on one sheet."""
     gap = 6
     wide, high = WIDTH + gap, HEIGHT + _CAPTION_ROOM
