@@ -185,7 +185,7 @@ def _write_json(path: Path, data: object) -> None:
 def _scene_key(scene: Scene) -> tuple[object, ...]:
     """Returns all that a scene says, hashable; without a companion it has no relation."""
     things = [
-        (thing.kind.name, thing.count, thing.colour) if thing else None
+        (thing.kind.name, thing.count, thing.color) if thing else None
         for thing in (scene.main, scene.companion)
     ]
     relation = scene.relation if scene.companion else None
