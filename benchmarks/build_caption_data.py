@@ -116,7 +116,7 @@ def build(
     from lora_training.splits import sample_images
 
     def no_encoder() -> ImageEncoder:
-        raise AssertionError("a image is not in the knowledge base")
+        raise AssertionError("an image is not in the knowledge base")
 
     config = Config.load(DEFAULT_CONFIG, [])
     start = time.perf_counter()

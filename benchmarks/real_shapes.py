@@ -165,7 +165,7 @@ def _train(folder: Path, config: Path) -> None:
 
 
 def _caption_with_all(captions: Path, images: Path, folder: Path, config: Path) -> None:
-    """Captions a image in all four switch positions around one loaded model."""
+    """Captions an image in all four switch positions around one loaded model."""
     image = json.loads(captions.read_text(encoding="utf-8"))["images"][0]
     words = ["--config", str(config), "--compare", "--json", "--set",
              "generation_config.max_new_tokens=8"]  # fmt: skip

@@ -24,7 +24,7 @@ class DataError(IgragError):
 
 
 class ImageError(DataError):
-    """A image is missing, damaged, or too large to open safely."""
+    """An image is missing, damaged, or too large to open safely."""
 
 
 class KnowledgeBaseError(DataError):

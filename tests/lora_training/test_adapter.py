@@ -36,7 +36,7 @@ def check(model: Any) -> None:
     check_before_training(model, BATCH, source_lengths=[4, 3], target_lengths=[3, 2])
 
 
-def test_a_new_adapter_changes_nothing(tiny_t5: Path) -> None:
+def test_new_adapter_changes_no_output(tiny_t5: Path) -> None:
     """Only its own tensors are trainable, and until they are trained the model says the same."""
     model = adapt(tiny_t5)
     trainable = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
@@ -48,7 +48,7 @@ def test_a_new_adapter_changes_nothing(tiny_t5: Path) -> None:
     assert model.peft_config["default"].base_model_name_or_path == "tiny"
 
 
-def test_the_seed_decides_the_adapter(tiny_t5: Path) -> None:
+def test_seed_determines_the_initial_adapter(tiny_t5: Path) -> None:
     """One seed gives one adapter to begin with, another another."""
     first, second, other = (
         next(tensor for name, tensor in adapt(tiny_t5, seed=seed).named_parameters()
@@ -59,13 +59,13 @@ def test_the_seed_decides_the_adapter(tiny_t5: Path) -> None:
 
 
 @pytest.mark.parametrize("targets", [("query",), ("q", "query")])
-def test_unknown_layers_are_refused(tiny_t5: Path, targets: Sequence[str]) -> None:
+def test_unknown_target_modules_are_refused(tiny_t5: Path, targets: Sequence[str]) -> None:
     """A misspelt layer is named, beside a right one too, where the library would pass over it."""
     with pytest.raises(ConfigError, match=r"lora\.target_modules: .*query"):
         adapt(tiny_t5, targets=targets)
 
 
-def test_layers_can_be_named_by_their_ends(tiny_t5: Path) -> None:
+def test_target_modules_match_the_end_of_a_name(tiny_t5: Path) -> None:
     """As in PEFT, "SelfAttention.q" is q of the self-attentions alone."""
     names = [name for name, _ in adapt(tiny_t5, targets=["SelfAttention.q"]).named_parameters()]
     assert {name.split(".lora_")[0].rsplit(".", 2)[-2] for name in names if "lora_" in name} == {
@@ -73,7 +73,9 @@ def test_layers_can_be_named_by_their_ends(tiny_t5: Path) -> None:
     }
 
 
-def test_shared_weights_are_told(tiny_t5: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_target_with_shared_weights_is_warned_of(
+    tiny_t5: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """An adapter that cannot be merged is said to be one before it is trained; others are not."""
     adapt(tiny_t5, targets=["q", "wo"])
     assert caplog.text == ""
@@ -81,7 +83,7 @@ def test_shared_weights_are_told(tiny_t5: Path, caplog: pytest.LogCaptureFixture
     assert "share the weights of lm_head; captioning will not merge the adapter" in caplog.text
 
 
-def test_the_check_passes_what_is_right(tiny_t5: Path) -> None:
+def test_self_check_changes_no_weight_and_leaves_no_gradient(tiny_t5: Path) -> None:
     """It leaves no gradient behind and changes no weight."""
     model = adapt(tiny_t5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -122,7 +124,7 @@ def break_numbers(model: Any) -> None:
         (break_numbers, "not finite"),
     ],
 )
-def test_what_would_train_the_wrong_thing_is_refused(
+def test_self_check_refuses_wrongly_trainable_tensors(
     tiny_t5: Path, damage: Any, message: str
 ) -> None:
     """Each way in which nothing, or too much, would be trained is named."""

@@ -37,7 +37,7 @@ def crown(output: Path, step: int) -> None:
     ("after", "eval_steps"),
     [(3, 3), (9, 3), (15, 3), (14, "null")],  # the last one: from the end of an epoch
 )
-def test_resumed_equals_uninterrupted(
+def test_resumed_lora_training_equals_uninterrupted(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, after: int, eval_steps: object
 ) -> None:
     """Bit for bit, dropout included, wherever the interruption comes."""
@@ -50,7 +50,7 @@ def test_resumed_equals_uninterrupted(
     assert scores[0] == scores[1]
 
 
-def test_only_on_the_same_model(trainer: Trainer, tiny_t5: Path) -> None:
+def test_resuming_with_another_base_model_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
     """Other weights in the folder of the same name are another base model, and nothing is lost."""
     trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
     before = adapters(output := trainer.train(model__name=trainer.model))
@@ -60,7 +60,7 @@ def test_only_on_the_same_model(trainer: Trainer, tiny_t5: Path) -> None:
     assert adapters(output) == before
 
 
-def test_half_a_checkpoint_is_passed_over(trainer: Trainer) -> None:
+def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer) -> None:
     """A checkpoint whose writing was interrupted is not gone on from, but written again."""
     whole = adapters(trainer.train())
     torn = trainer.output / "run" / "checkpoint-10"
@@ -69,7 +69,7 @@ def test_half_a_checkpoint_is_passed_over(trainer: Trainer) -> None:
     assert adapters(trainer.train("run", *LATEST)) == whole
 
 
-def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
+def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
     """Resuming what is finished changes nothing."""
     output = trainer.train()
     before, record = adapters(output), (output / "all_results.json").read_bytes()
@@ -79,7 +79,7 @@ def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("resume", [LATEST, ()])
-def test_the_best_adapter_alone_is_not_overwritten(
+def test_best_without_checkpoints_is_not_overwritten(
     trainer: Trainer, resume: tuple[str, ...]
 ) -> None:
     """Where only best is left there is nothing to go on from, and nothing is begun over it."""
@@ -96,7 +96,7 @@ def test_the_best_adapter_alone_is_not_overwritten(
     assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
-def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
+def test_resuming_with_other_settings_or_data_is_refused(trainer: Trainer) -> None:
     """Other settings or data are named; what computes nothing differently is allowed."""
     trainer.train()
     with pytest.raises(UsageError, match=r"training\.learning_rate was 0\.01, is 0\.1"):
@@ -125,7 +125,7 @@ def test_resuming_in_another_precision_is_refused(trainer: Trainer) -> None:
     }
 
 
-def test_resuming_from_a_path(trainer: Trainer) -> None:
+def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer) -> None:
     """An earlier checkpoint can be named; one of another folder, or none, is refused."""
     output = trainer.train()
     before = adapters(output)
@@ -139,7 +139,7 @@ def test_resuming_from_a_path(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("limit", ["null", 1])
-def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) -> None:
+def test_resume_without_the_best_checkpoints_folder(trainer: Trainer, limit: object) -> None:
     """With its folder removed training goes on to the same end; with best gone too it is refused.
 
     Where best is a later checkpoint's, and all that is left of it, it is not replaced.
@@ -166,7 +166,7 @@ def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) 
         trainer.train("run", *LATEST, **settings)
 
 
-def test_going_back_leaves_no_mixture(
+def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What lies beyond counts no more, also where writing over it is interrupted; it is kept."""
@@ -193,7 +193,7 @@ def test_going_back_leaves_no_mixture(
     assert not list(output.rglob("superseded_record.json"))
 
 
-def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
+def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(trainer: Trainer) -> None:
     """The newest checkpoint is the one just written, whatever higher numbers are left."""
     output = trainer.train(training__eval_steps=2)
     crown(output, 2)
@@ -204,7 +204,7 @@ def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", WEIGHTS, "trainer_state.json"])
-def test_a_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
+def test_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
     """A file that is cut off or missing is named, where the library would go on without it."""
     file = trainer.train() / "checkpoint-10" / name
     file.write_bytes(file.read_bytes()[:20])
@@ -226,7 +226,7 @@ class Planted:
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
-def test_nothing_is_unpickled(trainer: Trainer, name: str) -> None:
+def test_code_in_a_checkpoint_is_not_run(trainer: Trainer, name: str) -> None:
     """A state with code in it is refused, and the code is not run."""
     trace = trainer.output / "trace"
     (trainer.train() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))

@@ -8,7 +8,7 @@ from igrag.errors import DataError
 from tests.lora_training.training import Trainer
 
 
-def test_bad_lines_are_passed_over_when_asked_for(
+def test_skip_bad_lines_trains_on_the_others(
     trainer: Trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A wrong line is an error; with skip_bad_lines the others train, and it is said."""

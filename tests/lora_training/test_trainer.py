@@ -48,7 +48,7 @@ def token_losses(language: LanguageModel, rows: Dataset) -> list[torch.Tensor]:
     return found
 
 
-def test_an_update_is_the_mean_over_its_tokens(exact: Trainer) -> None:
+def test_step_loss_is_the_mean_over_its_target_tokens(exact: Trainer) -> None:
     """With accumulation too, the short last update included; the gradient's norm says the same."""
     output = exact.train(training__learning_rate=1e-12, training__num_train_epochs=1)
     language = load_language_model(str(exact.model), device="cpu")
@@ -63,7 +63,7 @@ def test_an_update_is_the_mean_over_its_tokens(exact: Trainer) -> None:
     assert sorted(example for window in windows for example in window) == list(range(37))
 
 
-def test_accumulating_does_not_scale_the_gradient(exact: Trainer) -> None:
+def test_accumulation_does_not_scale_the_gradient(exact: Trainer) -> None:
     """One batch of all 37 examples and ten that are accumulated have the same gradient."""
     one_epoch = {"training__num_train_epochs": 1, "training__max_grad_norm": "null"}
     whole = exact.train(
@@ -77,7 +77,7 @@ def test_accumulating_does_not_scale_the_gradient(exact: Trainer) -> None:
     assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-4)
 
 
-def test_validation_is_what_captioning_would_write(exact: Trainer) -> None:
+def test_validation_scores_equal_captioning(exact: Trainer) -> None:
     """Loss a token and BLEU, untuned and tuned, equal those of the loaded model on the file."""
     output = exact.train(training__num_train_epochs=6, training__eval_steps=30)
     path = exact.data / "val.jsonl"
@@ -100,7 +100,7 @@ def test_validation_is_what_captioning_would_write(exact: Trainer) -> None:
         )
 
 
-def test_longest_first_changes_the_order_alone() -> None:
+def test_longest_first_only_reorders() -> None:
     """Every row is still there, whole."""
     rows = Dataset.from_dict({"source_length": [3, 9, 5], "image_id": ["a", "b", "c"]})
     assert longest_first(rows).to_dict() == {

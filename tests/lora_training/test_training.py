@@ -29,7 +29,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
     return output
 
 
-def test_training_writes_what_it_promises(
+def test_lora_training_writes_checkpoints_best_record_and_curves(
     trainer: Trainer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Checkpoints by steps, the best adapter, record and curves; no chatter of the library's."""
@@ -66,7 +66,7 @@ def test_training_writes_what_it_promises(
     assert "{" not in printed.out + printed.err
 
 
-def test_training_time_ends_with_the_last_update(
+def test_training_time_ends_with_the_last_step(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Validations in between count, the last one does not, as a soft prompt's time is taken."""
@@ -82,7 +82,7 @@ def test_training_time_ends_with_the_last_update(
     assert record.history[4].seconds + slow < record.history[5].seconds
 
 
-def test_training_lifts_the_captions(trainer: Trainer) -> None:
+def test_lora_training_improves_loss_and_captions(trainer: Trainer) -> None:
     """The loss falls, and the captions come nearer to their references."""
     output = trainer.train(training__num_train_epochs=6, training__eval_steps=30)
     untuned, tuned = record_of(output).evaluations
@@ -90,7 +90,7 @@ def test_training_lifts_the_captions(trainer: Trainer) -> None:
     assert tuned.bleu1 > untuned.bleu1 + 0.2
 
 
-def test_the_adapter_loads_everywhere(trainer: Trainer, tiny_t5: Path) -> None:
+def test_best_adapter_computes_the_same_in_peft_and_merged(trainer: Trainer, tiny_t5: Path) -> None:
     """PEFT alone, and captioning with it merged or beside, compute the same; the base does not."""
     best = trainer.train() / "best"
     names = ["adapter_config.json", WEIGHTS, "base_model.json"]
@@ -107,7 +107,7 @@ def test_the_adapter_loads_everywhere(trainer: Trainer, tiny_t5: Path) -> None:
     assert (config["peft_type"], config["task_type"]) == ("LORA", "SEQ_2_SEQ_LM")
 
 
-def test_the_best_adapter_is_the_best_checkpoint(trainer: Trainer) -> None:
+def test_best_adapter_equals_the_best_checkpoint(trainer: Trainer) -> None:
     """Byte for byte, and it is the one with the highest BLEU-4 on record."""
     output = trainer.train(training__eval_steps=2)
     record = record_of(output)
@@ -119,7 +119,7 @@ def test_the_best_adapter_is_the_best_checkpoint(trainer: Trainer) -> None:
     assert len(set(adapters(output).values())) == 5
 
 
-def test_the_model_is_left_as_it_was(
+def test_lora_training_leaves_the_base_model_unchanged(
     trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every tensor of the base model is bit-identical after training."""
@@ -138,7 +138,7 @@ def test_the_model_is_left_as_it_was(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_one_seed_gives_one_training(trainer: Trainer) -> None:
+def test_same_seed_gives_the_same_adapter(trainer: Trainer) -> None:
     """The same command gives the same bytes, another seed other ones."""
     runs = [trainer.train("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
     first, second, other = [adapters(output) for output in runs]
@@ -147,7 +147,7 @@ def test_one_seed_gives_one_training(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("action", ["--train", "--all"])
-def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
+def test_file_in_place_of_the_output_folder_is_refused_first(trainer: Trainer, action: str) -> None:
     """It is told before any data are built or the model is loaded."""
     file = trainer.output / "run"
     file.write_text("mine")
@@ -157,7 +157,7 @@ def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
     assert file.read_text() == "mine"
 
 
-def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
+def test_earlier_run_is_refused_before_building_data(trainer: Trainer) -> None:
     """A second training into the same folder is refused before any data are built."""
     output = trainer.train()
     before = (output / "all_results.json").read_bytes()
@@ -170,7 +170,7 @@ def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
     assert not elsewhere.exists()
 
 
-def test_old_checkpoints_go_but_never_the_best(trainer: Trainer) -> None:
+def test_save_total_limit_keeps_the_best_and_the_newest(trainer: Trainer) -> None:
     """save_total_limit keeps the newest checkpoints, and the best one besides."""
     output = trainer.train(training__save_total_limit=1, training__eval_steps=2)
     record = record_of(output)
@@ -180,7 +180,7 @@ def test_old_checkpoints_go_but_never_the_best(trainer: Trainer) -> None:
     assert left == {record.best.checkpoint, f"checkpoint-{tail}"}
 
 
-def test_training_stops_when_nothing_gets_better(trainer: Trainer) -> None:
+def test_early_stopping_after_patience_validations(trainer: Trainer) -> None:
     """With a rate that moves nothing BLEU-4 stays, patience runs out, and resuming adds nothing."""
     settings = {
         "training__learning_rate": 1e-12,
@@ -194,26 +194,26 @@ def test_training_stops_when_nothing_gets_better(trainer: Trainer) -> None:
     assert adapters(output) == before and len(losses(output)) == 3
 
 
-def test_without_eval_steps_every_epoch_is_validated(trainer: Trainer) -> None:
+def test_eval_steps_null_validates_after_every_epoch(trainer: Trainer) -> None:
     """eval_steps null: one validation and one checkpoint after each epoch."""
     output = trainer.train(training__eval_steps="null")
     assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
 
 
-def test_a_training_that_runs_away_is_stopped(trainer: Trainer) -> None:
+def test_loss_that_is_not_finite_stops_lora_training(trainer: Trainer) -> None:
     """A loss that is no number ends the training with what to change."""
     with pytest.raises(TrainingError, match=r"not finite; lower training\.learning_rate"):
         trainer.train(training__learning_rate=1e30, lora__lora_alpha=10**12)
 
 
-def test_missing_data_is_an_error(trainer: Trainer) -> None:
+def test_missing_training_data_is_an_error(trainer: Trainer) -> None:
     """Without train.jsonl the error says how to build it."""
     (trainer.data / "train.jsonl").unlink()
-    with pytest.raises(DataError, match=r"train\.jsonl: no such file; .*--build-data"):
+    with pytest.raises(DataError, match=r"train\.jsonl: no such file; .*data_builder"):
         trainer.train()
 
 
-def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
+def test_image_in_train_and_val_is_refused(trainer: Trainer) -> None:
     """One that trains and validates is named with both files; an equal id alone is no image."""
     train, val = (trainer.data / f"{name}.jsonl" for name in ("train", "val"))
     line = json.loads(train.read_text("utf-8").splitlines()[6])
@@ -230,20 +230,22 @@ def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
         trainer.train(name, training__num_train_epochs=1)
 
 
-def test_a_target_cut_to_nothing_is_refused(trainer: Trainer) -> None:
+def test_target_truncated_to_the_end_token_is_refused(trainer: Trainer) -> None:
     """Labels that keep only the end token would teach the model to say nothing."""
     with pytest.raises(TrainingError, match=r"raise training\.max_target_length"):
         trainer.train(training__max_target_length=1)
 
 
-def test_several_processes_are_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_lora_processes_are_refused(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under torchrun each process would write over the others' files."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="one process"):
         trainer.train()
 
 
-def test_a_second_gpu_is_not_taken_for_the_first(
+def test_second_gpu_is_refused_with_cuda_visible_devices(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library's trainer knows cuda:0 alone, so that cuda:1 is refused with the way to it."""
@@ -252,7 +254,7 @@ def test_a_second_gpu_is_not_taken_for_the_first(
         trainer.train()
 
 
-def test_half_precision_leaves_the_adapter_whole(trainer: Trainer) -> None:
+def test_adapter_of_a_bfloat16_model_is_saved_in_float32(trainer: Trainer) -> None:
     """With a bfloat16 model the adapter is trained and saved in float32 all the same."""
     output = trainer.train("run", "--dtype", "bfloat16", training__mixed_precision="bf16")
     weights = load_file(output / "best" / WEIGHTS)
@@ -260,9 +262,7 @@ def test_half_precision_leaves_the_adapter_whole(trainer: Trainer) -> None:
     assert record_of(output).evaluations[-1].loss < record_of(output).evaluations[0].loss
 
 
-def test_tensorboard_that_is_not_there_is_named(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_tensorboard_is_named(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     """--report_to tensorboard says what to install before anything is loaded."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):

@@ -35,7 +35,7 @@ def save_instances(path: Path, *names: str) -> Path:
 
 
 def labels(detector: InstancesDetector, name: str) -> list[str]:
-    """Returns the labels of a image's objects."""
+    """Returns the labels of an image's objects."""
     return [item.label for item in detector(IMAGE, name)]
 
 

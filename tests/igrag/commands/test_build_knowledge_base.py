@@ -31,7 +31,7 @@ def arguments(coco: CocoFolder, output: Path, clip: Path, *more: str) -> list[st
 def test_a_image_finds_its_own_captions_first(
     tmp_path: Path, coco: CocoFolder, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the command line to the search: a image's own captions come first at 1.0."""
+    """From the command line to the search: an image's own captions come first at 1.0."""
     output = tmp_path / "kb"
     assert command(arguments(coco, output, tiny_clip, "--batch-size", "5")) == 0
     printed = capsys.readouterr()

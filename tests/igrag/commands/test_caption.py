@@ -91,11 +91,11 @@ def test_every_input_that_is_wrong_is_listed(
 def test_what_cannot_be_opened_is_told_before_the_models_are_loaded(
     command: Command, tmp_path: Path
 ) -> None:
-    """A image that is damaged, alone, does not wait for a model that is not even there."""
+    """An image that is damaged, alone, does not wait for a model that is not even there."""
     (tmp_path / "bad.jpg").write_text("no image")
     missing = "model_config.models.flan-t5.path=no/such/model"
     code, out, err = command("--i", tmp_path / "bad.jpg", settings=(missing,))
-    assert (code, out) == (1, "") and "bad.jpg: not a image" in one_error(err)
+    assert (code, out) == (1, "") and "bad.jpg: not an image" in one_error(err)
     settings = (missing, "prompt_config.objects.source=instances",
                 f"prompt_config.objects.instances_path={tmp_path / 'none.json'}",
                 "retrieval_config.encoder=no/such/encoder")  # fmt: skip
@@ -148,7 +148,7 @@ def test_verbose_tells_what_is_loaded(command: Command, coco: CocoFolder) -> Non
 def test_an_empty_folder_does_not_stop_the_rest(
     command: Command, coco: CocoFolder, tmp_path: Path
 ) -> None:
-    """A folder without images beside a image is one more failure."""
+    """A folder without images beside an image is one more failure."""
     code, out, err = command("--json", "--i", coco.image(1), tmp_path)
     assert code == 1 and len(out.splitlines()) == 1
     assert str(tmp_path) in one_error(err)

@@ -62,7 +62,7 @@ def test_no_images_give_no_vectors(encoder: ImageEncoder) -> None:
 
 
 def test_an_extremely_long_image_stays_small(tiny_clip: Path) -> None:
-    """Of a image of 1 x 50,000 pixels its center alone is enlarged, which is all CLIP sees."""
+    """Of an image of 1 x 50,000 pixels its center alone is enlarged, which is all CLIP sees."""
     preprocess = Preprocessor(str(tiny_clip))
     processor, sizes = preprocess._processor, []
 

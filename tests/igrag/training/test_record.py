@@ -59,13 +59,13 @@ def test_nothing_is_best_before_the_first_checkpoint() -> None:
     assert training({20: 0.3}).untuned is None
 
 
-def test_trained_share() -> None:
+def test_trainable_percent_is_the_share_of_all_parameters() -> None:
     """100 of 4,000 parameters are 2.5 percent."""
     assert ModelFacts("t5", 4000, 100).trainable_percent == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("scores", [SCORES, {0: 0.08}, {}])
-def test_record_comes_back(tmp_path: Path, scores: dict[int, float]) -> None:
+def test_record_is_read_as_it_was_written(tmp_path: Path, scores: dict[int, float]) -> None:
     """What is written is read again, to the last bit, with nothing lost."""
     record = training(scores, steps=60)
     record.best_folder = "checkpoints/best"
@@ -74,7 +74,7 @@ def test_record_comes_back(tmp_path: Path, scores: dict[int, float]) -> None:
     assert TrainingRecord.read(tmp_path / "all_results.json") == record
 
 
-def test_layout_of_the_file(tmp_path: Path) -> None:
+def test_keys_of_all_results_json(tmp_path: Path) -> None:
     """Readers of all_results.json find these keys, and what follows from them worked out."""
     record = training(SCORES, steps=60)
     record.best_folder = "checkpoints/best"
@@ -119,7 +119,9 @@ def test_derived_figures_are_computed_again() -> None:
         ({"model": []}, r"model: found \[\], expected an object"),
     ],
 )
-def test_wrong_content_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_invalid_record_is_named_with_its_key(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     """The error names the file, the key, what was found and what was expected."""
     file = tmp_path / "all_results.json"
     file.write_text(json.dumps(training(SCORES, steps=1).to_json() | change))
@@ -128,7 +130,7 @@ def test_wrong_content_is_named(tmp_path: Path, change: dict[str, Any], message:
 
 
 @pytest.mark.parametrize(("key", "value"), [("step", 1.5), ("step", True), ("bleu4", 46.0)])
-def test_wrong_evaluation_is_named(key: str, value: float) -> None:
+def test_invalid_evaluation_is_named_with_its_key(key: str, value: float) -> None:
     """Inside a validation, too, no number is bent to fit, nor taken for a percentage."""
     content = training(SCORES).to_json()
     content["evaluations"][2][key] = value
@@ -144,7 +146,7 @@ def test_wrong_evaluation_is_named(key: str, value: float) -> None:
         ("[1]", r"found \[1\], expected a training record"),
     ],
 )
-def test_unreadable_file(tmp_path: Path, text: str | None, message: str) -> None:
+def test_unreadable_record_is_named(tmp_path: Path, text: str | None, message: str) -> None:
     """A missing, cut off or foreign file is named."""
     file = tmp_path / "all_results.json"
     if text is not None:
@@ -154,7 +156,7 @@ def test_unreadable_file(tmp_path: Path, text: str | None, message: str) -> None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_figures_that_are_not_finite(value: float) -> None:
+def test_figures_must_be_finite(value: float) -> None:
     """JSON has no NaN: such a figure is refused where it arises, with its step."""
     with pytest.raises(ValueError, match=r"loss at step 40 is -?(nan|inf), expected a finite"):
         evaluation(40, 0.3, loss=value)
@@ -164,7 +166,7 @@ def test_figures_that_are_not_finite(value: float) -> None:
 
 @pytest.mark.parametrize("name", ["bleu1", "bleu2", "bleu3", "bleu4"])
 @pytest.mark.parametrize("value", [41.7, -0.1])
-def test_bleu_goes_from_0_to_1(name: str, value: float) -> None:
+def test_bleu_must_be_from_0_to_1(name: str, value: float) -> None:
     """A score in percent would win against all others without a word."""
     scores = dict.fromkeys(("bleu1", "bleu2", "bleu3", "bleu4"), 0.5) | {name: value}
     with pytest.raises(ValueError, match=f"{name} at step 40 is {value}, expected 0 to 1"):
@@ -172,7 +174,7 @@ def test_bleu_goes_from_0_to_1(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [math.inf, Path("data")])
-def test_config_must_be_plain_data(tmp_path: Path, value: object) -> None:
+def test_config_must_be_plain_json_data(tmp_path: Path, value: object) -> None:
     """What is not JSON is refused with the file's name, and the old file stays."""
     file = tmp_path / "all_results.json"
     record = training(SCORES)
