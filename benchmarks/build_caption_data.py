@@ -109,7 +109,7 @@ def build(
     arguments: argparse.Namespace,
     count_tokens: Callable[[str], int],
 ) -> str:
-    """Writes the examples as `train_lora.py --build-data` does; return the parts' seconds."""
+    """Writes the examples as `data_builder.py` does; returns the seconds of each part."""
     from igrag.from_config import build_template
     from lora_training.data_builder import build_split
     from lora_training.examples import ExampleBuilder, ImageVectors

@@ -1,4 +1,4 @@
-"""Examples from captioned images: nobody sees their own answer, and nothing is lost."""
+"""Examples from captioned images: no prompt has its own caption, and no image is lost."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def captioned_images(*captions: str | tuple[str, ...]) -> list[CaptionedImage]:
 
 
 def save(path: Path, images: Sequence[CaptionedImage], vectors: Floats) -> KnowledgeBase:
-    """Saves and open a knowledge base."""
+    """Saves and opens a knowledge base."""
     encoder = EncoderIdentity("none", vectors.shape[1], "none", {})
     KnowledgeBase.write(path / "kb", vectors=vectors, entries=images, encoder=encoder)
     return KnowledgeBase.open(path / "kb")
@@ -82,12 +82,12 @@ class FakeEncoder:
 
 
 def no_encoder() -> FakeEncoder:
-    """Stand for an encoder that must not be loaded."""
+    """Fails where an encoder would be loaded."""
     raise AssertionError("the encoder was loaded")
 
 
 def test_prompt_has_neither_the_image_nor_its_copy(tmp_path: Path) -> None:
-    """The image itself, and one with the same vector under another id, are passed over."""
+    """The image itself, and one with the same vector under another id, are skipped."""
     vectors = fan(5)
     vectors[3] = vectors[0]
     images = captioned_images("own", "b", "c", "copy", "e")
@@ -168,7 +168,7 @@ def test_example_holds_target_references_and_metadata(tmp_path: Path) -> None:
 
 
 def test_split_is_by_image_and_by_seed() -> None:
-    """Each image is on one side, the seed decides which, images without captions on none."""
+    """Each image is in one split, by the seed; images without captions are in none."""
     images = [
         *captioned_images(*[f"caption {n}" for n in range(20)]),
         CaptionedImage(99, "99.png", ()),
@@ -183,7 +183,7 @@ def test_split_is_by_image_and_by_seed() -> None:
 
 
 def test_sample_count_beyond_the_images_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """So many different images are drawn; asking for more than there are is told."""
+    """The images drawn are distinct; a sample_count beyond them gives a warning."""
     images = captioned_images(*[f"caption {n}" for n in range(9)])
     assert len({image.image_id for image in sample_images(images, count=4, seed=0)}) == 4
     with caplog.at_level(logging.WARNING):
@@ -192,7 +192,7 @@ def test_sample_count_beyond_the_images_is_warned_of(caplog: pytest.LogCaptureFi
 
 
 def test_empty_split_is_refused() -> None:
-    """A split that leaves nothing for one side is an error."""
+    """A ratio that leaves train or val without images is an error."""
     with pytest.raises(DataError, match=r"train_ratio 0.9 of 3 images leaves a split empty"):
         split_images(captioned_images("a", "b", "c"), train_ratio=0.9)
 
@@ -232,7 +232,7 @@ def test_images_outside_the_knowledge_base_are_encoded_in_batches(tmp_path: Path
 
 
 def test_unreadable_images_are_skipped_and_listed(tmp_path: Path) -> None:
-    """What cannot be read is left out and told; images and vectors stay aligned."""
+    """Unreadable images are left out and reported; images and vectors stay aligned."""
     images, vectors = captioned_images("a", "b", "c", "d"), fan(4, step=0.4)
     knowledge_base = save(tmp_path, images[:1], vectors[:1])
     (tmp_path / "1.png").write_text("no image")
@@ -267,7 +267,7 @@ def test_unreadable_images_are_skipped_and_listed(tmp_path: Path) -> None:
 def test_build_shows_no_progress_bar_without_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where stderr is no terminal the progress bar stays away by itself."""
+    """The progress bar is hidden if stderr is no terminal."""
     images = captioned_images("a", "b", "c", "d")
     opened = save(tmp_path, images, fan(4))
     vectors = ImageVectors(opened, tmp_path, get_encoder=no_encoder, batch_size=2)
@@ -277,7 +277,7 @@ def test_build_shows_no_progress_bar_without_a_terminal(
 
 
 def test_chunks_do_not_change_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is written chunk by chunk, no more at a time, and is the same however long."""
+    """Only a chunk of images is in memory at a time; the file is the same for any chunk size."""
     images = captioned_images(*[f"Größe {n}" for n in range(11)])
     vectors = fan(11)
     knowledge_base = save(tmp_path, images, vectors)
@@ -311,7 +311,7 @@ def test_chunks_do_not_change_the_file(tmp_path: Path, monkeypatch: pytest.Monke
 def test_interrupted_split_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file appears whole or not at all, and what stood there stays."""
+    """The new file appears complete or not at all."""
     images, vectors = captioned_images("a", "b", "c", "d"), fan(4)
     knowledge_base = save(tmp_path, images, vectors)
     monkeypatch.setattr(data_builder, "_CHUNK", 2)

@@ -41,7 +41,7 @@ def test_part_of_a_caption_is_no_leak(text: str, caption: str) -> None:
 
 
 def test_audit_lists_leaked_targets_and_references(tmp_path: Path) -> None:
-    """Each leaking example comes once, with its place, its image and what leaked."""
+    """Each leaking example is listed once, with its number, its image and the caption."""
     lines = [
         {"prompt": "- a cat", "caption": "a dog"},
         {"prompt": "- A dog!", "caption": "a dog", "references": ["a dog", "one dog"]},

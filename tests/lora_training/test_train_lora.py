@@ -114,7 +114,7 @@ def no_encoder(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_build_reuses_the_vectors_of_the_knowledge_base(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Held images are written without loading the encoder, split by image, without leaks."""
+    """Images of the knowledge base need no encoder; examples are split by image without leaks."""
     capsys.readouterr()
     assert house.run() == 0
     printed = capsys.readouterr()
@@ -140,7 +140,7 @@ def test_build_reuses_the_vectors_of_the_knowledge_base(
 def test_audit_lists_leaks_and_exits_with_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A prompt with its own answer is listed with its file and place, and the exit code is 1."""
+    """A prompt with its own caption is listed with its file and number, and the exit code is 1."""
     file = tmp_path / "train.jsonl"
     lines = [
         {"prompt": "- a cat", "caption": "a dog"},
@@ -176,7 +176,7 @@ def test_data_builder_builds_as_train_lora_does(house: House) -> None:
 def test_second_build_with_the_same_settings_does_nothing(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same command a second time changes no file and says so."""
+    """The same command a second time changes no file and prints so."""
     house.run()
     before = house.files()
     times = {path: path.stat().st_mtime_ns for path in house.output.iterdir()}
@@ -209,7 +209,7 @@ def test_data_of_other_settings_need_overwrite(
 
 
 def interrupt(house: House, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    """Runs until train is written and val is begun."""
+    """Runs until train is built and val has started."""
     search = KnowledgeBase.search
     calls = []
 
@@ -252,7 +252,7 @@ def test_interrupted_rebuild_keeps_the_old_data(
 def test_killed_rebuild_leaves_no_mixture_of_two_builds(
     house: House, monkeypatch: pytest.MonkeyPatch, moved: int
 ) -> None:
-    """Killed while files are put in place, a build leaves no mixture, and is done again."""
+    """A build that is killed while it moves its files leaves no mixture, and can be repeated."""
     house.run()
     before = house.files()
     replace, done = Path.replace, []
@@ -279,7 +279,7 @@ def test_killed_rebuild_leaves_no_mixture_of_two_builds(
 
 @pytest.mark.usefixtures("no_encoder")
 def test_data_without_a_record_are_not_replaced(house: House) -> None:
-    """Files without a record are somebody's work: they are named as such, and stay."""
+    """Files without a record may be the user's own work, and are named as such."""
     house.output.mkdir()
     (house.output / "train.jsonl").write_text("mine")
     with pytest.raises(UsageError, match=r"holds train\.jsonl without data\.json"):
@@ -331,7 +331,7 @@ def save_instances(coco: CocoFolder, path: Path, *, label: str = "zebra") -> Pat
 def test_prompts_contain_objects_of_the_instances_file(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Objects of an instances file stand in the prompts, without opening an image."""
+    """Objects of an instances file are in the prompts, without opening an image."""
     file = save_instances(house.coco, house.path / "instances.json")
     house.configure_objects(source="instances", instances_path=str(file))
     for image_id in range(1, 13):
@@ -407,7 +407,7 @@ def test_val_captions_may_number_other_images_alike(house: House) -> None:
 
 @pytest.mark.usefixtures("no_encoder")
 def test_all_builds_trains_and_resumes(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    """--all does both; the second time it builds nothing and goes on where training was."""
+    """--all builds and trains; a second time it builds nothing and resumes."""
     capsys.readouterr()
     settings = ("training.per_device_train_batch_size=4", "training.max_new_tokens=4", "lora.r=2")
     sets = [word for setting in settings for word in ("--set", setting)]
@@ -435,14 +435,14 @@ def test_all_builds_trains_and_resumes(house: House, capsys: pytest.CaptureFixtu
             "--train_ratio and --set data.val_captions_path=a.json: found both",
         ),
         ("--train --sample_count 5", "--sample_count: is only for --build_data or --all"),
-        ("--train --force-rebuild", "--overwrite_data: is only for --build_data or --all"),
+        ("--train --force-rebuild", "--force_rebuild: is only for --build_data or --all"),
         ("--build_data --output_dir x", "--output_dir: is only for --train or --all"),
         ("--build_data --resume_from_checkpoint latest", "--resume_from_checkpoint: is only for"),
         ("--audit a.jsonl --seed 0", "--audit and --seed: found both"),
     ],
 )
 def test_options_without_effect_are_refused(words: str, message: str) -> None:
-    """No option is passed over in silence."""
+    """Options that contradict each other, or would do nothing, are named."""
     with pytest.raises(UsageError, match=message):
         main(parse_arguments(words.split()))
 
@@ -452,7 +452,7 @@ def test_options_without_effect_are_refused(words: str, message: str) -> None:
 def test_folder_options_accept_names_that_yaml_would_change(
     option: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder's name may look like anything in YAML: a number, a comment, nothing."""
+    """A folder may be named like a number, a comment or null in YAML."""
     seen: list[LoraSettings] = []
     load = LoraSettings.load
 

@@ -20,7 +20,7 @@ def batches(*, seed: int = 0, epoch: int = 0, lengths: list[int] = LENGTHS) -> l
 def test_every_example_is_in_one_batch_of_an_epoch() -> None:
     """An epoch's batches hold every example once; only one batch is not full."""
     found = batches()
-    assert sorted(place for batch in found for place in batch) == list(range(1003))
+    assert sorted(index for batch in found for index in batch) == list(range(1003))
     assert sorted(map(len, found))[:2] == [3, 8]
     assert batches(lengths=[]) == []
 
@@ -40,7 +40,7 @@ def test_batches_group_lengths_in_random_order() -> None:
 
     unsorted = [list(range(start, min(start + 8, 1003))) for start in range(0, 1003, 8)]
     assert padding(batches()) < 0.1 * padding(unsorted)
-    longest = [max(LENGTHS[place] for place in batch) for batch in batches()]
+    longest = [max(LENGTHS[index] for index in batch) for batch in batches()]
     rises = sum(left < right for left, right in pairwise(longest))
     assert 0.3 * len(longest) < rises < 0.7 * len(longest)
 

@@ -19,7 +19,7 @@ IMAGES = [
 
 
 def save(path: Path, data: object) -> Path:
-    """Writes JSON and return the file."""
+    """Writes JSON and returns the file."""
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
 
@@ -62,7 +62,7 @@ def test_byte_order_mark_is_accepted(tmp_path: Path) -> None:
 def test_empty_and_unlisted_captions_are_skipped_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Captions without text or image are left out and the log says how many."""
+    """Captions without text or image are skipped, and the log has their number."""
     annotations = [
         {"image_id": 3, "caption": "  "},
         {"image_id": 99, "caption": "Nobody's."},
@@ -102,7 +102,7 @@ def test_empty_and_unlisted_captions_are_skipped_with_a_warning(
     ],
 )
 def test_invalid_captions_file_is_refused(tmp_path: Path, data: object, words: str) -> None:
-    """Each wrong structure gets one line naming the file and the place."""
+    """Each wrong structure gives one line that names the file and the position."""
     path = save(tmp_path / "c.json", data)
     with pytest.raises(DataError) as caught:
         read_captions(path)
@@ -163,7 +163,7 @@ def test_boxes_are_relative_and_inside_the_image(tmp_path: Path) -> None:
 def test_invalid_instances_file_is_refused(
     tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
-    """Each wrong entry gets one line naming the place."""
+    """Each wrong entry gives one line that names its position."""
     with pytest.raises(DataError) as caught:
         read_instances(save(tmp_path / "i.json", instances(**changes)))
     assert words in str(caught.value)

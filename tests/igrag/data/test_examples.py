@@ -74,7 +74,7 @@ def test_every_key_of_a_line_is_read(tmp_path: Path) -> None:
 def test_invalid_line_is_named_with_file_and_line(
     tmp_path: Path, line: bytes, problem: str
 ) -> None:
-    """What is wrong is said with the file and the line, counted as an editor counts."""
+    """The error names the file and the line, counted from 1."""
     file = write(tmp_path, GOOD, b"", line, GOOD)
     examples = iter_examples(file)
     assert next(examples).prompt == "p"
@@ -135,7 +135,7 @@ def test_missing_file_error_names_the_command_that_builds_it(tmp_path: Path) -> 
 
 
 def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
-    """A folder instead of a file is told as such."""
+    """The error for a folder names it."""
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         list(iter_examples(tmp_path))
 

@@ -113,7 +113,7 @@ def test_half_transparency_is_mixed_with_white(tmp_path: Path) -> None:
 
 
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
-    """An image taken with the camera on its side stands upright."""
+    """An image taken with a rotated camera is upright."""
     image = Image.new("RGB", (40, 20), "white")
     image.paste("black", (0, 0, 20, 20))
     exif = Image.Exif()
@@ -207,7 +207,7 @@ def test_path_that_the_system_refuses_is_an_image_error(
 
 
 def test_images_of_a_folder_are_sorted_by_name(tmp_path: Path) -> None:
-    """Images come sorted; other files, hidden files and sub-folders are passed over."""
+    """Images are sorted by name; other files, hidden files and subfolders are skipped."""
     for name in ("b.JPG", "a.png", "notes.txt", "._a.png"):
         (tmp_path / name).touch()
     (tmp_path / "c.jpg").mkdir()

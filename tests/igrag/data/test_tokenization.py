@@ -36,7 +36,7 @@ def write(path: Path, prompts: Iterable[str] = PROMPTS, caption: str = "a dog") 
 
 
 def load(file: Path, tokenizer: PreTrainedTokenizerBase, **options: Any) -> Dataset:
-    """Tokenize with the cache beside the file."""
+    """Tokenizes with the cache next to the file."""
     limits = {"max_source_length": 64, "max_target_length": 16, **options}
     return tokenized_dataset(file, tokenizer, cache_dir=file.parent / "cache", **limits)
 
@@ -49,7 +49,7 @@ def cached(path: Path) -> dict[Path, int]:
 def test_tokenized_dataset_has_the_columns_of_training_and_scoring(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """A row has the tokens, with the end token on both sides, and the texts."""
+    """An example has the token ids of prompt and target, each with an end token, and the texts."""
     content = {"prompt": "a dog runs", "caption": "dog", "references": ["dog", "cat"]}
     file = tmp_path / "train.jsonl"
     file.write_text(json.dumps({**content, "image_id": 7}) + "\n" + json.dumps(content))
@@ -126,7 +126,7 @@ def test_tokenizer_fingerprint_ignores_the_last_call(
 def test_tokenized_dataset_is_memory_mapped(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """The rows lie in a file that is mapped, not in memory."""
+    """The examples are in a mapped file, not in memory."""
     rows = load(write(tmp_path), tokenizer)
     assert isinstance(rows.data, MemoryMappedTable)
     assert {Path(entry["filename"]) for entry in rows.cache_files} <= set(cached(tmp_path))
@@ -174,7 +174,7 @@ def test_invalid_line_is_an_error_when_tokenizing(
 def test_skipped_lines_are_logged_also_from_the_cache(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whether rows are read or come from the cache, what is missing of them is said once."""
+    """The number of skipped lines is logged once, whether or not the cache is used."""
     file = write(tmp_path)
     file.write_text(file.read_text() + '\n{"prompt": "a"}\n\n[]\n')
     for _ in range(2):

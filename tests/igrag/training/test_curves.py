@@ -53,7 +53,7 @@ def points(line: Line2D) -> list[tuple[float, float]]:
 
 
 def test_curves_are_a_png_of_1200_x_960_pixels(tmp_path: Path) -> None:
-    """A PNG of 1200 x 960 pixels appears, with nothing beside it, in a folder that is made."""
+    """The PNG is the only file in its folder, which is made if necessary."""
     file = tmp_path / "new" / "training_curves.png"
     draw_curves(training(SCORES, steps=60), file)
     with Image.open(file) as image:
@@ -90,7 +90,7 @@ def test_panels_of_the_curves_are_labeled(tmp_path: Path, figures: list[Figure])
 
 
 def test_untuned_model_is_a_dashed_line(tmp_path: Path, figures: list[Figure]) -> None:
-    """The untuned value goes across the whole panel, so that every score stands against it."""
+    """The untuned score is a line across the whole panel, to compare every score with."""
     draw_curves(training(SCORES), tmp_path / "a.png")
     untuned = line(figures[0].axes[1], "untuned 0.080")
     assert points(untuned) == [(0.0, 0.08), (1.0, 0.08)]  # from edge to edge
@@ -98,7 +98,7 @@ def test_untuned_model_is_a_dashed_line(tmp_path: Path, figures: list[Figure]) -
 
 
 def test_best_checkpoint_is_marked_in_both_panels(tmp_path: Path, figures: list[Figure]) -> None:
-    """A star, not a color alone, tells the best checkpoint."""
+    """The best checkpoint has a star, not a color alone."""
     draw_curves(training(SCORES, steps=60), tmp_path / "a.png")
     loss, bleu = (line(axes, "best: checkpoint-40") for axes in figures[0].axes)
     assert points(loss) == [(40.0, 1.0)]
@@ -131,7 +131,7 @@ def test_training_loss_is_smoothed(tmp_path: Path, figures: list[Figure]) -> Non
 
 
 def test_smoothed_loss_does_not_lag(tmp_path: Path, figures: list[Figure]) -> None:
-    """A straight fall stays where it was; at the ends there are values on one side only."""
+    """A straight line stays as it is, except at its ends."""
     fall = [5 - step / 50 for step in range(200)]
     smooth = smoothed(fall, tmp_path, figures)
     assert smooth[20:-20] == pytest.approx(fall[20:-20])

@@ -1,4 +1,4 @@
-"""What a training leaves on record: the best and the file."""
+"""The record of a training run: its best checkpoint and its file."""
 
 import json
 import math
@@ -66,7 +66,7 @@ def test_trainable_percent_is_the_share_of_all_parameters() -> None:
 
 @pytest.mark.parametrize("scores", [SCORES, {0: 0.08}, {}])
 def test_record_is_read_as_it_was_written(tmp_path: Path, scores: dict[int, float]) -> None:
-    """What is written is read again, to the last bit, with nothing lost."""
+    """The record that is read equals the one that was written."""
     record = training(scores, steps=60)
     record.best_folder = "checkpoints/best"
     record.model = replace(record.model, size_bytes=81_920)
@@ -75,7 +75,7 @@ def test_record_is_read_as_it_was_written(tmp_path: Path, scores: dict[int, floa
 
 
 def test_keys_of_all_results_json(tmp_path: Path) -> None:
-    """Readers of all_results.json find these keys, and what follows from them worked out."""
+    """all_results.json has these keys, derived values included."""
     record = training(SCORES, steps=60)
     record.best_folder = "checkpoints/best"
     record.write(tmp_path / "all_results.json")
@@ -131,7 +131,7 @@ def test_invalid_record_is_named_with_its_key(
 
 @pytest.mark.parametrize(("key", "value"), [("step", 1.5), ("step", True), ("bleu4", 46.0)])
 def test_invalid_evaluation_is_named_with_its_key(key: str, value: float) -> None:
-    """Inside a validation, too, no number is bent to fit, nor taken for a percentage."""
+    """Inside an evaluation, no number is converted, nor taken for a percentage."""
     content = training(SCORES).to_json()
     content["evaluations"][2][key] = value
     with pytest.raises(CheckpointError, match=rf"a\.json: evaluations\[2\].*{key}"):
@@ -157,7 +157,7 @@ def test_unreadable_record_is_named(tmp_path: Path, text: str | None, message: s
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_figures_must_be_finite(value: float) -> None:
-    """JSON has no NaN: such a figure is refused where it arises, with its step."""
+    """JSON has no NaN: such a value is refused with its step."""
     with pytest.raises(ValueError, match=r"loss at step 40 is -?(nan|inf), expected a finite"):
         evaluation(40, 0.3, loss=value)
     with pytest.raises(ValueError, match=r"grad_norm at step 7 is -?(nan|inf), expected a finite"):
@@ -167,7 +167,7 @@ def test_figures_must_be_finite(value: float) -> None:
 @pytest.mark.parametrize("name", ["bleu1", "bleu2", "bleu3", "bleu4"])
 @pytest.mark.parametrize("value", [41.7, -0.1])
 def test_bleu_must_be_from_0_to_1(name: str, value: float) -> None:
-    """A score in percent would win against all others without a word."""
+    """A score in percent would be the best of all."""
     scores = dict.fromkeys(("bleu1", "bleu2", "bleu3", "bleu4"), 0.5) | {name: value}
     with pytest.raises(ValueError, match=f"{name} at step 40 is {value}, expected 0 to 1"):
         Evaluation(step=40, epoch=1.0, loss=1.0, seconds=1.0, checkpoint=None, **scores)

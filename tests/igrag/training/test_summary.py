@@ -1,4 +1,4 @@
-"""The table at the end of a training."""
+"""The results table at the end of a training run."""
 
 import pytest
 
@@ -9,7 +9,7 @@ SCORES = {0: 0.08, 20: 0.31, 40: 0.46, 60: 0.44}
 
 
 def test_results_table_has_a_line_for_each_validation() -> None:
-    """One aligned line a validation: the untuned one is named, and the best with its gain."""
+    """Lines are aligned; the untuned model is named, and the best with its gain."""
     assert results_table(training(SCORES | {100: 0.4})).splitlines() == [
         "step  epoch  val loss  BLEU-1  BLEU-4",
         "   0   0.00    1.0000  0.5000  0.0800  untuned",
@@ -21,7 +21,7 @@ def test_results_table_has_a_line_for_each_validation() -> None:
 
 
 def test_results_table_notes_a_best_below_the_untuned_model() -> None:
-    """Training that made it worse shows as such, and a last line says it in words."""
+    """A negative gain is shown in the table and explained in a note."""
     lines = results_table(training({0: 0.5, 20: 0.25, 40: 0.2})).splitlines()
     assert lines[2].endswith("best (BLEU-4 -0.2500)")
     assert lines[-1].startswith("note: every checkpoint is worse than the untuned model")
@@ -60,6 +60,6 @@ def test_best_that_noise_may_have_selected_is_noted(
 
 
 def test_results_table_without_the_untuned_model() -> None:
-    """Without it there is no gain to tell; without any validation there is the head alone."""
+    """Without it no gain is shown; without any validation there is the head alone."""
     assert results_table(training({20: 0.25})).endswith("0.2500  best")
     assert results_table(training({})) == "step  epoch  val loss  BLEU-1  BLEU-4"
