@@ -31,6 +31,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
     return output
 
 
+@pytest.mark.usefixtures("real_curves")
 def test_lora_training_writes_checkpoints_best_record_and_curves(
     trainer: Trainer, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +46,7 @@ def test_lora_training_writes_checkpoints_best_record_and_curves(
         "checkpoint-9",
         "training_curves.png",
     ]
+    assert (output / "training_curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(output.rglob("training_args.bin"))
     record = record_of(output)
     assert (record.method, record.best_folder) == ("lora", "best")
