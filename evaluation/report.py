@@ -137,7 +137,7 @@ def _inline_images(images: Sequence[EvaluationImage]) -> list[str | None]:
     problems = []
     for image in images:
         try:
-            uris.append(image.file and _inline(image.file))
+            uris.append(_inline(image.file) if image.file else None)
         except ImageError as error:
             problems.append(str(error))
             uris.append(None)

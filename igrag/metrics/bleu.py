@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 from igrag.metrics.registry import Array, Metric, TokenizedCorpus, register
 from igrag.metrics.tokens import Tokens, tokenize_corpus
