@@ -111,8 +111,9 @@ def build(
 ) -> str:
     """Writes the examples as `train_lora.py --build-data` does; return the parts' seconds."""
     from igrag.from_config import build_template
-    from lora_training.data_builder import ImageVectors, build_split, sample_images
-    from lora_training.examples import ExampleBuilder
+    from lora_training.data_builder import build_split
+    from lora_training.examples import ExampleBuilder, ImageVectors
+    from lora_training.splits import sample_images
 
     def no_encoder() -> ImageEncoder:
         raise AssertionError("a image is not in the knowledge base")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Time exact search in a knowledge base of COCO's size.
+"""Times exact search in a knowledge base of COCO's size.
 
     python benchmarks/search_knowledge_base.py
 
@@ -30,7 +30,7 @@ BLOCK = 16_384
 
 
 def main() -> int:
-    """Makes the knowledge base, search it, print the figures."""
+    """Makes the knowledge base, searches it, and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=118_287, help="vectors (COCO train2017)")
     parser.add_argument("--dimension", type=int, default=512)
@@ -47,10 +47,10 @@ def main() -> int:
         knowledge_base = KnowledgeBase.open(path)
         queries = near(generator, centers, arguments.queries)
         own = knowledge_base.image_ids[:: max(1, arguments.count // len(queries[::10]))]
-        for place, image_id in zip(range(0, len(queries), 10), own, strict=False):
+        for index, image_id in zip(range(0, len(queries), 10), own, strict=False):
             vector = knowledge_base.vector(image_id)
             assert vector is not None
-            queries[place] = vector
+            queries[index] = vector
         start = time.perf_counter()
         matches = knowledge_base.search(queries, arguments.k)
         seconds = time.perf_counter() - start
@@ -74,8 +74,10 @@ def make_knowledge_base(
     for start in range(0, count, BLOCK):
         vectors[start : start + BLOCK] = near(generator, centers, len(vectors[start:][:BLOCK]))
     entries = [
-        CaptionedImage(row, f"{row:012}.jpg", tuple(f"caption {n} of {row}" for n in range(5)))
-        for row in range(count)
+        CaptionedImage(
+            index, f"{index:012}.jpg", tuple(f"caption {n} of {index}" for n in range(5))
+        )
+        for index in range(count)
     ]
     encoder = EncoderIdentity("random", vectors.shape[1], "none", {})
     KnowledgeBase.write(path, vectors=vectors, entries=entries, encoder=encoder)

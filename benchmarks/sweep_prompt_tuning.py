@@ -34,15 +34,15 @@ Settings = Mapping[str, object]
 # One epoch in most rows, so that the whole takes an hour; a row changes that in one thing.
 COMMON: Settings = {"training.num_train_epochs": 1}
 ROWS: dict[str, Settings] = {
-    "the shipped YAML (3 epochs of 16 x 1, rate 0.03)": {"training.num_train_epochs": 3},
-    "the defaults (3 epochs of 16 x 8, rate 0.03)": {
+    "the shipped YAML (3 epochs of 16 x 1, learning rate 0.03)": {"training.num_train_epochs": 3},
+    "the defaults (3 epochs of 16 x 8, learning rate 0.03)": {
         "training.num_train_epochs": 3,
         "training.gradient_accumulation_steps": 8,
     },
     "the shipped YAML, 1 epoch": {},
-    "1 epoch, rate 0.01": {"training.learning_rate": 0.01},
-    "1 epoch, rate 0.1": {"training.learning_rate": 0.1},
-    "1 epoch, rate 0.3": {"training.learning_rate": 0.3},
+    "1 epoch, learning rate 0.01": {"training.learning_rate": 0.01},
+    "1 epoch, learning rate 0.1": {"training.learning_rate": 0.1},
+    "1 epoch, learning rate 0.3": {"training.learning_rate": 0.3},
     "1 epoch, random with scale 0.02": {"prompt.init_scale": 0.02},
     "1 epoch, initialization text": {"prompt.initialization": "text"},
     "1 epoch, initialization vocab": {"prompt.initialization": "vocab"},
@@ -50,16 +50,16 @@ ROWS: dict[str, Settings] = {
     "1 epoch, prompt_length 50": {"prompt.prompt_length": 50},
     "1 epoch, residual": {"prompt.reparameterization": "residual"},
     "1 epoch, superpos": {"prompt.reparameterization": "superpos"},
-    "3 epochs, rate 0.3": {"training.num_train_epochs": 3, "training.learning_rate": 0.3},
+    "3 epochs, learning rate 0.3": {"training.num_train_epochs": 3, "training.learning_rate": 0.3},
     "3 epochs, initialization text": {
         "training.num_train_epochs": 3,
         "prompt.initialization": "text",
     },
-    "on LoRA: on_lora.yaml (3 epochs, rate 0.03)": {
+    "on LoRA: on_lora.yaml (3 epochs, learning rate 0.03)": {
         "training.num_train_epochs": 3,
         "model.lora_weights_path": "lora_training/checkpoints/best",
     },
-    "on LoRA: 3 epochs, text, rate 0.01": {
+    "on LoRA: 3 epochs, text, learning rate 0.01": {
         "training.num_train_epochs": 3,
         "training.learning_rate": 0.01,
         "prompt.initialization": "text",

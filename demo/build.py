@@ -72,8 +72,8 @@ def _data(root: Path, seed: int) -> None:
     from igrag.from_config import build_template
     from igrag.retrieval.image_encoder import ImageEncoder
     from igrag.retrieval.knowledge_base import KnowledgeBase
-    from lora_training.data_builder import ImageVectors, build_split
-    from lora_training.examples import ExampleBuilder
+    from lora_training.data_builder import build_split
+    from lora_training.examples import ExampleBuilder, ImageVectors
 
     config = Config.load()
     tokenizer = load_tokenizer(str(root / "models" / "t5-mini"))

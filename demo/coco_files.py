@@ -1,4 +1,4 @@
-"""Writes the miniature's pictures and annotations in COCO's formats, and the pictures to try.
+"""Writes the miniature's images and annotations in COCO's formats, and the images to try.
 
 python -m demo.build --stages pictures
 """
@@ -20,8 +20,8 @@ from demo.world.scenes import Scene, Thing, sample_scene
 from demo.world.splits import SPLIT_SIZES, CaptionedScene, captioned_scenes
 from igrag.config import REPO_ROOT
 
-# Keeps the 2,600 pictures under 8 MB.
-PICTURE_SIZE = WIDTH, HEIGHT = 192, 137
+# Keeps the 2,600 images under 8 MB.
+IMAGE_SIZE = WIDTH, HEIGHT = 192, 137
 _JPEG_QUALITY = 40
 _INPUT_QUALITY = 88
 _SHEET_COLUMNS, _SHEET_ROWS = 5, 6
@@ -33,9 +33,9 @@ _LICENSE = {
     "url": "https://www.apache.org/licenses/LICENSE-2.0",
 }
 _INPUT_COUNT = 10
-# What a caption tells of must be seen: a picture that hides more of a thing is drawn again.
+# What a caption tells of must be seen: a image that hides more of a thing is drawn again.
 _LEAST_VISIBLE = 0.4
-# The picture that the first command of the README captions.
+# The image that the first command of the README captions.
 _FIRST_INPUT = (
     "802",
     Scene(
@@ -45,11 +45,11 @@ _FIRST_INPUT = (
 )  # fmt: skip
 
 
-def build_pictures(root: Path, seed: int) -> None:
-    """Writes root/coco, root/contact_sheet.jpg and the pictures to try.
+def build_images(root: Path, seed: int) -> None:
+    """Writes root/coco, root/contact_sheet.jpg and the images to try.
 
     Args:
-        root: The demo folder. The repository's own has its pictures to try in input/ beside it,
+        root: The demo folder. The repository's own has its images to try in input/ beside it,
             another one within.
         seed: Decides the pixels; what the scenes are is fixed in `demo/world/splits.py`.
 
@@ -60,27 +60,27 @@ def build_pictures(root: Path, seed: int) -> None:
     seen: set[bytes] = set()
     for split in SPLIT_SIZES:
         scenes = captioned_scenes(split)
-        pictures = [_draw(item, seed, seen) for item in scenes]
-        _write_split(root / "coco", split, scenes, pictures, categories)
+        images = [_draw(item, seed, seen) for item in scenes]
+        _write_split(root / "coco", split, scenes, images, categories)
         if split == "test":
-            _write_contact_sheet(root / "contact_sheet.jpg", scenes, pictures)
+            _write_contact_sheet(root / "contact_sheet.jpg", scenes, images)
     inputs = REPO_ROOT if root.resolve() == REPO_ROOT / "demo" else root
     _write_inputs(inputs / "input", seed)
 
 
 def file_name(image_id: int) -> str:
-    """Returns the file name that COCO gives a picture."""
+    """Returns the file name that COCO gives a image."""
     return f"{image_id:012d}.jpg"
 
 
 def _draw(item: CaptionedScene, seed: int, seen: set[bytes]) -> Rendered:
-    """Draws a picture that is unlike all that were `seen` and hides nothing."""
-    for rendered in _showing_all(f"{seed}-{item.image_id}", item.scene, PICTURE_SIZE):
+    """Draws a image that is unlike all that were `seen` and hides nothing."""
+    for rendered in _showing_all(f"{seed}-{item.image_id}", item.scene, IMAGE_SIZE):
         pixels = sha256(rendered.image.tobytes()).digest()
         if pixels not in seen:
             seen.add(pixels)
             return rendered
-    raise RuntimeError(f"picture {item.image_id}: no draw of its scene is new and shows all of it")
+    raise RuntimeError(f"image {item.image_id}: no draw of its scene is new and shows all of it")
 
 
 def _showing_all(seed: str, scene: Scene, size: tuple[int, int]) -> Iterator[Rendered]:
@@ -95,10 +95,10 @@ def _write_split(
     folder: Path,
     split: str,
     scenes: list[CaptionedScene],
-    pictures: list[Rendered],
+    images: list[Rendered],
     categories: dict[str, int],
 ) -> None:
-    _write_images(folder / split, scenes, pictures)
+    _write_images(folder / split, scenes, images)
     annotations = folder / "annotations"
     annotations.mkdir(exist_ok=True)
     common = {
@@ -116,7 +116,7 @@ def _write_split(
     captions = {**common, "annotations": list(_caption_entries(scenes, first))}
     instances = {
         **common,
-        "annotations": list(_instance_entries(scenes, pictures, categories, first)),
+        "annotations": list(_instance_entries(scenes, images, categories, first)),
         "categories": [
             {"supercategory": KINDS[name].supercategory, "id": number, "name": name}
             for name, number in categories.items()
@@ -126,14 +126,14 @@ def _write_split(
     _write_json(annotations / f"instances_{split}.json", instances)
 
 
-def _write_images(folder: Path, scenes: list[CaptionedScene], pictures: list[Rendered]) -> None:
-    """Writes the pictures, and removes those that an earlier build left."""
+def _write_images(folder: Path, scenes: list[CaptionedScene], images: list[Rendered]) -> None:
+    """Writes the images, and removes those that an earlier build left."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {file_name(item.image_id) for item in scenes}
     for stale in folder.glob("*.jpg"):
         if stale.name not in wanted:
             stale.unlink()
-    for item, rendered in zip(scenes, pictures, strict=True):
+    for item, rendered in zip(scenes, images, strict=True):
         path = folder / file_name(item.image_id)
         rendered.image.save(path, "JPEG", quality=_JPEG_QUALITY, optimize=True)
 
@@ -158,12 +158,12 @@ def _caption_entries(scenes: Iterable[CaptionedScene], first: int) -> Iterator[d
 
 def _instance_entries(
     scenes: Iterable[CaptionedScene],
-    pictures: Iterable[Rendered],
+    images: Iterable[Rendered],
     categories: dict[str, int],
     first: int,
 ) -> Iterator[dict[str, Any]]:
     number = first
-    for item, rendered in zip(scenes, pictures, strict=True):
+    for item, rendered in zip(scenes, images, strict=True):
         for name, (x, y, width, height) in rendered.boxes:
             yield {
                 "segmentation": [],
@@ -193,7 +193,7 @@ def _scene_key(scene: Scene) -> tuple[object, ...]:
 
 
 def input_scenes(seed: int) -> list[tuple[str, Scene]]:
-    """Makes the scenes of the pictures to try, by file name without its ending.
+    """Makes the scenes of the images to try, by file name without its ending.
 
     No split holds any of them, and each is of another kind and place.
     """
@@ -221,16 +221,16 @@ def _write_inputs(folder: Path, seed: int) -> None:
 
 
 def _write_contact_sheet(
-    path: Path, scenes: list[CaptionedScene], pictures: list[Rendered]
+    path: Path, scenes: list[CaptionedScene], images: list[Rendered]
 ) -> None:
-    """Writes pictures with one of their captions below each, on one sheet."""
+    """Writes images with one of their captions below each, on one sheet."""
     gap = 6
     wide, high = WIDTH + gap, HEIGHT + _CAPTION_ROOM
     size = (_SHEET_COLUMNS * wide + gap, _SHEET_ROWS * high + gap)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(12)
-    shown = list(zip(scenes, pictures, strict=True))[: _SHEET_COLUMNS * _SHEET_ROWS]
+    shown = list(zip(scenes, images, strict=True))[: _SHEET_COLUMNS * _SHEET_ROWS]
     for index, (item, rendered) in enumerate(shown):
         x = gap + index % _SHEET_COLUMNS * wide
         y = gap + index // _SHEET_COLUMNS * high

@@ -141,7 +141,7 @@ def _check_no_adapter(folder: Path) -> None:
 
     Soft prompts in PEFT's format have the same file names, but lie in folders of other names.
     """
-    from igrag.captioning.adapters import ADAPTER_WEIGHTS
+    from igrag.files import ADAPTER_WEIGHTS
 
     names = ("checkpoint-*", "best")
     if found := next(

@@ -57,7 +57,7 @@ def adapter_facts(path: Path) -> TrainingFacts:
     Raises:
         CheckpointError: The training's all_results.json is damaged.
     """
-    from igrag.captioning.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+    from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
     files = (path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS)
     size = sum(file.stat().st_size for file in files if file.is_file())

@@ -23,8 +23,8 @@ _NOISY = ("transformers", "datasets", "huggingface_hub", "PIL", "filelock", "fss
 def quiet_start() -> None:
     """Lets Ctrl-C end a script without a traceback until `run` takes over.
 
-    To be called by a script, never where it is imported, before the imports that take a while. A
-    process that ignores Ctrl-C, as one in the background of a shell script does, goes on so.
+    A script calls it before the imports that take a while, and not where it is imported. A process
+    that ignores Ctrl-C, such as one in the background of a shell script, still does.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -137,29 +137,29 @@ def run(main: Callable[[], int], *, debug: bool) -> int:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # `quiet_start`'s
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A caption or a file name that the terminal's encoding cannot show ends nothing.
+        # A character that the terminal's encoding lacks is escaped instead of an error.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
         sys.stdout.flush()
         return code
     except IgragError as error:
-        _report(str(error), debug=debug)
+        _print_error(str(error), debug=debug)
         return error.exit_code
     except KeyboardInterrupt:
-        _report("interrupted", debug=debug)
+        _print_error("interrupted", debug=debug)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; say nothing, and let the interpreter's own flush at
-        # exit find an open file.
+        # The reader of the output has ended; print nothing, and let the interpreter's own flush
+        # at exit find an open file.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # A full disk, a folder without permission: for the user to fix.
-        _report(_describe_os_error(error), debug=debug)
+    except OSError as error:  # A full disk, a folder without permission: the user can fix it.
+        _print_error(_describe_os_error(error), debug=debug)
         return 1
     except Exception as error:
         hint = "" if debug else " (run again with --debug for the traceback)"
-        _report(f"internal: {type(error).__name__}: {error}{hint}", debug=debug)
+        _print_error(f"internal: {type(error).__name__}: {error}{hint}", debug=debug)
         return 1
 
 
@@ -168,7 +168,7 @@ def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> Non
 
     Args:
         level: Name of the level below which nothing is shown ("warning").
-        verbose: Show "info" and above whatever `level` says.
+        verbose: Show "info" and above whatever `level` is.
         file: Also append to this file.
     """
     logging.captureWarnings(True)
@@ -201,7 +201,7 @@ def _describe_os_error(error: OSError) -> str:
     return f"{error.filename}: {what}" if error.filename else what
 
 
-def _report(message: str, *, debug: bool) -> None:
+def _print_error(message: str, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The device that models run on, and the process settings that every entry point makes."""
+"""The device and dtype of models, and the memory allocator's settings."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _INT_MAX = 2**31 - 1
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turns a device's name into the device; "auto" takes CUDA, then Apple's MPS, then the CPU.
+    """Returns the device of a name; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ModelError: There is no device of that name on this machine.
+        ModelError: This machine has no such device.
     """
     import torch
 
@@ -41,7 +41,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Turns a dtype's name into torch's; "auto" is bfloat16 only on a GPU that has it."""
+    """Returns torch's dtype of a name; "auto" is bfloat16 only on a GPU that has it."""
     import torch
 
     if name != "auto":

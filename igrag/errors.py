@@ -1,4 +1,4 @@
-"""The errors a user can cause: one line that names the file, what was found, and the fix."""
+"""The errors a user can cause: one line with the file, what was found and expected, and the fix."""
 
 
 class IgragError(Exception):
@@ -24,7 +24,7 @@ class DataError(IgragError):
 
 
 class ImageError(DataError):
-    """A image is missing, damaged, or too large to open safely."""
+    """An image is missing, damaged, or too large to open safely."""
 
 
 class KnowledgeBaseError(DataError):
@@ -32,7 +32,7 @@ class KnowledgeBaseError(DataError):
 
 
 class ModelError(IgragError):
-    """A model or tokenizer cannot be loaded, or is of the wrong kind."""
+    """A model or tokenizer cannot be loaded, or is of the wrong type."""
 
 
 class CheckpointError(IgragError):
@@ -40,4 +40,4 @@ class CheckpointError(IgragError):
 
 
 class TrainingError(IgragError):
-    """Training cannot begin or go on: nothing would be learned, or the numbers ran away."""
+    """Training cannot start or continue: nothing would be learned, or the loss is not finite."""

@@ -1,4 +1,4 @@
-"""Writing files so that nothing the user had is ever lost: new ones appear whole or not at all."""
+"""Reading and writing files: new ones appear whole or not at all, and replace nothing before."""
 
 import errno
 import hashlib
@@ -14,18 +14,21 @@ from typing import Any
 
 from igrag.errors import DataError, UsageError
 
+# The files of a LoRA adapter: PEFT's own two, and this project's identity of the model below it.
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+BASE_NAME = "base_model.json"
 _BLOCK = 1 << 20  # Bytes hashed at a time.
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary file beside `path` that takes its place on success.
+    """Yields a temporary file next to `path` that replaces it on success.
 
-    The folder is made if need be. On any error, an interruption included, the temporary file is
-    removed and what stood at `path` stays.
+    The folder is made if it is missing. On any error, an interruption included, the temporary
+    file is removed and an existing file stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays: np.save and others would append their own to a name without it.
+    # The suffix stays: np.save and others would append their own to a name without it.
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}"
     )
@@ -42,9 +45,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path` that takes its place on success.
+    """Yields a temporary folder next to `path` that replaces it on success.
 
-    A folder that stood at `path` is moved aside first and removed last.
+    An existing folder is moved aside first and removed last.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
@@ -57,7 +60,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def exists(path: Path) -> bool:
-    """Tells whether something is there; what the system will not even look at is not.
+    """Returns whether a path exists; one that the system refuses to look up does not.
 
     A name too long for a file, or one in a closed folder, ends `Path.exists` with an error.
     """
@@ -65,31 +68,31 @@ def exists(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Tells whether a folder is there, in the same way."""
+    """Returns whether a path is a folder, as `exists`."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def is_file(path: Path) -> bool:
-    """Tells whether a file is there, in the same way."""
+    """Returns whether a path is a file, as `exists`."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def check_output_folder(path: Path, *, option: str) -> None:
-    """Makes sure that files can be written into a folder, which need not be there yet.
+    """Checks that files can be written into a folder, which need not exist yet.
 
     Args:
         path: The folder.
-        option: What it was given as, to be named in the advice.
+        option: The option that it was given with, for the error.
 
     Raises:
-        UsageError: A file is in its place, or it cannot be written to.
+        UsageError: It is a file, or cannot be written to.
     """
-    ways = (path, *path.absolute().parents)
+    folders = (path, *path.absolute().parents)
     try:
-        there = next(folder for folder in ways if folder.exists() or folder.is_symlink())
-        if not there.is_dir():
-            raise UsageError(f"{there}: is no folder, expected one; give another {option}")
-        with tempfile.TemporaryFile(dir=there):
+        existing = next(folder for folder in folders if folder.exists() or folder.is_symlink())
+        if not existing.is_dir():
+            raise UsageError(f"{existing}: is no folder, expected one; give another {option}")
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UsageError(
@@ -101,7 +104,7 @@ def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented UTF-8 JSON, atomically."""
     with atomic_path(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        # Half a character, as of a file name that is not UTF-8, becomes JSON's escape of it.
+        # Half a surrogate pair, as in a file name that is not UTF-8, becomes JSON's escape of it.
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
@@ -136,7 +139,7 @@ def json_type_name(value: object) -> str:
 
 
 def is_whole(text: str) -> bool:
-    """Says whether a text has only whole characters: JSON can write half a surrogate pair."""
+    """Returns whether a text has only whole characters: JSON can write half a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -154,7 +157,7 @@ def sha256_file(path: Path) -> str:
 
 
 def check_zip_sums(path: Path) -> None:
-    """Compares the checksums inside a file of torch.save's, which torch.load does not look at.
+    """Compares the checksums in a file of torch.save, which torch.load does not check.
 
     A file in torch's format before 1.6 has none.
 

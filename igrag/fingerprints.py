@@ -1,4 +1,4 @@
-"""What tells one model's weights from another's: a hash over a sample of every parameter."""
+"""Identifies a model's weights: a hash over a sample of every parameter."""
 
 import hashlib
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Values of each parameter that are looked at: another training changes nearly all of them, and the
-# whole of a large model would take seconds at every start.
+# Values of each parameter that are hashed: another training changes nearly all of them, and hashing
+# a large model as a whole would take seconds at every start.
 _SAMPLED = 4096
 # How PEFT names what it wraps: "base_model.model." first, a layer's own weights "base_layer" or
 # "original_module", what it adds with one of the last two.
@@ -19,13 +19,13 @@ _ADDED = ("lora_", "modules_to_save.")
 def weights_hash(model: nn.Module) -> str | None:
     """Hashes the base model's parameters; an adapter that is not merged into them does not count.
 
-    A model loaded in bfloat16 has the hash of the same one in float32.
+    A model in bfloat16 has the same hash as in float32.
 
     Args:
         model: The model, or a PeftModel around it.
 
     Returns:
-        SHA-256 in hexadecimal; None for a model in float16, whose values are rounded otherwise.
+        SHA-256 in hexadecimal; None for a model in float16, whose values are rounded differently.
     """
     parameters = {
         _base_name(name): value
@@ -43,7 +43,7 @@ def weights_hash(model: nn.Module) -> str | None:
 
 
 def rounded_bytes(tensor: Tensor) -> bytes:
-    """Returns a tensor's values in bfloat16, which float32 and bfloat16 have in common."""
+    """Returns a tensor's values as bfloat16 bytes, the same for float32 and bfloat16."""
     values: Any = tensor.detach().to(torch.bfloat16).cpu().contiguous().view(torch.int16).numpy()
     content: bytes = values.tobytes()
     return content

@@ -1,4 +1,4 @@
-"""Listens to the Trainer: puts its figures on record, keeps checkpoints whole, shows one bar."""
+"""The Trainer's callback: fills the record, completes checkpoints, shows one progress bar."""
 
 import math
 import time
@@ -14,13 +14,13 @@ from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from lora_training.checkpoints import AdapterFolder
 
 
-class TrainingReporter(TrainerCallback):  # type: ignore[misc]
-    """Writes down what the Trainer tells; a context in which its progress bar is shown.
+class RecordCallback(TrainerCallback):
+    """Records what the Trainer logs; a context manager that shows a progress bar.
 
     Args:
-        record: Is filled.
+        record: The record to fill.
         folder: Where the Trainer writes its checkpoints.
-        patience: Validations without a better BLEU-4 after which training stops; None: never.
+        patience: Validations without a new best checkpoint before training stops; None: never.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
         self._before = record.training_seconds
         self._started: float | None = None
 
-    def __enter__(self) -> "TrainingReporter":
+    def __enter__(self) -> "RecordCallback":
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
@@ -47,30 +47,30 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Sets the bar to where training is."""
+        """Sets the progress bar to the current step."""
         self._bar.reset(total=state.max_steps)
         self._bar.update(state.global_step)
 
     def on_epoch_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Starts the clock; the untuned model has been validated by now."""
+        """Starts the clock, after the untuned model was validated."""
         self._started = self._started or time.perf_counter()
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Notes a step, and with it how long training took.
+        """Records a step and the training time so far.
 
-        The record's training_seconds go from the first step's beginning to the last one's end,
-        over all runs: with the validations in between, without the untuned model's and the
-        last one. A soft prompt's are counted the same way, so that the two can be compared.
+        The record's training_seconds last from the first step's start to the last one's end, over
+        resumed runs: with the validations in between, without the untuned model's and the last
+        one. Prompt tuning counts the same way, so that the two can be compared.
 
         Raises:
-            TrainingError: Its loss or gradient is not finite.
+            TrainingError: The loss or the gradient is not finite.
         """
         logs = kwargs["logs"]
-        if "learning_rate" not in logs:  # The figures of a validation, or of the whole training.
+        if "learning_rate" not in logs:  # The logs of a validation or of the whole training.
             return
         _check_finite(state.global_step, logs["loss"], logs["grad_norm"])
         self.record.training_seconds = self._seconds()
@@ -91,16 +91,16 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
     def on_prediction_step(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Shows that this is a validation."""
+        """Shows in the progress bar that this is a validation."""
         self._bar.set_description("validation")
 
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Notes a validation; the untuned model's is written at once.
+        """Records a validation; the untuned model's is saved at once.
 
         Raises:
-            TrainingError: Its loss is not finite.
+            TrainingError: The loss is not finite.
         """
         self._bar.set_description("training")
         metrics, step = kwargs["metrics"], state.global_step
@@ -119,21 +119,21 @@ class TrainingReporter(TrainerCallback):  # type: ignore[misc]
             )
         )
         if step == 0:
-            self._folder.publish(self.record)
+            self._folder.save_results(self.record)
         else:
-            self._folder.make_room(step)  # The checkpoint is written next.
+            self._folder.invalidate(step)  # The checkpoint is written next.
 
     def on_save(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Makes the checkpoint whole, and says when it has been enough."""
-        self._folder.keep(self.record, state.global_step)
+        """Completes the checkpoint, and stops training when it has stopped improving."""
+        self._folder.complete(self.record, state.global_step)
         if has_stopped_improving(self.record, self._patience):
             control.should_training_stop = True
 
     def _seconds(self) -> float:
-        begun = self._started or time.perf_counter()
-        return self._before + time.perf_counter() - begun
+        started = self._started or time.perf_counter()
+        return self._before + time.perf_counter() - started
 
 
 def _check_finite(step: int, *figures: float) -> None:

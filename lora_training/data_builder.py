@@ -1,139 +1,289 @@
-"""Builds training data: captioned images + knowledge base -> JSONL, split by image."""
+"""Builds training data from captioned images: python lora_training/data_builder.py.
 
+Each image becomes a line of train.jsonl or val.jsonl: a prompt with the captions of similar images
+in the knowledge base, and one of the image's own captions as the target.
+"""
+
+from __future__ import annotations
+
+import argparse
 import json
-import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
+# Python puts this script's folder on the path, not the repository's root.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from igrag.data.coco import CaptionedImage
-from igrag.data.images import open_image
-from igrag.errors import DataError, ImageError
-from igrag.files import atomic_path
-from igrag.retrieval.image_encoder import ImageEncoder
-from igrag.retrieval.knowledge_base import KnowledgeBase
-from lora_training.examples import ExampleBuilder
-from lora_training.image_objects import ImageObjects
+from igrag.cli import (
+    CommandParser,
+    add_common_options,
+    add_config_options,
+    quiet_start,
+    run_command,
+    setup_logging,
+)
 
-logger = logging.getLogger(__name__)
-_CHUNK = 512  # Images in work at a time: memory does not grow with the number of examples.
+if __name__ == "__main__":
+    quiet_start()  # before the imports that take a while
+
+from igrag.config import DEFAULT_CONFIG, Config, find_model, quote
+from igrag.errors import DataError, UsageError
+from lora_training.settings import DEFAULT_SETTINGS, DataSettings, LoraSettings
+
+if TYPE_CHECKING:  # torch and transformers take seconds to load
+    from igrag.data.coco import CaptionedImage
+    from lora_training.examples import ExampleBuilder, ImageObjects, ImageVectors
+    from lora_training.splits import Split
+
+EARLIER_OPTIONS = {"--force-rebuild": "--overwrite_data"}
+EXIT_LEAKS = 1
+_CHUNK = 512  # Images in memory at a time, however many examples are built.
+# Keys that options of their own set.
+_OPTIONS = {
+    "data.sample_count": "sample_count",
+    "data.train_ratio": "train_ratio",
+    "data.seed": "seed",
+    "data.output_data": "output_data",
+    "training.seed": "seed",
+    "training.output_dir": "output_dir",
+    "training.report_to": "report_to",
+}
+_VAL_KEYS = ("data.val_captions_path", "data.val_images_path")
+_NULLS = ("null", "~", "")  # as YAML writes it
+
+
+def command(words: Sequence[str] | None = None) -> int:
+    """Runs the command with the given words, else those typed; returns its exit code."""
+    return run_command(parse_arguments, main, words)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Builds or audits training data and returns the exit code."""
+    check_audit(arguments)
+    if arguments.audit:
+        return audit(arguments.audit)
+    settings, config, model_path = load_settings(arguments)
+    build_data(settings.data, config, model_path, overwrite=overwrites_data(arguments))
+    return 0
+
+
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
+    parser = CommandParser("Build training data from captioned images.", earlier=EARLIER_OPTIONS)
+    add_data_options(parser)
+    parser.add_argument(
+        "--overwrite_output_dir", action="store_true", help="replace data of other settings"
+    )
+    return parser.parse_args(words)
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that building has here and in train_lora.py."""
+    add = parser.add_argument
+    add("--audit", type=Path, nargs="+", metavar="JSONL",
+        help="only list prompts with their own caption; exit code 1 if there are any")  # fmt: skip
+    add("--lora_config", type=Path, metavar="FILE",
+        help="default: lora_training/config/lora_config.yaml")  # fmt: skip
+    add("--main_config", type=Path, metavar="FILE", help="default: configs/config.yaml")
+    add("--sample_count", type=int, metavar="N", help="number of images to sample")
+    add("--train_ratio", type=float, metavar="R",
+        help="split captions_path with this share of training images, "
+        "instead of using val_captions_path")  # fmt: skip
+    add("--seed", type=int, metavar="N", help="seed of the data and of the training")
+    add("--output_data", type=Path, metavar="FOLDER",
+        help="output folder of train.jsonl, val.jsonl and data.json")  # fmt: skip
+    add("--overwrite_data", action="store_true", help=argparse.SUPPRESS)
+    add_config_options(parser)
+    add_common_options(parser)
+
+
+def given_options(arguments: argparse.Namespace) -> set[str]:
+    """Returns the names of the options that were given."""
+    unset: tuple[object, ...] = (None, False)
+    return {
+        name
+        for name, value in vars(arguments).items()
+        if value != [] and not any(value is each for each in unset)
+    }
+
+
+def check_audit(arguments: argparse.Namespace) -> None:
+    """Checks that --audit comes alone: another option would have no effect.
+
+    Raises:
+        UsageError: It does not.
+    """
+    others = given_options(arguments) - {"audit", "verbose", "debug"}
+    if arguments.audit and others:
+        raise UsageError(f"--audit and --{min(others)}: found both, expected --audit alone")
+
+
+def overwrites_data(arguments: argparse.Namespace) -> bool:
+    """Returns whether data of other settings may be replaced; --force-rebuild means these alone."""
+    return bool(arguments.overwrite_output_dir or arguments.overwrite_data)
+
+
+def load_settings(arguments: argparse.Namespace) -> tuple[LoraSettings, Config, str]:
+    """Loads both configurations and starts the log.
+
+    Returns:
+        The LoRA settings, the main configuration, and the language model's folder or hub id.
+
+    Raises:
+        ConfigError: A file or an option is wrong.
+        UsageError: Options contradict each other.
+    """
+    options = {
+        key: name for key, name in _OPTIONS.items() if getattr(arguments, name, None) is not None
+    }
+    settings = LoraSettings.load(
+        arguments.lora_config or DEFAULT_SETTINGS,
+        _overrides(arguments, options),
+        options={key: f"--{name}" for key, name in options.items()},
+    )
+    main_options = {"device": arguments.device, "dtype": arguments.dtype}
+    config = Config.load(
+        arguments.main_config or DEFAULT_CONFIG,
+        [f"model_config.{key}={value}" for key, value in main_options.items() if value is not None],
+    )
+    model_path = find_model(config.models, settings.model.name, option="model.name").path
+    setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
+    return settings, config, model_path
+
+
+def _overrides(arguments: argparse.Namespace, options: dict[str, str]) -> list[str]:
+    overrides = list(arguments.set)
+    for key, name in options.items():
+        value = getattr(arguments, name)
+        # A folder's name may look like anything in YAML: a number, a comment, null.
+        overrides.append(f"{key}={quote(str(value)) if isinstance(value, Path) else value}")
+    if arguments.train_ratio is None:
+        return overrides
+    for override in arguments.set:
+        key, _, value = override.partition("=")
+        if key.strip() in _VAL_KEYS and value.strip().lower() not in _NULLS:
+            raise UsageError(
+                f"--train_ratio and --set {override}: found both, expected one: either a share of "
+                "captions_path validates, or images of their own"
+            )
+    return [*overrides, *(f"{key}=null" for key in _VAL_KEYS)]
+
+
+def audit(paths: Sequence[Path]) -> int:
+    """Lists the leaks of each file and returns the exit code."""
+    from lora_training.examples import audit_leaks
+
+    leaks = 0
+    for path in paths:
+        for leak in audit_leaks(path):
+            leaks += 1
+            print(f"{path}: example {leak.number} (image {leak.image_id}): {leak.caption}")
+    print(f"{leaks} prompts contain their own target or reference.")
+    return EXIT_LEAKS if leaks else 0
 
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
-    """What became of a split's images."""
+    """What was built of a split, and which images were left out."""
 
     written: int
     reused: int
     skipped: tuple[str, ...]
 
 
-class ImageVectors:
-    """Vectors of captioned images: from the knowledge base where they are, else encoded.
+def build_data(data: DataSettings, config: Config, model_path: str, *, overwrite: bool) -> None:
+    """Writes train.jsonl, val.jsonl and data.json into the output folder.
 
     Args:
-        knowledge_base: Its vectors are reused.
-        images_path: Folder that file names count from.
-        get_encoder: Loads the encoder; called only if a image must be encoded.
-        batch_size: Images encoded at once.
-    """
-
-    def __init__(
-        self,
-        knowledge_base: KnowledgeBase,
-        images_path: Path,
-        *,
-        get_encoder: Callable[[], ImageEncoder],
-        batch_size: int,
-    ) -> None:
-        self._knowledge_base = knowledge_base
-        self._images_path = images_path
-        self._get_encoder = get_encoder
-        self._batch_size = batch_size
-        self.reused = 0
-        self.skipped: list[str] = []
-
-    def __call__(
-        self, images: Sequence[CaptionedImage]
-    ) -> tuple[list[CaptionedImage], NDArray[np.float32]]:
-        """Returns the readable images, in order, and their unit vectors [B, D]."""
-        found: dict[int, NDArray[np.float32]] = {}
-        missing = []
-        for place, image in enumerate(images):
-            vector = self._known_vector(image)
-            if vector is None:
-                missing.append(place)
-            else:
-                found[place] = vector
-        self.reused += len(found)
-        for start in range(0, len(missing), self._batch_size):
-            found |= self._encode(images, missing[start : start + self._batch_size])
-        places = sorted(found)
-        empty = np.empty((0, self._knowledge_base.dimension), np.float32)
-        vectors = np.stack([found[place] for place in places]) if places else empty
-        return [images[place] for place in places], vectors
-
-    def _known_vector(self, image: CaptionedImage) -> NDArray[np.float32] | None:
-        """The vector of this very image: another data set may number its images alike."""
-        if self._knowledge_base.captions_of(image.image_id) != image.captions:
-            return None
-        return self._knowledge_base.vector(image.image_id)
-
-    def _encode(
-        self, images: Sequence[CaptionedImage], places: Sequence[int]
-    ) -> dict[int, NDArray[np.float32]]:
-        opened = {}
-        for place in places:
-            try:
-                opened[place] = open_image(self._images_path / images[place].file_name)
-            except ImageError as error:
-                self.skipped.append(str(error))
-        if not opened:
-            return {}
-        vectors = self._get_encoder().encode(list(opened.values()))
-        return dict(zip(opened, vectors, strict=True))
-
-
-def sample_images(
-    images: Sequence[CaptionedImage], *, count: int | None, seed: int
-) -> list[CaptionedImage]:
-    """Draws `count` images that have captions (None: all), in random order."""
-    captioned = [image for image in images if image.captions]
-    if count is not None and count > len(captioned):
-        logger.warning("%d samples asked for, only %d images have captions", count, len(captioned))
-        count = len(captioned)
-    return Random(seed).sample(captioned, len(captioned) if count is None else count)
-
-
-def split_images(
-    images: Sequence[CaptionedImage], *, train_ratio: float
-) -> tuple[Sequence[CaptionedImage], Sequence[CaptionedImage]]:
-    """Splits sampled images into train and val; each image is on one side only.
-
-    A file that is listed twice, under two ids, is one image: all of it goes where it comes first.
+        data: Which images become examples, and the output folder.
+        config: The configuration of captioning: knowledge base, template, maximum prompt length.
+        model_path: Folder or hub id of the language model, for its tokenizer.
+        overwrite: Replace data of other settings.
 
     Raises:
-        DataError: A side would be empty.
+        IgragError: Something is missing or damaged, or the folder holds other data.
     """
-    cut = round(len(images) * train_ratio)
-    if not 0 < cut < len(images):
-        raise DataError(
-            f"train_ratio {train_ratio} of {len(images)} images leaves a side empty; "
-            "expected at least one image for train and one for val: take more images"
+    from igrag import from_config
+    from igrag.captioning.language_model import load_tokenizer
+    from igrag.data.tokenization import tokenizer_fingerprint
+    from igrag.retrieval.image_encoder import ImageEncoder
+    from igrag.retrieval.knowledge_base import KnowledgeBase
+    from lora_training.dataset_folder import DatasetFolder, describe_build
+    from lora_training.examples import ExampleBuilder, ImageObjects, ImageVectors
+    from lora_training.splits import choose_images
+
+    template = from_config.build_template(config.prompt_config)
+    tokenizer = load_tokenizer(model_path)
+    knowledge_base = KnowledgeBase.open(config.knowledge_base_config.path)
+    settings = describe_build(
+        data,
+        config,
+        template=template.fingerprint(),
+        tokenizer=tokenizer_fingerprint(tokenizer),
+    )
+    folder = DatasetFolder(data.output_data, settings)
+    if not overwrite and folder.is_built():
+        print(f"{folder.path}: already built with these settings")
+        return
+    splits = choose_images(data)
+    builder = ExampleBuilder(
+        knowledge_base,
+        template,
+        top_k=config.retrieval_config.top_k,
+        count_tokens=lambda text: len(tokenizer(text)["input_ids"]),
+        max_tokens=config.models.max_source_length,
+        seed=data.seed,
+    )
+    detector = from_config.build_detector(config.prompt_config.objects, config.models.device)
+
+    @cache
+    def get_encoder() -> ImageEncoder:
+        return from_config.open_retrieval(config)[0]
+
+    reports = {}
+    with folder.temporary() as new:
+        for split in splits:
+            vectors = ImageVectors(
+                knowledge_base,
+                split.folder,
+                get_encoder=get_encoder,
+                batch_size=config.retrieval_config.batch_size,
+            )
+            objects = ImageObjects(detector, split.folder)
+            reports[split.name] = build_split(
+                new / f"{split.name}.jsonl",
+                split.images,
+                vectors=vectors,
+                builder=builder,
+                split=split.name,
+                objects=objects,
+            )
+            _print_skipped(split, reports[split.name], objects.unlisted)
+        counts = {
+            name: {"written": each.written, "reused": each.reused, "skipped": len(each.skipped)}
+            for name, each in reports.items()
+        }
+        folder.replace_with(new, counts)
+    for name, report in reports.items():
+        print(
+            f"{folder.path / name}.jsonl: {report.written} examples, "
+            f"{report.reused} vectors from the knowledge base"
         )
-    files = {image.file_name for image in images[:cut]}
-    again = [image for image in images[cut:] if image.file_name in files]
-    val = [image for image in images[cut:] if image.file_name not in files]
-    if not val:
-        raise DataError("the images are one file again and again, expected one for val too")
-    return [*images[:cut], *again], val
+
+
+def _print_skipped(split: Split, report: SplitReport, unlisted: int) -> None:
+    for reason in report.skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    if unlisted:
+        print(
+            f"note: {split.name}: {unlisted} of {len(split.images)} images are not in "
+            "prompt_config.objects.instances_path; their prompts show no objects",
+            file=sys.stderr,
+        )
 
 
 def build_split(
@@ -146,24 +296,29 @@ def build_split(
     objects: ImageObjects | None = None,
     progress: bool = True,
 ) -> SplitReport:
-    """Writes one JSONL file, whole or not at all, in chunks.
+    """Writes one JSONL file, complete or not at all, in chunks.
 
     Args:
         path: The file to write.
-        images: The images to make examples of.
-        vectors: Where their vectors come from.
-        builder: Makes the examples.
-        split: Its name, noted in each line.
-        objects: Where the objects of the prompts come from; None shows none.
-        progress: Show a progress bar on stderr, where that is a terminal.
+        images: The images to build examples of.
+        vectors: Returns their vectors.
+        builder: Builds the examples.
+        split: Name of the split, for the examples' metadata.
+        objects: Returns the objects of their prompts; None for none.
+        progress: Show a progress bar on stderr, if that is a terminal.
 
     Raises:
         DataError: No image was readable.
     """
+    from tqdm import tqdm
+
+    from igrag.files import atomic_path
+    from lora_training.examples import ImageObjects
+
     objects = objects or ImageObjects(None, Path())
     before, written = vectors.reused, 0
     skips = [(reasons, len(reasons)) for reasons in (vectors.skipped, objects.skipped)]
-    hidden = None if progress else True  # None: disabled where stderr is no terminal
+    hidden = None if progress else True  # None: hidden if stderr is no terminal
     bar = tqdm(total=len(images), desc=split, unit="image", file=sys.stderr, disable=hidden)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream, bar:
         for chunk in _chunks(images):
@@ -186,12 +341,17 @@ def _build_chunk(
     split: str,
 ) -> list[dict[str, Any]]:
     readable, found = vectors(chunk)
-    places, things = objects(readable)
-    if not places:
+    indices, shown = objects(readable)
+    if not indices:
         return []
-    return builder.build([readable[place] for place in places], found[places], things, split=split)
+    images = [readable[index] for index in indices]
+    return builder.build(images, found[indices], shown, split=split)
 
 
 def _chunks(images: Sequence[CaptionedImage]) -> Iterator[Sequence[CaptionedImage]]:
     for start in range(0, len(images), _CHUNK):
         yield images[start : start + _CHUNK]
+
+
+if __name__ == "__main__":
+    sys.exit(command())

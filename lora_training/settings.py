@@ -1,117 +1,159 @@
-"""What lora_training/config/lora_config.yaml may say."""
+"""What lora_training/config/lora_config.yaml may contain."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from igrag.config import REPO_ROOT, ConfigPath, Section
+from igrag.config import REPO_ROOT, ConfigPath, Section, load_config
+from igrag.config.loader import setting
+from igrag.config.paths import default_examples, default_root
+from igrag.config.training import (
+    Above0,
+    LengthSettings,
+    OptimizationSettings,
+    Positive,
+    ReportSettings,
+    ValidationSettings,
+)
 
 DEFAULT_SETTINGS = REPO_ROOT / "lora_training" / "config" / "lora_config.yaml"
-Positive = Annotated[int, Field(gt=0)]
-Above0 = Annotated[float, Field(gt=0)]
+BUILT_DATA = default_root() / "lora_training" / "data"
 
 
 class ModelSettings(Section):
-    """Which frozen model the adapter is for."""
+    """The frozen model that the adapter is for."""
 
-    name: str | None = Field(
+    name: str | None = setting(
         None,
-        description="As main.py --model: an entry of the main config, a folder or a hub id; "
-        "null: its default entry.",
+        "As main.py --model; null: the default entry of --main_config.",
+        "同 main.py --model；null：--main_config 的默认模型。",
     )
 
 
 class DataSettings(Section):
-    """Which captioned images become training data, and where it goes."""
+    """Which captioned images become training data, and which data are trained on."""
 
-    captions_path: ConfigPath = Field(description="COCO captions file.")
-    images_path: ConfigPath = Field(description="Folder of its images.")
-    val_captions_path: ConfigPath | None = Field(
-        None, description="Captions of val images; null: a share of the images above."
+    captions_path: ConfigPath = setting(
+        ...,
+        "COCO captions file that training data are built from.",
+        "用于构建训练数据的 COCO 描述文件。",
     )
-    val_images_path: ConfigPath | None = Field(None, description="Folder of the val images.")
-    sample_count: Positive | None = Field(
-        None, description="Images to take from captions_path; null: all."
+    images_path: ConfigPath = setting(..., "Folder of its images.", "其图像所在文件夹。")
+    val_captions_path: ConfigPath | None = setting(
+        None,
+        "COCO captions file of the validation images; null: train_ratio splits captions_path.",
+        "验证图像的 COCO 描述文件；null：按 train_ratio 划分 captions_path。",
     )
-    train_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.9, description="Share of the images that train; unused with val_captions_path."
+    val_images_path: ConfigPath | None = setting(
+        None, "Folder of the validation images.", "验证图像所在文件夹。"
     )
-    seed: int = Field(42, description="Decides the sample, the split and the targets.")
-    output_data: ConfigPath = Field(description="Folder for train.jsonl and val.jsonl.")
-    skip_bad_lines: bool = Field(
-        False, description="Pass over lines of these two that are wrong when training."
+    sample_count: Positive | None = setting(
+        None,
+        "Number of images sampled from captions_path; null: all.",
+        "从 captions_path 中抽取的图像数；null：全部。",
     )
+    train_ratio: Annotated[float, Field(gt=0, lt=1)] = setting(
+        0.9,
+        "Share of training images, where val_captions_path is null.",
+        "训练图像占比，仅在 val_captions_path 为 null 时使用。",
+    )
+    seed: int = setting(
+        42,
+        "Seed of the sample, the split and the target captions.",
+        "抽样、划分与目标描述的随机种子。",
+    )
+    output_data: ConfigPath = setting(
+        ...,
+        "Output folder of --build_data: train.jsonl, val.jsonl and data.json.",
+        "--build_data 的输出文件夹：train.jsonl、val.jsonl 和 data.json。",
+    )
+    train_file: ConfigPath | None = setting(
+        None,
+        "Training examples (JSONL) of --train; null: those that --build_data wrote to output_data, "
+        "else demo/data.",
+        "--train 的训练样本（JSONL）；null：--build_data 在 output_data 中生成的数据，"
+        "没有则用 demo/data。",
+    )
+    val_file: ConfigPath | None = setting(
+        None,
+        "Validation examples (JSONL); they select the best checkpoint; null: as train_file.",
+        "验证样本（JSONL），用于选出最佳检查点；null：同 train_file。",
+    )
+    skip_bad_lines: bool = setting(
+        False, "Skip malformed lines and report how many.", "跳过格式错误的行，并报告数量。"
+    )
+
+    def files(self, *, built: bool) -> tuple[Path, Path]:
+        """Returns the files of training and validation examples.
+
+        Args:
+            built: Take what --build_data wrote, whatever train_file and val_file are.
+        """
+        train, val = (None, None) if built else (self.train_file, self.val_file)
+        return train or self._default_file("train", built), val or self._default_file("val", built)
+
+    def _default_file(self, split: str, built: bool) -> Path:
+        # The demo data stand in for the default folder only: whoever names another one means it.
+        if built or self.output_data != BUILT_DATA:
+            return self.output_data / f"{split}.jsonl"
+        return default_examples(split, BUILT_DATA)
 
 
 class AdapterSettings(Section):
-    """The adapter, as peft.LoraConfig names it."""
+    """The adapter, under the names of `peft.LoraConfig`."""
 
-    r: Positive = Field(16, description="Rank of the two matrices.")
-    lora_alpha: Positive = Field(32, description="What they add is scaled by lora_alpha / r.")
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="Share of the adapter's inputs that is dropped while training."
+    r: Positive = setting(16, "Rank of the adapter's matrices.", "适配器矩阵的秩。")
+    lora_alpha: Positive = setting(
+        32,
+        "Scaling: the adapter's output is multiplied by lora_alpha / r.",
+        "缩放：适配器输出乘以 lora_alpha / r。",
     )
-    target_modules: Annotated[list[str], Field(min_length=1)] = Field(
-        ["q", "v"], description="Layers of the model that get an adapter; T5's attention: q k v o."
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = setting(
+        0.1,
+        "Dropout probability of the adapter's inputs during training.",
+        "训练时适配器输入的 dropout 概率。",
+    )
+    target_modules: Annotated[list[str], Field(min_length=1)] = setting(
+        ["q", "v"],
+        "Layers that get an adapter; T5's attention has q, k, v and o.",
+        "添加适配器的层；T5 的注意力层有 q、k、v、o。",
     )
 
 
-class TrainingSettings(Section):
-    """The training, as transformers.Seq2SeqTrainingArguments names it."""
+class TrainingSettings(OptimizationSettings, LengthSettings, ValidationSettings, ReportSettings):
+    """The training, under the names of `transformers.Seq2SeqTrainingArguments`."""
 
-    num_train_epochs: Positive = Field(3, description="Passes through the training examples.")
-    per_device_train_batch_size: Positive = Field(16, description="Examples in a forward pass.")
-    gradient_accumulation_steps: Positive = Field(1, description="Forward passes in a step.")
-    learning_rate: Above0 = Field(1e-3, description="Peak rate.")
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
-        "linear", description="After the warmup: constant, linear or cosine."
+    gradient_accumulation_steps: Positive = setting(
+        1, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Share of the steps in which the rate rises to its peak."
+    learning_rate: Above0 = setting(1e-3, "Peak learning rate.", "学习率峰值。")
+    seed: int = setting(
+        42,
+        "Seed of the adapter's initialization, the order of examples and dropout.",
+        "适配器初始化、样本顺序与 dropout 的随机种子。",
     )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Towards zero.")
-    max_grad_norm: Above0 | None = Field(1.0, description="Clip the gradient; null: never.")
-    mixed_precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="auto: bf16 on a GPU that has it, else fp32."
-    )
-    max_source_length: Positive = Field(512, description="Longest prompt in tokens.")
-    max_target_length: Positive = Field(40, description="Longest target in tokens.")
-    eval_steps: Positive | None = Field(
-        None, description="Validate and save after so many steps; null: after every epoch."
-    )
-    save_total_limit: Positive | None = Field(
-        None, description="Checkpoints to keep beside the best; null: all."
-    )
-    early_stopping_patience: Positive | None = Field(
-        None, description="Stop after so many validations without a better BLEU-4; null: never."
-    )
-    per_device_eval_batch_size: Positive = Field(32, description="Captions written at once.")
-    max_new_tokens: Positive = Field(40, description="Longest caption in tokens.")
-    num_beams: Positive = Field(1, description="Beams; 1 is greedy.")
-    seed: int = Field(42, description="Decides the first adapter, the order and the dropout.")
-    output_dir: ConfigPath = Field(
-        description="Folder of checkpoints, the best adapter and all_results.json."
-    )
-    report_to: Literal["none", "tensorboard"] = Field(
-        "none", description="tensorboard: event files in output_dir/runs."
+    output_dir: ConfigPath = setting(
+        ...,
+        "Output folder: checkpoint-N, best (the adapter), all_results.json, training_curves.png.",
+        "输出文件夹：checkpoint-N、best（最佳适配器）、all_results.json、training_curves.png。",
     )
 
 
 class LoraSettings(Section):
     """The whole file."""
 
-    model: ModelSettings = Field(default_factory=ModelSettings, description="The frozen model.")
-    data: DataSettings = Field(description="The captioned images.")
-    lora: AdapterSettings = Field(default_factory=AdapterSettings, description="The adapter.")
-    training: TrainingSettings = Field(description="The training.")
+    model: ModelSettings = setting(
+        {}, "The frozen model that the adapter is for.", "适配器所属的冻结模型。"
+    )
+    data: DataSettings = setting(..., "The training data.", "训练数据。")
+    lora: AdapterSettings = setting({}, "The adapter.", "适配器。")
+    training: TrainingSettings = setting(..., "The training.", "训练。")
 
     @classmethod
     def load(
         cls, path: Path, overrides: list[str], *, options: Mapping[str, str] | None = None
     ) -> "LoraSettings":
         """Reads and checks `path`; see `load_config`."""
-        from igrag.config import load_config
-
         return load_config(cls, path, overrides, options=options)

@@ -1,11 +1,9 @@
-"""Loads and builds what the training needs, as the settings say: the border of the config."""
+"""Loads and builds what the training needs from the settings: the border of the config."""
 
 import importlib.util
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -15,126 +13,62 @@ from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.config import Config, portable
+from igrag.captioning.prompt_template import count_other_prompts
+from igrag.config import PromptConfig, portable
+from igrag.config.schema import ModelConfig
 from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
 from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError, UsageError
-from igrag.files import sha256_file
-from igrag.training.record import ModelFacts, TrainingRecord
-from igrag.training.run_metadata import library_versions
+from igrag.from_config import build_template
+from igrag.training.checkpoints import record_of, refuse_changes
+from igrag.training.precision import resolve_mixed_precision
+from igrag.training.record import TrainingRecord
+from igrag.training.run_metadata import count_parameters, describe_data, library_versions
+from igrag.training.schedules import SCHEDULES
 from lora_training.adapter import add_adapter, check_before_training
-from lora_training.checkpoints import BEST_NAME
+from lora_training.checkpoints import BEST_NAME, AdapterFolder
 from lora_training.settings import LoraSettings, TrainingSettings
 from lora_training.trainer import longest_first
 
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+# Settings that may change when a run is resumed: they do not change what is computed.
+_FREE = ("training.save_total_limit", "training.output_dir", "training.report_to")
 
 
-@dataclass(slots=True)
-class Training:
-    """Everything that a training works with.
-
-    Attributes:
-        model: The frozen model with its adapter.
-        tokenizer: Its tokenizer.
-        base: What is below the adapter.
-        arguments: How the Trainer trains.
-        train: The examples that train.
-        val: Those that validate, the longest prompt first.
-        record: What is known of the training so far.
-    """
-
-    model: PeftModel
-    tokenizer: PreTrainedTokenizerBase
-    base: BaseModelIdentity
-    arguments: Seq2SeqTrainingArguments
-    train: Dataset
-    val: Dataset
-    record: TrainingRecord
-
-
-def prepare(settings: LoraSettings, config: Config, model_path: str) -> Training:
-    """Loads model and data, adds the adapter, and checks all of it together.
-
-    Args:
-        settings: What to train, and how.
-        config: What captioning uses: device and dtype.
-        model_path: Folder or hub id of the base model.
+def find_device(name: str) -> torch.device:
+    """Returns the one device to train on; the Trainer itself would take all GPUs it sees.
 
     Raises:
-        IgragError: Something is missing, damaged, or would train nothing.
+        UsageError: Several processes were started, or the Trainer would take another GPU.
     """
-    options = settings.training
-    place = _find_device(config.models.device)
-    arguments = _trainer_arguments(options, place)
-    language = load_language_model(
-        model_path,
-        device=str(place),
-        dtype=config.models.dtype,
-        attn_implementation=config.models.attn_implementation,
-    )
-    files = [settings.data.output_data / f"{name}.jsonl" for name in ("train", "val")]
-    train, val = (_read_examples(path, language.tokenizer, settings) for path in files)
-    refuse_shared_images(files[0], files[1], train, val)
-    # What "auto" came to on this machine: it decides what is computed as the settings do.
-    precision = {
-        "dtype": str(language.model.dtype).removeprefix("torch."),
-        "attn_implementation": config.models.attn_implementation,
-        "mixed_precision": "bf16" if arguments.bf16 else "fp32",
-    }
-    model = _adapt(language, settings)
-    _check(model, language.tokenizer, train, options)
-    trainable, total = model.get_nb_trainable_parameters()
-    record = TrainingRecord(
-        method="lora",
-        config=settings.to_plain(include={"model", "lora", "training"}) | {"precision": precision},
-        versions=library_versions(),
-        model=ModelFacts(portable(model_path), total, trainable),
-        data=_describe_data(files, (train, val)),
-        best_folder=BEST_NAME,
-    )
-    return Training(
-        model=model,
-        tokenizer=language.tokenizer,
-        base=BaseModelIdentity(portable(model_path), language.weights),
-        arguments=arguments,
-        train=train,
-        val=longest_first(val),
-        record=record,
-    )
-
-
-def _read_examples(
-    path: Path, tokenizer: PreTrainedTokenizerBase, settings: LoraSettings
-) -> Dataset:
-    return tokenized_dataset(
-        path,
-        tokenizer,
-        max_source_length=settings.training.max_source_length,
-        max_target_length=settings.training.max_target_length,
-        skip_bad_lines=settings.data.skip_bad_lines,
-    )
-
-
-def _find_device(name: str) -> torch.device:
-    """Finds the one device to train on: the Trainer itself would take all GPUs it sees."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError(
             f"found WORLD_SIZE={os.environ['WORLD_SIZE']}, but an adapter is trained by one "
             "process; start it with python, without torchrun or accelerate launch"
         )
-    place = resolve_device(name)
-    if place.type == "cuda" and place.index:
+    device = resolve_device(name)
+    if device.type == "cuda" and device.index:
         raise UsageError(
             f"device {name}: the Trainer takes the first GPU it sees; "
-            f"set CUDA_VISIBLE_DEVICES={place.index} and use cuda"
+            f"set CUDA_VISIBLE_DEVICES={device.index} and use cuda"
         )
-    return place
+    return device
 
 
-def _trainer_arguments(options: TrainingSettings, place: torch.device) -> Seq2SeqTrainingArguments:
+def trainer_arguments(
+    options: TrainingSettings, device: torch.device, *, validate_first: bool
+) -> Seq2SeqTrainingArguments:
+    """Makes the Trainer's arguments.
+
+    Args:
+        options: The settings.
+        device: What `find_device` returned.
+        validate_first: Validate the untuned model before the first step.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
     if options.report_to == "tensorboard" and not importlib.util.find_spec("tensorboard"):
         raise ConfigError(
             "training.report_to: tensorboard is not installed; pip install tensorboard, or set none"
@@ -147,56 +81,87 @@ def _trainer_arguments(options: TrainingSettings, place: torch.device) -> Seq2Se
         per_device_eval_batch_size=options.per_device_eval_batch_size,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         learning_rate=options.learning_rate,
-        lr_scheduler_type=_SCHEDULES[options.lr_scheduler_type],
+        lr_scheduler_type=SCHEDULES[options.lr_scheduler_type],
         warmup_steps=options.warmup_ratio,  # Below 1 it is a share of all steps.
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_grad_norm or 0.0,
-        bf16=_uses_bf16(options, place),
+        bf16=resolve_mixed_precision(options.mixed_precision, device) == "bf16",
+        eval_on_start=validate_first,
         eval_strategy=strategy,
         eval_steps=options.eval_steps,
         save_strategy=strategy,
         save_steps=options.eval_steps or 0,
         logging_strategy="steps",
         logging_steps=1,
-        logging_nan_inf_filter=False,  # It would hide that a training has run away.
+        logging_nan_inf_filter=False,  # It would hide a loss that is not finite.
         predict_with_generate=True,
         include_for_metrics=["loss"],
         remove_unused_columns=False,
         seed=options.seed,
-        use_cpu=place.type == "cpu",
+        use_cpu=device.type == "cpu",
         report_to=options.report_to,
         disable_tqdm=True,
         log_level="error",
     )
-    assert arguments.device.type == place.type, f"{arguments.device} instead of {place}"
+    assert arguments.device.type == device.type, f"{arguments.device} instead of {device}"
     arguments._n_gpu = min(arguments.n_gpu, 1)  # More would be joined by torch's DataParallel.
     return arguments
 
 
-def _uses_bf16(options: TrainingSettings, place: torch.device) -> bool:
-    if options.mixed_precision == "auto":
-        return place.type == "cuda" and torch.cuda.is_bf16_supported()
-    return options.mixed_precision == "bf16"
+def load_base_model(models: ModelConfig, path: str, device: torch.device) -> LanguageModel:
+    """Loads the frozen model, see `load_language_model`."""
+    return load_language_model(
+        path,
+        device=str(device),
+        dtype=models.dtype,
+        attn_implementation=models.attn_implementation,
+    )
 
 
-def _adapt(language: LanguageModel, settings: LoraSettings) -> PeftModel:
+def load_examples(
+    files: tuple[Path, Path], tokenizer: PreTrainedTokenizerBase, settings: LoraSettings
+) -> tuple[Dataset, Dataset]:
+    """Returns the tokenized training and validation examples, see `tokenized_dataset`.
+
+    Validation examples are sorted by length, the longest prompt first.
+
+    Raises:
+        DataError: A file is missing or invalid, or an image is in both.
+    """
+    train, val = (
+        tokenized_dataset(
+            path,
+            tokenizer,
+            max_source_length=settings.training.max_source_length,
+            max_target_length=settings.training.max_target_length,
+            skip_bad_lines=settings.data.skip_bad_lines,
+        )
+        for path in files
+    )
+    refuse_shared_images(*files, train, val)
+    return train, longest_first(val)
+
+
+def adapt(language: LanguageModel, settings: LoraSettings) -> PeftModel:
+    """Adds a new adapter to the model."""
     options, base = settings.training, language.model
     decoding = Decoding(max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
-    # PEFT generates with the base model's own.
+    # PEFT generates with the base model's own configuration.
     base.generation_config = prepare_decoding(base, decoding)
     return add_adapter(
         base, name=portable(language.name), seed=options.seed, **settings.lora.model_dump()
     )
 
 
-def _check(
+def check_examples(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Dataset,
     options: TrainingSettings,
 ) -> None:
+    """Checks model and data together with the first batch, see `check_before_training`."""
     count = min(len(train), options.per_device_train_batch_size)
-    batch = Collator(tokenizer.pad_token_id)([train[place] for place in range(count)])
+    batch = Collator(tokenizer.pad_token_id)([train[index] for index in range(count)])
     check_before_training(
         model,
         {name: tensor.to(model.device) for name, tensor in batch.items()},
@@ -205,9 +170,64 @@ def _check(
     )
 
 
-def _describe_data(files: Sequence[Path], sets: Sequence[Dataset]) -> dict[str, Any]:
-    description: dict[str, Any] = {}
-    for file, rows in zip(files, sets, strict=True):
-        description[f"{file.stem}_examples"] = len(rows)
-        description[f"{file.stem}_sha256"] = sha256_file(file)
-    return description
+def new_record(
+    settings: LoraSettings,
+    language: LanguageModel,
+    model: PeftModel,
+    arguments: Seq2SeqTrainingArguments,
+    files: tuple[Path, Path],
+    train: Dataset,
+    val: Dataset,
+) -> TrainingRecord:
+    """Returns the record of a run before its first step."""
+    # What "auto" was resolved to on this machine decides what is computed, as the settings do.
+    precision = {
+        "dtype": str(language.model.dtype).removeprefix("torch."),
+        "attn_implementation": language.model.config._attn_implementation,
+        "mixed_precision": "bf16" if arguments.bf16 else "fp32",
+    }
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return TrainingRecord(
+        method="lora",
+        config=settings.to_plain(include={"model", "lora", "training"}) | {"precision": precision},
+        versions=library_versions(),
+        model=count_parameters(portable(language.name), model, trainable),
+        data=describe_data(*files, train, val),
+        best_folder=BEST_NAME,
+    )
+
+
+def identify(language: LanguageModel) -> BaseModelIdentity:
+    """Returns the identity of the base model, which is saved next to the adapter."""
+    return BaseModelIdentity(portable(language.name), language.weights)
+
+
+def resume_record(new: TrainingRecord, folder: AdapterFolder, checkpoint: Path) -> TrainingRecord:
+    """Returns the record of a checkpoint; its state is restored by the Trainer.
+
+    Raises:
+        UsageError: It was made with other settings, precision or data, or of another model.
+    """
+    record = record_of(checkpoint)
+    # Checkpoints of earlier versions do not record the precision.
+    settings = {"precision": new.config["precision"], **record.config}
+    refuse_changes(
+        checkpoint,
+        {"settings": settings, "data": record.data, "base model": {"name": record.model.name}},
+        {"settings": new.config, "data": new.data, "base model": {"name": new.model.name}},
+        free=_FREE,
+    )
+    record.config = new.config
+    folder.rewind_to(checkpoint, record)
+    return record
+
+
+def note_other_prompts(train: Dataset, file: Path, prompts: PromptConfig) -> None:
+    """Prints a note if captioning would show the adapter other prompts than it is trained on."""
+    count = count_other_prompts(build_template(prompts), train)
+    if count:
+        print(
+            f"note: {portable(file)}: {count} of {len(train)} prompts were not made with the "
+            "template of the main config; captioning will show the adapter other ones",
+            file=sys.stderr,
+        )

@@ -1,15 +1,14 @@
-"""The library's Seq2SeqTrainer, put right where it would be silently wrong for this training."""
+"""transformers' Seq2SeqTrainer, corrected where it would be silently wrong for this training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import (
     EvalPrediction,
@@ -24,32 +23,37 @@ from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import clean_texts
 from igrag.data.batching import LABEL_IGNORED, Collator, LengthGroupedBatches
 from igrag.metrics import bleu
+from igrag.training.loss import summed_cross_entropy
 
 
-class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
-    """Trains the adapter and scores what the model writes with it.
+class AdapterTrainer(Seq2SeqTrainer):
+    """Trains the adapter and scores the captions that the model generates with it.
 
-    What differs from the library's:
+    Differences from the library's Trainer:
 
-    - a step's loss is the mean over the target tokens of all its batches. The library leaves
-      that to the model, and T5 returns the mean over its own batch: with accumulation over N
-      batches gradients and losses would be N times too large.
+    - A step's loss is the mean over the target tokens of its global batch. The library leaves the
+      mean to the model, and T5 returns that of a micro-batch: with N accumulated micro-batches,
+      gradients and losses would be N times too large.
     - The order of the examples depends on seed and epoch alone. The library's length grouping
-      draws it from the global random state, which is not restored before a training goes on in the
+      draws it from the global random state, which is not yet restored when a run resumes in the
       middle of an epoch: some examples would come twice and others never.
-    - Validation goes from the longest prompt to the shortest, as `longest_first` put them, so that
-      captions can be laid beside their references.
-    - A checkpoint has the adapter alone, without a pickle of the arguments.
+    - Validation examples stay in their order, so that captions can be paired with references.
+    - A checkpoint holds the adapter alone, without a pickle of the arguments.
 
     Args:
         model: The frozen model with its adapter.
-        args: How to train.
-        train: What `tokenized_dataset` returned.
-        val: The same, put in order by `longest_first`.
-        tokenizer: The model's.
-        base: What is below the adapter.
-        callback: Is told what happens.
+        args: The library's arguments.
+        train: Training examples, see `tokenized_dataset`.
+        val: Validation examples, sorted by `longest_first`.
+        tokenizer: The model's tokenizer.
+        base: The base model, for the checkpoints.
+        callback: Receives the Trainer's events.
     """
+
+    # The library's attributes, which its own types leave open.
+    model: PeftModel
+    train_dataset: Dataset
+    eval_dataset: Dataset
 
     def __init__(
         self,
@@ -72,8 +76,8 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             callbacks=[callback],
         )
         self._base = base
-        self.remove_callback(PrinterCallback)  # Prints every step's figures as a dict.
-        self._order = _Order(
+        self.remove_callback(PrinterCallback)  # It prints the logs of every step as a dict.
+        self._batches = _EpochBatches(
             train["source_length"][:], batch_size=args.per_device_train_batch_size, seed=args.seed
         )
 
@@ -82,42 +86,37 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         model: Any,
         inputs: Mapping[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Returns a batch's share of its update's mean cross-entropy of a target token.
+        """Returns a micro-batch's share of the global batch's mean cross-entropy per target token.
 
         Args:
-            model: The model, or what the library wrapped it in.
+            model: The model, or the library's wrapper around it.
             inputs: input_ids and attention_mask [B, T], labels [B, L].
             return_outputs: Return (loss, outputs).
-            num_items_in_batch: Target tokens of the whole step; None: of this batch.
+            num_items_in_batch: Target tokens of the global batch; None: of this micro-batch.
         """
         labels = inputs["labels"]
         sources = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         shifted = self.model.prepare_decoder_input_ids_from_labels(labels)
         outputs = model(**sources, decoder_input_ids=shifted)
-        total = cross_entropy(
-            outputs.logits.flatten(0, 1).float(),  # [B * L, V]
-            labels.flatten(),
-            ignore_index=LABEL_IGNORED,
-            reduction="sum",
-        )
+        total = summed_cross_entropy(outputs.logits, labels)
         tokens = (labels != LABEL_IGNORED).sum()
         loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
     def get_train_dataloader(self) -> Any:
-        """Returns batches of about equal length, in another order each epoch."""
+        """Returns batches of examples of about equal length, in another order each epoch."""
         return self.accelerator.prepare(
             DataLoader(
                 self.train_dataset,
-                batch_sampler=self._order,
+                batch_sampler=self._batches,
                 collate_fn=self.data_collator,
             )
         )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Returns the validation examples in their order."""
+        """Returns batches of the validation examples, in their order."""
         return self.accelerator.prepare(
             DataLoader(
                 self.eval_dataset if eval_dataset is None else eval_dataset,
@@ -127,20 +126,20 @@ class AdapterTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Writes the adapter in PEFT's format, and beside it which model it is for."""
-        folder = Path(output_dir or self.args.output_dir)
+        """Saves the adapter in PEFT's format, with base_model.json next to it."""
+        folder = Path(output_dir or cast(str, self.args.output_dir))
         # "auto" would look for the model's config on the hub.
-        self.model.save_pretrained(folder, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # An empty form for a model card.
+        self.model.save_pretrained(str(folder), save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # An empty model card.
         self._base.write(folder)
 
 
 class Scorer:
-    """Turns what the trainer gathered of a validation into its figures.
+    """Computes a validation's scores from the token ids and losses that the Trainer gathered.
 
     Args:
-        val: The validation set in the order of its batches.
-        tokenizer: The model's.
+        val: The validation examples, in the order of the batches.
+        tokenizer: The model's tokenizer.
     """
 
     def __init__(self, val: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -149,12 +148,12 @@ class Scorer:
         self._tokenizer = tokenizer
 
     def __call__(self, gathered: EvalPrediction) -> dict[str, float]:
-        """Returns BLEU-1 to 4 and the mean cross-entropy of a target token, in nats.
+        """Returns BLEU-1 to 4 and the mean cross-entropy per target token, in nats.
 
-        The trainer's own loss is a mean of the batches' means, in which the tokens of short
-        captions weigh more.
+        The Trainer's own loss is a mean over the batches' means, which gives the tokens of short
+        captions more weight.
         """
-        # For each example the mean of its batch; more of them behind a last, short batch.
+        # For each example the mean loss of its batch; a short last batch is padded beyond the end.
         losses = np.asarray(gathered.losses)[: len(self._target_lengths)]
         tokens = torch.from_numpy(np.asarray(gathered.predictions))  # [N, L]
         padding = tokens == LABEL_IGNORED  # between batches of different widths
@@ -170,14 +169,14 @@ class Scorer:
 
 
 def longest_first(dataset: Dataset) -> Dataset:
-    """Orders examples by their prompts' lengths: little padding, and memory is needed at once."""
+    """Sorts examples by prompt length: little padding, and the peak of memory comes first."""
     lengths = dataset["source_length"][:]
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     return dataset.select(order)
 
 
-class _Order(LengthGroupedBatches):
-    """Batches that the trainer tells the epoch, at its beginning and before it goes on."""
+class _EpochBatches(LengthGroupedBatches):
+    """Batches with the method by which the Trainer sets the epoch, also when it resumes."""
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from igrag.captioning.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from igrag.captioning.language_model import embedding_weight
 from igrag.data.tokenization import tokenizer_fingerprint
 from igrag.errors import CheckpointError
+from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from igrag.fingerprints import rounded_bytes, weights_hash
 
 NO_ADAPTER = "none"
@@ -110,11 +111,11 @@ def fingerprint_of(
     if weights is None and (is_wrapped or lora == NO_ADAPTER):
         weights = weights_hash(model)
     decoders = getattr(config, "num_decoder_layers", config.num_hidden_layers)
-    embedding_weight: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
+    embeddings = embedding_weight(model)
     return Fingerprint(
-        model=f"{config.model_type}, width {embedding_weight.shape[1]}, "
+        model=f"{config.model_type}, width {embeddings.shape[1]}, "
         f"{config.num_hidden_layers} + {decoders} layers",
-        embeddings=_hash_embeddings(embedding_weight),
+        embeddings=_hash_embeddings(embeddings),
         tokenizer=tokenizer_fingerprint(tokenizer) if tokenizer else None,
         template=template,
         lora=lora,

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from igrag.config.choices import Initialization, in_words
 from prompt_tuning.prompt_file import load_prompt
 
-Initialization = Literal["random", "text", "vocab", "file"]
 DEFAULT_TEXT = "Generate a concise and accurate image caption:"
 # Lester et al. (2021), section 3.2, sample from the 5,000 most common tokens; a vocabulary of
 # sentencepiece or BPE is ordered about so.
@@ -54,7 +53,7 @@ def make_initial_prompt(
         return vocabulary_prompt(embedding_weight, tokenizer, prompt_length, generator=generator)
     if initialization != "file":
         raise ValueError(
-            f"initialization: found {initialization!r}, expected random, text, vocab or file"
+            f"initialization: found {initialization!r}, expected {in_words(Initialization)}"
         )
     if file is None:
         raise ValueError("initialization file: found no init_file, expected another prompt's file")
@@ -82,7 +81,7 @@ def random_prompt(
     Returns:
         [P, H] in float32.
     """
-    deviation = float(embedding_weight.float().std()) if scale is None else scale
+    deviation = float(embedding_weight.detach().float().std()) if scale is None else scale
     return torch.randn(prompt_length, embedding_weight.shape[1], generator=generator) * deviation
 
 

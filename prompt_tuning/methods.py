@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig
 
-from igrag.captioning.adapters import ADAPTER_WEIGHTS
 from igrag.captioning.captioner import Captioner
 from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config
 from igrag.errors import CheckpointError
+from igrag.files import ADAPTER_WEIGHTS
 from igrag.from_config import build_captioner
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt

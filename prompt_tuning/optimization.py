@@ -1,7 +1,6 @@
 """The loss of a micro-batch, the gradient of a global batch, the optimizer and its schedule."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -10,12 +9,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
+from igrag.config import choices
 from igrag.errors import TrainingError
 from igrag.training.loss import summed_cross_entropy
-from igrag.training.schedules import SCHEDULES, ScheduleName
+from igrag.training.schedules import SCHEDULES
 from prompt_tuning.prompt_tuner import PromptTuner
 
-OptimizerName = Literal["adamw", "adafactor"]
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}
 
 
@@ -94,7 +93,7 @@ def seed_dropout(tuner: PromptTuner, seed: int, step: int, rank: int) -> None:
 
 def build_optimizer(
     parameters: Iterable[nn.Parameter],
-    name: OptimizerName,
+    name: choices.Optimizer,
     *,
     learning_rate: float,
     weight_decay: float,
@@ -112,7 +111,7 @@ def build_optimizer(
 
 
 def build_scheduler(
-    optimizer: Optimizer, name: ScheduleName, *, warmup_ratio: float, total_steps: int
+    optimizer: Optimizer, name: choices.Schedule, *, warmup_ratio: float, total_steps: int
 ) -> LRScheduler:
     """Builds the learning rate schedule over `total_steps` optimizer steps."""
     scheduler: LRScheduler = get_scheduler(

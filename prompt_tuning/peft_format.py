@@ -7,9 +7,8 @@ from peft import PromptTuningConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from igrag.captioning.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from igrag.errors import CheckpointError, DataError
-from igrag.files import atomic_directory, read_json
+from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, atomic_directory, read_json
 from prompt_tuning.prompt_file import PromptFile, check_embeddings
 
 _TYPE, _KEY = "PROMPT_TUNING", "prompt_embeddings"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 if not __package__:  # Run as a script in a clone: its root is not on the path.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from igrag.cli import add_common_options, run, setup_logging
+from igrag.cli import CommandParser, add_common_options, run, setup_logging
 from igrag.config import Config, find_model, quote
+from igrag.config.choices import DType, ReportTo, in_words, words
 from igrag.errors import ConfigError
 from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 
@@ -180,12 +181,10 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def parse_arguments(
-    words: Sequence[str] | None = None,
+    typed: Sequence[str] | None = None,
 ) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     """Parses the command line; the parser is returned to print its help."""
-    parser = argparse.ArgumentParser(
-        prog="prompt_training.py", description="Train a soft prompt.", allow_abbrev=False
-    )
+    parser = CommandParser("Trains a soft prompt for a frozen language model.")
     add = parser.add_argument
     add("--train", action="store_true", help="train, and write checkpoints and best_model")
     add("--validate_config", action="store_true", help="check the configuration and exit")
@@ -196,20 +195,20 @@ def parse_arguments(
         help="replace an earlier training in the output folder")  # fmt: skip
     add("--resume_from_checkpoint", metavar="latest|PATH",
         help="resume from a checkpoint of the output folder")  # fmt: skip
-    add("--report_to", choices=("none", "tensorboard"),
+    add("--report_to", choices=words(ReportTo),
         help="tensorboard: event files in output_dir/runs")  # fmt: skip
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="override a key of the configuration for this run; may be repeated")  # fmt: skip
     add("--device", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", help="of the frozen model: auto, float32, bfloat16 or float16")
+    add("--dtype", help=f"of the frozen model: {in_words(DType)}")
     add("--seed", type=int, metavar="N", help="of the initial prompt and the order of examples")
     add_common_options(parser)
-    return parser.parse_args(words), parser
+    return parser.parse_args(typed), parser
 
 
-def command(words: Sequence[str] | None = None) -> int:
+def command(typed: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
-    arguments, parser = parse_arguments(words)
+    arguments, parser = parse_arguments(typed)
     return run(lambda: main(arguments, parser), debug=arguments.debug)
 
 

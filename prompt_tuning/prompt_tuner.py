@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
+from igrag.captioning.language_model import embedding_weight
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
 from prompt_tuning.named_prompts import NamedPrompts
 from prompt_tuning.prompt_file import PROMPT_NAME, PromptFile, load_prompt, save_prompt
@@ -104,7 +105,7 @@ class PromptTuner(nn.Module):
         """
         file = Path(path, PROMPT_NAME) if Path(path).is_dir() else Path(path)
         expected = fingerprint or fingerprint_of(model, tokenizer)
-        width = model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+        width = embedding_weight(model).shape[1]
         prompt = load_prompt(file, expected=expected, embedding_dim=width)
         return cls(
             model,

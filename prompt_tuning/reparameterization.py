@@ -4,15 +4,12 @@ They are parametrizations in the sense of `torch.nn.utils.parametrize`: `forward
 trained tensor into the prompt, `right_inverse` turns an initial prompt into the trained tensor.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from igrag.config.choices import Reparameterization, in_words
 from prompt_tuning.initialization import vocabulary_prompt
-
-Reparameterization = Literal["none", "residual", "superpos"]
 
 
 def make_parametrization(
@@ -46,7 +43,7 @@ def make_parametrization(
             vocabulary_prompt(embedding_weight, tokenizer, sampled_embeddings, generator=generator)
         )
     raise ValueError(
-        f"reparameterization: found {reparameterization!r}, expected none, residual or superpos"
+        f"reparameterization: found {reparameterization!r}, expected {in_words(Reparameterization)}"
     )
 
 

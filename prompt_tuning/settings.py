@@ -6,24 +6,23 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config
-from igrag.config.choices import (
-    Initialization,
-    MixedPrecision,
-    Optimizer,
-    Reparameterization,
-    ReportTo,
-    Schedule,
-)
+from igrag.config.choices import Initialization, Optimizer, Reparameterization
 from igrag.config.loader import setting
-from igrag.data.examples import default_examples
+from igrag.config.paths import default_examples, default_root
+from igrag.config.training import (
+    Above0,
+    LengthSettings,
+    OptimizationSettings,
+    Positive,
+    ReportSettings,
+    Seed,
+    ValidationSettings,
+)
 
 DEFAULT_SETTINGS = REPO_ROOT / "prompt_tuning" / "config" / "prompt_tuning.yaml"
 _DEFAULT_PROMPT = Path("prompt_tuning", "checkpoints", "best_model", "prompt_embeddings.pt")
-_BUILT_DATA = REPO_ROOT / "lora_training" / "data"
-Positive = Annotated[int, Field(gt=0)]
+_BUILT_DATA = default_root() / "lora_training" / "data"
 NotNegative = Annotated[int, Field(ge=0)]
-Above0 = Annotated[float, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # What every library takes.
 
 
 class ModelSettings(Section):
@@ -46,7 +45,7 @@ class ModelSettings(Section):
     )
 
 
-class DataSettings(Section):
+class DataSettings(LengthSettings):
     """The examples."""
 
     train_file: ConfigPath | None = setting(
@@ -60,14 +59,6 @@ class DataSettings(Section):
         None,
         "Validation examples (JSONL); they select the best checkpoint; null: as train_file.",
         "验证样本（JSONL），用于选出最佳检查点；null：同 train_file。",
-    )
-    max_source_length: Positive = setting(
-        512,
-        "Longest prompt in tokens; longer ones are cut, with a warning.",
-        "提示的最大 token 数；超出部分截断并给出警告。",
-    )
-    max_target_length: Positive = setting(
-        40, "Longest target caption in tokens.", "目标描述的最大 token 数。"
     )
     skip_bad_lines: bool = setting(
         False, "Skip malformed lines and report how many.", "跳过格式错误的行，并报告数量。"
@@ -86,8 +77,8 @@ class PromptSettings(Section):
     )
     initialization: Initialization = setting(
         "random",
-        "random, text, vocab (frequent tokens) or file (another prompt: transfer).",
-        "random、text、vocab（高频 token）或 file（另一个软提示：迁移）。",
+        "Initial prompt: noise, a text, frequent tokens, or another prompt (transfer).",
+        "初始软提示：随机噪声、文本、高频 token，或另一个软提示（迁移）。",
     )
     weights_path: ConfigPath | None = setting(
         None,
@@ -109,8 +100,8 @@ class PromptSettings(Section):
     )
     reparameterization: Reparameterization = setting(
         "none",
-        "none, residual (a small MLP with skip) or superpos (a mix of sampled embeddings).",
-        "none、residual（带残差的小型 MLP）或 superpos（采样嵌入的加权和）。",
+        "While training: a small MLP with skip connection, or a mix of sampled embeddings.",
+        "仅训练时使用：带残差的小型 MLP，或采样嵌入的加权和。",
     )
     bottleneck: Positive = setting(64, "residual: width of the MLP.", "residual：MLP 的宽度。")
     sampled_embeddings: Positive = setting(
@@ -131,41 +122,12 @@ class PromptSettings(Section):
         return self
 
 
-class TrainingSettings(Section):
+class TrainingSettings(OptimizationSettings):
     """The training loop."""
 
-    num_train_epochs: Positive = setting(
-        3, "Passes through the training examples.", "训练样本的遍历次数。"
-    )
-    per_device_train_batch_size: Positive = setting(
-        16, "Examples in a forward pass (micro-batch).", "每次前向计算的样本数（micro-batch）。"
-    )
-    gradient_accumulation_steps: Positive = setting(
-        8, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
-    )
-    learning_rate: Above0 = setting(0.03, "Peak learning rate.", "学习率峰值。")
-    optimizer: Optimizer = setting("adamw", "adamw or adafactor.", "优化器：adamw 或 adafactor。")
-    weight_decay: Annotated[float, Field(ge=0)] = setting(
-        0.0, "Decoupled weight decay of AdamW.", "AdamW 的解耦权重衰减。"
-    )
-    max_grad_norm: Above0 | None = setting(
-        1.0, "Gradient clipping norm; null: no clipping.", "梯度裁剪范数；null：不裁剪。"
-    )
-    lr_scheduler_type: Schedule = setting(
-        "linear",
-        "constant, linear or cosine, after the warmup.",
-        "预热后的学习率调度：constant、linear 或 cosine。",
-    )
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = setting(
-        0.0, "Share of the steps with rising learning rate.", "预热步数占比。"
-    )
+    optimizer: Optimizer = setting("adamw", "Optimizer of the prompt.", "软提示的优化器。")
     model_dropout: bool = setting(
         False, "Enable dropout in the frozen model.", "训练时启用冻结模型的 dropout。"
-    )
-    mixed_precision: MixedPrecision = setting(
-        "auto",
-        "auto (bf16 on a GPU that has it, else fp32), bf16 or fp32.",
-        "auto（支持 bf16 的 GPU 用 bf16，否则 fp32）、bf16 或 fp32。",
     )
     seed: Seed = setting(
         42,
@@ -174,45 +136,13 @@ class TrainingSettings(Section):
     )
 
 
-class EvaluationSettings(Section):
-    """Validation and the checkpoints that are kept."""
-
-    eval_steps: Positive | None = setting(
-        None,
-        "Optimizer steps between validations; null: after every epoch.",
-        "两次验证之间的优化步数；null：每个 epoch 之后。",
-    )
-    save_total_limit: Positive | None = setting(
-        None,
-        "Checkpoints to keep in addition to the best one; null: all.",
-        "除最佳检查点外保留的数量；null：全部。",
-    )
-    early_stopping_patience: Positive | None = setting(
-        None,
-        "Validations without a better BLEU-4 until training stops; null: never.",
-        "BLEU-4 连续多少次验证未提升则停止；null：不提前停止。",
-    )
-    per_device_eval_batch_size: Positive = setting(
-        32, "Captions generated at once.", "同时生成的描述数。"
-    )
-    max_new_tokens: Positive = setting(
-        40, "Longest generated caption in tokens.", "生成描述的最大 token 数。"
-    )
-    num_beams: Positive = setting(1, "Beams; 1 is greedy.", "束宽；1 为贪心解码。")
-
-
-class OutputSettings(Section):
+class OutputSettings(ReportSettings):
     """Where results go."""
 
     output_dir: ConfigPath | None = setting(
         None,
         "Folder of checkpoints and all_results.json; null: that of weights_path.",
         "检查点与 all_results.json 的文件夹；null：由 weights_path 决定。",
-    )
-    report_to: ReportTo = setting(
-        "none",
-        "none, or tensorboard (pip install tensorboard): event files in output_dir/runs.",
-        "none 或 tensorboard（需 pip install tensorboard）：事件文件写入 output_dir/runs。",
     )
 
 
@@ -227,7 +157,7 @@ class PromptTrainingSettings(Section):
     data: DataSettings = setting({}, "The examples.", "训练与验证样本。")
     prompt_tuning: PromptSettings = setting({}, "The soft prompt.", "软提示。")
     training: TrainingSettings = setting({}, "The training loop.", "训练循环。")
-    evaluation: EvaluationSettings = setting(
+    evaluation: ValidationSettings = setting(
         {}, "Validation and the checkpoints that are kept.", "验证与保留的检查点。"
     )
     output: OutputSettings = setting({}, "Where results go.", "结果的存放位置。")
@@ -247,7 +177,7 @@ class PromptTrainingSettings(Section):
         """The folder of checkpoints, also where it follows from weights_path."""
         if self.output.output_dir is not None:
             return self.output.output_dir
-        folder = (self.prompt_tuning.weights_path or REPO_ROOT / _DEFAULT_PROMPT).parent
+        folder = (self.prompt_tuning.weights_path or default_root() / _DEFAULT_PROMPT).parent
         return folder.parent if folder.name == _DEFAULT_PROMPT.parent.name else folder
 
     @property

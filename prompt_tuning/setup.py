@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.generator import Decoding, prepare_decoding
-from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.captioning.language_model import LanguageModel, embedding_weight, load_language_model
 from igrag.captioning.prompt_template import PromptTemplate, count_other_prompts
 from igrag.config import Config, PromptConfig, find_model, portable
 from igrag.data.batching import Collator
@@ -150,14 +150,14 @@ def build_tuner(
         language_model.model,
         language_model.tokenizer,
     )
-    embedding_weight = model.get_input_embeddings().weight.detach()  # [V, H]
+    embeddings = embedding_weight(model).detach()  # [V, H]
     # One random state for the prompt and then the parametrization: one seed gives one training.
     generator = torch.Generator().manual_seed(settings.training.seed)
     text = options.init_text
     try:
         initial_prompt = make_initial_prompt(
             options.initialization,
-            embedding_weight,
+            embeddings,
             tokenizer,
             options.prompt_length,
             scale=options.init_scale,
@@ -167,7 +167,7 @@ def build_tuner(
         )
         parametrization = make_parametrization(
             options.reparameterization,
-            embedding_weight,
+            embeddings,
             tokenizer,
             bottleneck=options.bottleneck,
             sampled_embeddings=options.sampled_embeddings,

@@ -4,11 +4,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
+from torch import Tensor
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
@@ -122,9 +124,9 @@ class Validation:
     def _score_batch(self, tuner: PromptTuner, batch: Batch) -> tuple[float, list[str]]:
         with self._accelerator.autocast():
             states, mask = tuner.encode(batch["input_ids"], batch["attention_mask"])
-            logits = tuner.forward_from(states, mask, batch["labels"]).logits
+            output = tuner.forward_from(states, mask, batch["labels"])
             tokens = tuner.generate_from(states, mask, generation_config=self._decoding)
-        loss = float(summed_cross_entropy(logits, batch["labels"]))
+        loss = float(summed_cross_entropy(cast(Tensor, output.logits), batch["labels"]))
         return loss, clean_texts(self._tokenizer, tokens)
 
 

@@ -27,7 +27,7 @@ _BESIDE = re.compile(r"(note|warning|skipped|WARNING|INFO): .+|\d+ of \d+ images
 
 
 def one_error(stderr: str) -> str:
-    """Returns the one error of a command; no traceback and no library's chatter is beside it."""
+    """Returns the one error of a command; there is no traceback and no library's warning."""
     lines = stderr.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     assert len(errors) == 1, stderr

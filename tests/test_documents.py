@@ -1,4 +1,4 @@
-"""Every command in the documents runs as it is written, in a clone whose data are few."""
+"""Every command in the documents is valid and runs; every name in docs/architecture.md exists."""
 
 import json
 import os
@@ -7,47 +7,295 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
+from igrag.commands import SUBCOMMANDS
 from igrag.config import REPO_ROOT
 
-# Each with its translation, if it has one.
+# The documents whose commands are run, each with its translation if it has one.
 DOCUMENTS = (
-    ("README.md", None),
+    ("README.md", "README.zh.md"),
     ("prompt_tuning/README.md", "prompt_tuning/README.en.md"),
     ("lora_training/README.md", "lora_training/README.en.md"),
     ("lora_training/MICROTUNING_METHOD.md", "lora_training/MICROTUNING_METHOD.en.md"),
     ("demo/README.md", None),
 )
-# Read together with the document, in one clone.
-_BESIDE = {
+# Run together with the document, in one clone.
+_RUN_WITH = {
     "demo/README.md": [f"demo/models/{name}/README.md" for name in ("clip-mini", "t5-mini")],
 }
-TRANSLATED = [pair for pair in DOCUMENTS if pair[1]]
+TRANSLATED = [
+    *(pair for pair in DOCUMENTS if pair[1]),
+    ("docs/configuration.md", "docs/configuration.zh.md"),
+]
+ALL_DOCUMENTS = sorted(
+    path.relative_to(REPO_ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "demo/**/*.md", "*_t*ning/*.md", "evaluation/*.md")
+    for path in REPO_ROOT.glob(pattern)
+)
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
-_INLINE = re.compile(r"`((?:python|torchrun) [^`]+)`")
+_INLINE = re.compile(r"`((?:python3?|torchrun|conda run) [^`]+)`")
+# How a document may start the Python of its environment.
+_PYTHON = re.compile(r"(conda run -n \w+ )?(\.venv/bin/)?python3?(?= )")
 # CI calls make itself; what takes an hour has a smaller test in tests/benchmarks or tests/demo.
 _NOT_RUN = re.compile(
-    r"make .*|sudo apt .*|python -m demo\.build.*"
-    r"|python benchmarks/(real_shapes|sweep_prompt_tuning)\.py"
+    r"(make|git|cd|source|sudo apt|conda env|conda activate|pip install) ?.*"
+    r"|python -m (venv|pip|demo\.build).*"
+    r"|python benchmarks/(real_shapes|sweep_prompt_tuning|compare_with_revision)\.py.*"
 )
+# Typed scripts -> the module that parses their words.
+_SCRIPTS = {
+    "main.py": "igrag.commands.caption",
+    "scripts/build_knowledge_base.py": "igrag.commands.build_knowledge_base",
+    "scripts/convert_prompt.py": "igrag.commands.convert_prompt",
+}
 # What keeps a training short; the commands stay as they are written.
 _TRAININGS = (
     "prompt_tuning/config/prompt_tuning.yaml",
-    "prompt_tuning/config/on_lora.yaml",
     "lora_training/config/lora_config.yaml",
 )
 _LEFT_BEHIND = (".git", ".venv", ".*_cache", "__pycache__", "checkpoints", "results")
 
 
 def commands(document: str) -> list[str]:
-    """Lists what a document tells to type: in its bash blocks, one a line, and in its text."""
+    """Lists the commands of a document: in its bash blocks, one a line, and in its text."""
     text = (REPO_ROOT / document).read_text(encoding="utf-8")
     lines = "\n".join(_BLOCK.findall(text)).replace("\\\n", " ").splitlines()
-    typed = [found for line in lines if (found := line.split(" #")[0].strip())]
+    typed = [found for line in lines if (found := re.split(r"(?:^|\s)#", line)[0].strip())]
     return [*typed, *_INLINE.findall(_BLOCK.sub("", text))]
+
+
+def plain(command: str) -> str:
+    """Returns a command as `python ...`, whichever environment it is typed for."""
+    return " ".join(_PYTHON.sub("python", command, count=1).split())
+
+
+def words_of(command: str) -> list[str]:
+    """Splits a command; its programs are those of this Python."""
+    program, *words = shlex.split(command)
+    if program == "torchrun":
+        return [sys.executable, "-m", "torch.distributed.run", *words]
+    if program == "igrag":
+        return [sys.executable, "-m", "igrag.commands", *words]
+    assert program == "python", command
+    return [sys.executable, *words]
+
+
+def program_of(command: str) -> tuple[str, list[str]] | None:
+    """Returns the module that a command runs, and the words for it; None for no Python program."""
+    program, *words = shlex.split(command)
+    if program == "igrag":
+        name = words[0] if words else ""
+        return (SUBCOMMANDS[name][0], words[1:]) if name in SUBCOMMANDS else ("", words)
+    if program == "torchrun":
+        words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]
+    elif program != "python":
+        return None
+    if words[0] == "-m":
+        return words[1], words[2:]
+    script, *words = words
+    assert (REPO_ROOT / script).is_file(), command
+    return _SCRIPTS.get(script, script.removesuffix(".py").replace("/", ".")), words
+
+
+def check_words(command: str) -> None:
+    """Makes sure that the program of a command exists and has the command's options."""
+    found = program_of(command)
+    if found is None:
+        program, *words = shlex.split(command)
+        files = [word for word in words if re.fullmatch(r"[\w.-]+\.(txt|yml)", word)]
+        assert all((REPO_ROOT / file).is_file() for file in files), command
+        if program == "make":
+            targets = re.findall(r"^([\w-]+):", (REPO_ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert set(words) - {word for word in words if "=" in word} <= set(targets), command
+        return
+    module, words = found
+    if not module:  # igrag --help, igrag --version
+        assert words in (["--help"], ["--version"]), command
+        return
+    if module == "venv":
+        return
+    assert find_spec(module) is not None, command
+    if re.match(r"demo|benchmarks", module):  # They parse inside main(): nothing to call.
+        source = (REPO_ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        options = [word.partition("=")[0] for word in words if word.startswith("--")]
+        assert [option for option in options if f'"{option}"' not in source] == [], command
+        return
+    assert not re.search(r" --[a-z]+-", command), f"{command}: expected options with underscores"
+    parse_arguments = import_module(module).parse_arguments
+    try:
+        parse_arguments(words)
+    except SystemExit as done:
+        assert done.code == 0, command  # --help
+
+
+@pytest.mark.parametrize("document", ALL_DOCUMENTS)
+def test_every_command_is_valid(document: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every program that a document names exists and accepts the options that stand there."""
+    for command in commands(document):
+        check_words(plain(command))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python main.py --i a.jpg --modle flan-t5",
+        "python missing.py",
+        "python -m igrag.missing",
+        "igrag capture --i a.jpg",
+        "make tests",
+        "pip install -r requirement.txt",
+        "python evaluation/run_evaluation.py --skip-metrics meteor",
+        "python -m demo.build --stage t5",
+    ],
+)
+def test_invalid_command_is_found(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The check above fails for what a document must not tell readers to type."""
+    with pytest.raises((AssertionError, ModuleNotFoundError)):
+        check_words(plain(command))
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("python3 main.py --i a.jpg", "python main.py --i a.jpg"),
+        ("conda run -n IGRAG python main.py --i a.jpg", "python main.py --i a.jpg"),
+        (".venv/bin/python main.py --i a.jpg", "python main.py --i a.jpg"),
+        ("igrag caption --i a.jpg", "igrag caption --i a.jpg"),
+    ],
+)
+def test_environments_are_recognized(command: str, expected: str) -> None:
+    """The forms for Conda, a virtual environment and the system's Python are one command."""
+    assert plain(command) == expected
+
+
+@pytest.mark.parametrize(("document", "twin"), TRANSLATED)
+def test_both_languages_have_the_same_commands(document: str, twin: str) -> None:
+    """A document and its translation give the same commands in the same order."""
+    assert commands(document) == commands(twin)
+
+
+@pytest.mark.parametrize(("document", "twin"), TRANSLATED)
+def test_both_languages_link_each_other(document: str, twin: str) -> None:
+    """A reader finds the other language among the first lines."""
+    for here, there in ((document, twin), (twin, document)):
+        top = (REPO_ROOT / here).read_text(encoding="utf-8").splitlines()[:4]
+        assert f"({Path(there).name})" in "\n".join(top), here
+
+
+@pytest.mark.parametrize("document", ALL_DOCUMENTS)
+def test_every_link_has_a_target(document: str) -> None:
+    """A relative link of a document leads to a file or folder of the repository."""
+    path = REPO_ROOT / document
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    local = [link for link in links if not re.match(r"https?:|mailto:", link)]
+    assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+# The names in docs/architecture.md
+
+_ARCHITECTURE = REPO_ROOT / "docs" / "architecture.md"
+_FILE = re.compile(r"(?:[\w-]+/)+[\w.-]+\.(?:py|yaml|md|jinja)\b")
+_NAME = re.compile(r"`([a-z_]+(?:\.\w+)+)(?:\(\))?`")
+# Files that a run writes, and keys of JSON and YAML: no names of code.
+_NOT_CODE = re.compile(r".*\.(json|jsonl|pt|npy|png|html|csv|yaml|yml|md|py|safetensors|toml)")
+_PACKAGES = ("igrag", "prompt_tuning", "lora_training", "evaluation")
+
+
+def find_name(name: str) -> object:
+    """Finds what `module.function` or `module.Class.method` names.
+
+    Raises:
+        LookupError: There is nothing of that name.
+    """
+    first, *attributes = name.split(".")
+    files = [
+        file
+        for package in _PACKAGES
+        for file in (REPO_ROOT / package).rglob("*.py")
+        if file.stem == first or (file.name == "__init__.py" and file.parent.name == first)
+    ]
+    found = []
+    for file in files:
+        parts = file.relative_to(REPO_ROOT).with_suffix("").parts
+        value: object = import_module(".".join(part for part in parts if part != "__init__"))
+        try:
+            for attribute in attributes:
+                value = getattr(value, attribute)
+        except AttributeError:
+            continue
+        found.append(value)
+    if not found:
+        raise LookupError(f"{name}: found in none of {[str(file) for file in files]}")
+    return found[0]
+
+
+def names_in(text: str) -> list[str]:
+    """Lists the references to code in a document."""
+    return [name for name in _NAME.findall(text) if not _NOT_CODE.fullmatch(name)]
+
+
+def test_every_file_of_the_architecture_exists() -> None:
+    """docs/architecture.md names no file that was moved or removed."""
+    files = _FILE.findall(_ARCHITECTURE.read_text(encoding="utf-8"))
+    assert len(files) >= 20
+    known = (REPO_ROOT, _ARCHITECTURE.parent)
+    assert [file for file in files if not any((root / file).is_file() for root in known)] == []
+
+
+def test_tree_of_the_architecture_is_complete() -> None:
+    """The tree in docs/architecture.md has every file of the packages, and no other."""
+    section = _ARCHITECTURE.read_text(encoding="utf-8").partition("## Tree")[2]
+    folders: list[str] = []
+    listed = set()
+    for line in section.split("```")[1].strip().splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [line.split()[0]]
+        listed.add("".join(folders))
+    assert [path for path in listed if not (REPO_ROOT / path).exists()] == []
+    files = {
+        file.relative_to(REPO_ROOT).as_posix()
+        for package in _PACKAGES
+        for file in (REPO_ROOT / package).rglob("*.py")
+        if not file.name.startswith("__")
+    }
+    assert files - listed == set()
+
+
+def test_every_name_of_the_architecture_exists() -> None:
+    """docs/architecture.md names no function or class that was renamed."""
+    names = names_in(_ARCHITECTURE.read_text(encoding="utf-8"))
+    assert len(names) >= 20
+    for name in names:
+        find_name(name)
+
+
+def test_every_current_name_of_the_glossary_exists() -> None:
+    """docs/glossary.md leads from the names of earlier versions to modules that exist."""
+    text = (REPO_ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    section = text.partition("### Python")[2]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    names = [name for row in rows for name in re.findall(r"`(\w+(?:\.\w+)+)`", row[1])]
+    assert len(names) >= 20
+    for name in names:
+        resolve_name(name)
+
+
+def test_missing_name_is_found() -> None:
+    """The check above fails for a name that does not exist."""
+    assert names_in("`generator.CaptionGenerator.generate` `all_results.json`") == [
+        "generator.CaptionGenerator.generate"
+    ]
+    with pytest.raises(LookupError):
+        find_name("generator.CaptionGenerator.write")
+
+
+# Running the commands
 
 
 def shorten_lines(path: Path, count: int) -> None:
@@ -74,8 +322,8 @@ def shorten_training(path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def name_the_miniature(path: Path) -> None:
-    """Lets the config of the real models name those available."""
+def name_demo_models(path: Path) -> None:
+    """Makes the configuration of the real models name the demo models."""
     text = path.read_text(encoding="utf-8")
     for real, mini in (
         ("google/flan-t5-base", "demo/models/t5-mini"),
@@ -88,7 +336,7 @@ def name_the_miniature(path: Path) -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A copy of the project with little data, and a COCO and a photo where a user has them."""
+    """Copies the project with little data, and puts COCO and photos where a user has them."""
     root = tmp_path / "igrag"
     ignore = shutil.ignore_patterns(*_LEFT_BEHIND)
     shutil.copytree(REPO_ROOT, root, ignore=ignore)
@@ -99,7 +347,7 @@ def clone(tmp_path: Path) -> Path:
         shorten_captions(demo / "coco" / "annotations" / f"captions_{split}.json", count)
     for name in _TRAININGS:
         shorten_training(root / name)
-    name_the_miniature(root / "configs" / "coco_flan_t5.yaml")
+    name_demo_models(root / "configs" / "coco_flan_t5.yaml")
     annotations = root / "COCO" / "annotations"
     annotations.mkdir(parents=True)
     for name, split in (("train2017", "train"), ("val2017", "val")):
@@ -111,32 +359,18 @@ def clone(tmp_path: Path) -> Path:
     return root
 
 
-def words_of(command: str) -> list[str]:
-    """Splits a command; its programs are those of this Python."""
-    program, *words = shlex.split(command)
-    if program == "torchrun":
-        return [sys.executable, "-m", "torch.distributed.run", *words]
-    assert program == "python", command
-    return [sys.executable, *words]
-
-
-@pytest.mark.parametrize(("document", "twin"), TRANSLATED)
-def test_both_languages_have_the_same_commands(document: str, twin: str) -> None:
-    """What the Chinese document tells to type, the English one does too."""
-    assert commands(document) == commands(twin)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("document", [document for document, _ in DOCUMENTS])
 def test_every_command_runs(document: str, clone: Path) -> None:
-    """In the order of the document, each with exit code 0, in what was a fresh clone."""
+    """The commands of a document end with exit code 0, in its order, in a fresh clone."""
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "PYTHONWARNINGS": "ignore",
-        "TMPDIR": str(clone.parent),  # A sweep of the user's own stands in the usual place.
+        "TMPDIR": str(clone.parent),  # A sweep of the user's own is in the usual folder.
     }
-    written = [each for name in (document, *_BESIDE.get(document, ())) for each in commands(name)]
-    found = [each for each in dict.fromkeys(written) if not _NOT_RUN.fullmatch(each)]
+    typed = [each for name in (document, *_RUN_WITH.get(document, ())) for each in commands(name)]
+    found = [each for each in dict.fromkeys(map(plain, typed)) if not _NOT_RUN.fullmatch(each)]
     assert len(found) >= 3
     for command in found:
         done = subprocess.run(

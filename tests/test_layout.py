@@ -41,7 +41,7 @@ def unset(section: Section, name: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize(("file", "model"), FILES)
 def test_shipped_configuration_is_valid(file: Path, model: type[Section]) -> None:
-    """Every YAML file that ships is what its model says."""
+    """Every YAML file that ships fits its model."""
     load_config(model, REPO_ROOT / file)
 
 

@@ -92,7 +92,7 @@ class CocoFolder:
     count: int
 
     def image(self, image_id: int) -> Path:
-        """Returns a image's file."""
+        """Returns an image's file."""
         return self.images / f"{image_id:012}.jpg"
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:

@@ -14,11 +14,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from igrag.errors import CheckpointError, DataError
-from igrag.files import read_json, write_json
+from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_NAME, read_json, write_json
 from igrag.hub import reason_of
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-BASE_NAME = "base_model.json"
 _PEFT_TYPE = "LORA"
 _SHOWN = 12  # characters of a hash in a message
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
@@ -147,7 +145,7 @@ def layers_on_shared(adapted: Any, shared: frozenset[int]) -> list[str]:
     ]
 
 
-def _check_complete(adapted: Any, saved: set[str], path: Path, base: str) -> None:
+def _check_complete(adapted: Any, saved: set[str], path: Path, base: str | None) -> None:
     """Compares the adapter's tensors with those of the file.
 
     PEFT drops tensors for layers that the model lacks, and initializes those missing in the file.

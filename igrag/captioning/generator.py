@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ class Decoding:
     top_p: float = 1.0
     length_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    repetition_penalty: float = 1.0
 
     def to_generation_config(self, model: PreTrainedModel) -> GenerationConfig:
         """Builds the library's config, with the model's ids."""
@@ -71,7 +72,8 @@ class CaptionGenerator:
         seed: int = 42,
     ) -> None:
         self._model = model
-        self._generative: GenerativeModel = model
+        # The library's base class does not declare `generate`.
+        self._loaded = self._generative = cast(GenerativeModel, model)
         self._tokenizer = tokenizer
         self._config = prepare_decoding(model, decoding or Decoding())
         self.max_source_length = max_source_length
@@ -80,7 +82,7 @@ class CaptionGenerator:
 
     def switch_to(self, model: GenerativeModel | None) -> None:
         """Generates with `model` from now on; None: with the model as it was loaded."""
-        self._generative = model or self._model
+        self._generative = model or self._loaded
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of `text` as the model sees it, its end token included."""

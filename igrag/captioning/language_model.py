@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -68,7 +69,7 @@ def load_language_model(
     torch_dtype = resolve_dtype(dtype, torch_device)
     tokenizer = load_tokenizer(path)
     model = _load_model(path, dtype=torch_dtype, attn_implementation=attn_implementation)
-    embeddings = model.get_input_embeddings().weight.shape[0]
+    embeddings = len(embedding_weight(model))
     if len(tokenizer) > embeddings:
         raise ModelError(
             f"{path}: the tokenizer has {len(tokenizer)} tokens and the model {embeddings} "
@@ -79,7 +80,14 @@ def load_language_model(
         BaseModelIdentity(path, weights).check(lora_path)
         model = load_adapter(model, lora_path, merge=merge_lora)
     model.requires_grad_(False)
-    return LanguageModel(model.to(torch_device).eval(), tokenizer, path, lora_path, weights)
+    model = cast(Any, model).to(torch_device).eval()  # The library's `to` has a wrong signature.
+    return LanguageModel(model, tokenizer, path, lora_path, weights)
+
+
+def embedding_weight(model: nn.Module) -> Tensor:
+    """Returns the input embeddings [V, H] of a model, or of a PeftModel around it."""
+    embedding: nn.Embedding = cast(Any, model).get_input_embeddings()
+    return embedding.weight
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:

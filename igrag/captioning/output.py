@@ -1,4 +1,4 @@
-"""How captions are shown: for a person, or as one JSON object a line."""
+"""Output of captions: as text, or as one JSON object a line."""
 
 import codecs
 import json
@@ -10,12 +10,12 @@ from igrag.captioning.captioner import CaptionResult
 
 
 def as_text(path: Path, result: CaptionResult, captions: Mapping[str, str] | None = None) -> str:
-    """Lays out the retrieved captions with their scores, short, then the caption.
+    """Formats the retrieved captions with their scores, then the caption.
 
     Args:
         path: The image.
-        result: What became of it.
-        captions: By method, to be shown in the place of the one caption.
+        result: Its caption, with the prompt and the matches.
+        captions: By method, shown instead of the one caption.
     """
     lines = [str(path)]
     for match in result.matches:
@@ -29,18 +29,18 @@ def as_text(path: Path, result: CaptionResult, captions: Mapping[str, str] | Non
 
 
 def is_utf8(encoding: str) -> bool:
-    """Tells whether an encoding, whichever of its names is used, is UTF-8."""
+    """Returns whether an encoding, whichever of its names is used, is UTF-8."""
     return codecs.lookup(encoding).name == "utf-8"
 
 
 def as_json(path: Path, result: CaptionResult, *, ascii_only: bool = False, **facts: Any) -> str:
-    """Puts a result on one line, as JSON in any case.
+    """Formats a result as JSON on one line.
 
     Args:
-        path: The image; bytes of its name that are no text are half characters, escaped here.
-        result: What became of it.
+        path: The image; bytes of its name that are not UTF-8 are escaped.
+        result: Its caption, with the prompt and the matches.
         ascii_only: Escape all other characters too, for a stream that is not UTF-8.
-        facts: What to add: model, prompt_tuning, lora, seconds.
+        facts: More keys: model, prompt_tuning, lora, seconds.
     """
     retrieved = [
         {"image_id": match.image_id, "score": match.score, "captions": list(match.captions)}

@@ -107,8 +107,8 @@ class RetrievalPrompts:
             max_tokens: Longest prompt in tokens.
             skip_ids: For each image the id that it must not find, or None.
             skip_duplicates: Pass over exact copies of an image.
-            filter_matches: Drops matches, or some of their captions; farther ones then take their
-                places.
+            filter_matches: Drops matches, or some of their captions; the search goes on farther
+                away until enough are left.
         """
 
         def search(indices: Sequence[int], k: int) -> list[list[Match]]:

@@ -65,7 +65,7 @@ def _check_output(path: Path, *, is_folder: bool, overwrite: bool) -> None:
 
 def _to_peft(path: Path, folder: Path, model: str) -> None:
     """Writes the prompt of a file as an adapter for `model`, which it must belong to."""
-    from igrag.captioning.language_model import load_language_model
+    from igrag.captioning.language_model import embedding_weight, load_language_model
     from prompt_tuning.fingerprint import NO_ADAPTER, fingerprint_of
     from prompt_tuning.peft_format import export_peft
     from prompt_tuning.prompt_file import load_prompt
@@ -75,7 +75,7 @@ def _to_peft(path: Path, folder: Path, model: str) -> None:
     # PEFT's folder cannot record a LoRA adapter between the prompt and its model.
     marks = fingerprint_of(language.model, language.tokenizer, weights=language.weights)
     expected = replace(marks, lora=None)
-    width = language.model.get_input_embeddings().weight.shape[1]
+    width = embedding_weight(language.model).shape[1]
     prompt = load_prompt(path, expected=expected, embedding_dim=width)
     if prompt.fingerprint is not None and prompt.fingerprint.lora not in (None, NO_ADAPTER):
         logger.warning("%s: was trained on a LoRA adapter; PEFT needs that one, too", path)

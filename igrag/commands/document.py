@@ -159,7 +159,7 @@ def find_field(model: Any, path: Sequence[str]) -> FieldInfo | None:
     return find_field(field.annotation, path[1:]) if field and path[1:] else field
 
 
-def _walk(node: yaml.Node, prefix: tuple[str, ...]) -> Iterator[_Key]:
+def _walk(node: yaml.Node | None, prefix: tuple[str, ...]) -> Iterator[_Key]:
     if not isinstance(node, yaml.MappingNode) or node.flow_style:
         return
     for key, value in node.value:
@@ -167,8 +167,9 @@ def _walk(node: yaml.Node, prefix: tuple[str, ...]) -> Iterator[_Key]:
         inline = value.end_mark if _is_inline(key, value) else None
         end = inline.column if inline else key.end_mark.column + 1  # the colon's
         if isinstance(value, yaml.ScalarNode) and value.style in ("|", ">"):
-            header = re.match(r"[|>][-+\d]*", value.start_mark.buffer[value.start_mark.pointer :])
-            end = value.start_mark.column + len(header[0] if header else "")
+            mark = value.start_mark
+            header = re.match(r"[|>][-+\d]*", str(mark.buffer)[mark.pointer :])
+            end = mark.column + len(header[0] if header else "")
         # A mapping ends, for the parser, where the next key begins.
         last_line = 0 if isinstance(value, yaml.MappingNode) else value.end_mark.line
         yield _Key(path, key.start_mark.line, end, last_line)
@@ -176,8 +177,9 @@ def _walk(node: yaml.Node, prefix: tuple[str, ...]) -> Iterator[_Key]:
 
 
 def _is_inline(key: yaml.Node, value: yaml.Node) -> bool:
-    on_line = value.end_mark.line == key.start_mark.line
-    return on_line and (isinstance(value, yaml.ScalarNode) or bool(value.flow_style))
+    if value.end_mark.line != key.start_mark.line:
+        return False
+    return not isinstance(value, yaml.CollectionNode) or bool(value.flow_style)
 
 
 def _keys_of(text: str, prefix: tuple[str, ...]) -> dict[str, _Key]:
@@ -191,7 +193,7 @@ def _insert_missing(text: str, model: type[Section], prefix: tuple[str, ...]) ->
     for name, field in model.model_fields.items():
         key = field.alias or name
         found = _keys_of(text, prefix)
-        section = field.annotation if is_section(field.annotation) else None
+        section: Any = field.annotation if is_section(field.annotation) else None
         if key not in found and found:
             lines = text.splitlines()
             first = min(each.line for each in found.values())

@@ -1,4 +1,4 @@
-"""Reads a YAML file into a pydantic model: strictly, with every problem named in one error."""
+"""Reads a YAML file into a pydantic model: strictly, with every problem in one error."""
 
 import json
 import sys
@@ -33,7 +33,7 @@ _EXPECTED = {
 
 
 class Section(BaseModel):
-    """A section of a YAML file: unknown keys are refused, and nothing is converted silently.
+    """A section of a YAML file: unknown keys are errors, and nothing is converted silently.
 
     A validator raises ValueError with what it expects ("a path under ..."); the loader adds the
     file, the line, the key and what was found.
@@ -78,7 +78,7 @@ def load_config(
     A file may name another one with `base: other.yaml`, from its own folder, and change some keys.
 
     Args:
-        model: What the file must be.
+        model: The section that describes the whole file.
         path: The YAML file.
         overrides: Each "section.key=value", the value in YAML; later ones win. Relative paths
             in them count from the cwd, those in a file from its project's root.
@@ -213,7 +213,7 @@ def _explain(
     overridden: Sequence[KeyPath],
     options: Mapping[str, str],
 ) -> list[str]:
-    """One text for each key that is wrong; the branches of a union are joined with "or"."""
+    """Returns a message for each wrong key; the branches of a union are joined with "or"."""
     grouped: dict[KeyPath, list[ErrorDetails]] = {}
     for problem in error.errors(include_url=False):
         grouped.setdefault(_key_path(problem, document.content), []).append(problem)
@@ -224,7 +224,7 @@ def _explain(
 
 
 def _key_path(problem: ErrorDetails, content: Any) -> KeyPath:
-    """The part of pydantic's location that stands in the file, without names of union branches."""
+    """Returns the part of pydantic's location that is in the file, without union branches."""
     keys: list[str] = []
     for part in map(str, problem["loc"]):
         if isinstance(content, list):
@@ -247,7 +247,7 @@ def _origin(
     overridden: Sequence[KeyPath],
     options: Mapping[str, str],
 ) -> str:
-    """Where a key comes from: "FILE:LINE: key", "--set key", or the option that sets it."""
+    """Returns where a key comes from: "FILE:LINE: key", "--set key", or the option that sets it."""
     name = ".".join(keys)
     for override in overridden:
         inside = keys[: len(override)] == override
@@ -302,7 +302,7 @@ def _all_keys(model: type[BaseModel], prefix: KeyPath) -> Iterator[KeyPath]:
 
 
 def _fields(annotation: Any, keys: KeyPath) -> dict[str, FieldInfo]:
-    """The fields, under their names in the YAML, of the section that stands at `keys`."""
+    """Returns the fields, by their names in the YAML, of the section at `keys`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
         if not keys:

@@ -95,3 +95,20 @@ def _to_model_reference(value: object, info: ValidationInfo) -> object:
 ConfigPath = Annotated[Path, BeforeValidator(_to_path)]
 # A model: an existing folder becomes an absolute path, anything else may be a hub id and stays.
 ModelReference = Annotated[str, BeforeValidator(_to_model_reference)]
+
+
+def default_examples(split: str, built: Path) -> Path:
+    """Returns the file that training reads by default: built data, or else the demo's.
+
+    Args:
+        split: "train" or "val".
+        built: Folder that --build_data writes to. If it holds anything of a build, its file is
+            returned even if it is missing: an interrupted build must not mix with the demo data.
+    """
+    names = ("train.jsonl", "val.jsonl", "data.json")
+    folder = (
+        built
+        if any((built / name).exists() for name in names)
+        else default_root() / "demo" / "data"
+    )
+    return folder / f"{split}.jsonl"

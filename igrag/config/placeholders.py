@@ -1,4 +1,4 @@
-"""The places that a prompt's template and its lines must have; no heavy import, for the config."""
+"""The placeholders that a prompt's template and its lines must have."""
 
 import re
 
@@ -6,22 +6,22 @@ PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
 def check_template(text: str) -> str:
-    """Returns the whole template, or raises ValueError with what is expected of it."""
+    """Returns the template, or raises ValueError with the placeholders that it must have."""
     return _check(text, ("instruction", "captions"), ("objects",))
 
 
 def check_caption_line(text: str) -> str:
-    """Returns a caption's line, or raises ValueError with what is expected of it."""
+    """Returns a caption's line, or raises ValueError with the placeholders that it must have."""
     return _check(text, ("caption",))
 
 
 def check_object_line(text: str) -> str:
-    """Returns an object's line, or raises ValueError with what is expected of it."""
+    """Returns an object's line, or raises ValueError with the placeholders that it must have."""
     return _check(text, ("label", "position"))
 
 
 def shows_objects(template: str) -> bool:
-    """Whether the template has a place for objects."""
+    """Returns whether the template has a placeholder for objects."""
     return "{objects}" in template
 
 
@@ -31,7 +31,7 @@ def _check(text: str, required: tuple[str, ...], optional: tuple[str, ...] = ())
     unknown = sorted(found.difference(required, optional))
     problems += [f"unknown placeholder {{{name}}}" for name in unknown]
     if problems:
-        places = " and ".join(f"{{{name}}}" for name in required)
-        places += "".join(f", perhaps {{{name}}}" for name in optional)
-        raise ValueError(f"text with {places} ({'; '.join(problems)})")
+        expected = " and ".join(f"{{{name}}}" for name in required)
+        expected += "".join(f", perhaps {{{name}}}" for name in optional)
+        raise ValueError(f"text with {expected} ({'; '.join(problems)})")
     return text

@@ -161,6 +161,11 @@ class GenerationConfig(Section):
         "Length of n-grams that may occur only once; 0: off.",
         "只允许出现一次的 n-gram 的长度；0：关闭。",
     )
+    repetition_penalty: Annotated[float, Field(gt=0)] = setting(
+        1.0,
+        "Above 1 makes tokens that were generated already less likely; 1: off.",
+        "大于 1 时降低已生成 token 的概率；1：关闭。",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = setting(
         42, "Seed of the sampling.", "采样的随机种子。"
     )

@@ -1,4 +1,4 @@
-"""Reads one YAML mapping with YAML 1.2's scalars, and remembers the line of every key."""
+"""Reads one YAML mapping with YAML 1.2's scalars, and records the line of every key."""
 
 import json
 import re
@@ -25,12 +25,12 @@ class Document:
 
 
 def quote(text: str) -> str:
-    """Writes a text so that YAML reads just it: a folder may be called 2026, null or "run #1"."""
+    """Quotes a text for YAML: a folder may be called 2026, null or "run #1"."""
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:  # Half a character, as in a name that is not UTF-8: by an escape.
+    except UnicodeEncodeError:  # Half a surrogate pair, as in a name that is not UTF-8.
         return json.dumps(text)
-    # A whole one would be two escapes in JSON, which YAML reads as two halves.
+    # ensure_ascii would escape an emoji as two halves, which YAML does not join.
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -136,7 +136,7 @@ def _read_text(path: Path) -> str:
 def _walk(
     node: yaml.Node | None, prefix: KeyPath, lines: dict[KeyPath, int], seen: set[int]
 ) -> Iterator[str]:
-    """Records the line of each key and yields what is wrong with doubled ones."""
+    """Records the line of each key and yields an error for each duplicate."""
     if id(node) in seen:  # An alias, which may stand inside its own anchor.
         return
     seen.add(id(node))

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from igrag.config import REPO_ROOT
 from igrag.data.coco import ImageId
 from igrag.errors import DataError
 from igrag.files import is_whole, json_type_name
 
 _BOM = b"\xef\xbb\xbf"
-_DEMO_DATA = REPO_ROOT / "demo" / "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +32,6 @@ class CaptionExample:
     image_id: ImageId | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     line: int = field(default=0, compare=False)
-
-
-def default_examples(split: str, built: Path) -> Path:
-    """Returns the file that training reads by default: built data, or else the demo's.
-
-    Args:
-        split: "train" or "val".
-        built: Folder that --build_data writes to. If it holds anything of a build, its file is
-            returned even if it is missing: an interrupted build must not mix with the demo data.
-    """
-    names = ("train.jsonl", "val.jsonl", "data.json")
-    folder = built if any((built / name).exists() for name in names) else _DEMO_DATA
-    return folder / f"{split}.jsonl"
 
 
 def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[CaptionExample]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,8 @@ class ImageEncoder:
         with _quiet_transformers():
             config = _read_config(model_path)
             model = _load_tower(model_path, config)
-            self.preprocess = load_preprocessor(model_path, size=config.vision_config.image_size)
+            vision = cast(Any, config.vision_config)
+            self.preprocess = load_preprocessor(model_path, size=vision.image_size)
         self._identity = EncoderIdentity(
             name=Path(model_path).resolve().name if Path(model_path).is_dir() else model_path,
             dimension=len(model.get_parameter("visual_projection.weight")),

@@ -181,7 +181,7 @@ def open_vectors(path: Path, manifest: dict[str, Any]) -> NDArray[np.float32]:
 
 
 def open_captions(path: Path, manifest: dict[str, Any]) -> Dataset:
-    """Memory-maps the captions, one row a vector."""
+    """Memory-maps the captions, a row for each vector."""
     from datasets import load_from_disk
 
     folder = path / CAPTIONS

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from igrag.config.choices import MixedPrecision
 from igrag.devices import resolve_dtype
 
 if TYPE_CHECKING:  # torch takes seconds to load
     import torch
 
-PrecisionName = Literal["auto", "bf16", "fp32"]
 
-
-def resolve_mixed_precision(name: PrecisionName, device: torch.device) -> Literal["bf16", "no"]:
+def resolve_mixed_precision(name: MixedPrecision, device: torch.device) -> Literal["bf16", "no"]:
     """Returns what Accelerate calls `mixed_precision`; "auto" is bf16 on a GPU that supports it."""
     if name == "auto":
         return "bf16" if str(resolve_dtype("auto", device)) == "torch.bfloat16" else "no"

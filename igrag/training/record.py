@@ -138,12 +138,15 @@ class TrainingRecord:
     def best(self) -> Evaluation | None:
         """The validation of the best checkpoint; None before the first one.
 
-        It is the one of the highest BLEU-4 in four digits, beyond which differences are noise; the
-        lower validation loss, and then the earlier step, decide between equal ones.
+        It is the one of the highest BLEU-4; the lower validation loss, and then the earlier step,
+        decide between equal ones. Both count in the four digits that tables show, beyond which
+        differences are noise.
         """
         saved = [evaluation for evaluation in self.evaluations if evaluation.checkpoint]
         return min(
-            saved, key=lambda found: (-round(found.bleu4, 4), found.loss, found.step), default=None
+            saved,
+            key=lambda found: (-round(found.bleu4, 4), round(found.loss, 4), found.step),
+            default=None,
         )
 
     @property

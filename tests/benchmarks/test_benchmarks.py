@@ -63,7 +63,7 @@ def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     rows = [line.split(" | ") for line in first.stdout.splitlines()[2:]]
     assert [row[:2] for row in rows] == [
-        ["| the defaults (3 epochs of 16 x 8, rate 0.03)", "3"],
+        ["| the defaults (3 epochs of 16 x 8, learning rate 0.03)", "3"],
         ["| 1 epoch, rate 0.01", "1"],
     ]
     files = sorted((tmp_path / "runs").glob("*/all_results.json"))

@@ -17,7 +17,7 @@ from igrag.data.examples import iter_examples
 from igrag.errors import UsageError
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
-from lora_training.leak_audit import audit_leaks
+from lora_training.examples import audit_leaks
 
 _FEW = {"train": 30, "val": 6, "test": 6}
 

@@ -11,7 +11,7 @@ from demo.coco_files import IMAGE_SIZE, file_name
 from demo.world.splits import SPLIT_SIZES, captioned_scenes
 from igrag.config import REPO_ROOT
 from igrag.data.examples import iter_examples
-from lora_training.leak_audit import audit_leaks
+from lora_training.examples import audit_leaks
 
 _DEMO = REPO_ROOT / "demo"
 _LARGEST = 25_000_000  # bytes

@@ -141,7 +141,7 @@ def test_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_os_error_names_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What the operating system refuses is told with the file's name, not as a defect."""
+    """An error of the operating system names the file, and is no internal error."""
 
     def command() -> int:
         (tmp_path / "missing" / "file").write_text("")
@@ -176,8 +176,8 @@ def outcome_of(code: str) -> tuple[int, bytes]:
     return done.returncode, done.stderr
 
 
-def test_ctrl_c_is_runs_again_after_a_quiet_start() -> None:
-    """A quiet start ends with `run`, which tells the interruption as it always does."""
+def test_ctrl_c_is_reported_after_a_quiet_start() -> None:
+    """A quiet start ends with `run`, which reports the interruption as always."""
     code = (
         "import signal, sys, time\n"
         "from igrag.cli import quiet_start, run\n"
@@ -188,7 +188,7 @@ def test_ctrl_c_is_runs_again_after_a_quiet_start() -> None:
     assert outcome_of(code) == (130, b"error: interrupted\n")
 
 
-def test_a_process_that_ignores_ctrl_c_goes_on_so() -> None:
+def test_process_that_ignores_ctrl_c_still_does() -> None:
     """In the background of a shell script Ctrl-C is not meant for it."""
     code = (
         "import signal, sys\n"

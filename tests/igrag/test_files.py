@@ -46,7 +46,7 @@ def test_file_stays_on_failure(tmp_path: Path, error: type[BaseException]) -> No
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_temporary_file_keeps_the_ending(tmp_path: Path) -> None:
+def test_temporary_file_keeps_the_suffix(tmp_path: Path) -> None:
     """np.save appends .npy to a name without it, and must not do so here."""
     with atomic_path(tmp_path / "a.npy") as temporary:
         np.save(temporary, np.arange(3))
@@ -69,7 +69,7 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 
 
 def test_folder_is_replaced_whole(tmp_path: Path) -> None:
-    """Nothing of the old folder is left in the new one, and nothing beside it."""
+    """Nothing of the old folder is left in the new one, nor next to it."""
     target = tmp_path / "base"
     for name in ("old", "new"):
         with atomic_directory(target) as temporary:
@@ -95,7 +95,7 @@ def test_folder_stays_on_failure(tmp_path: Path, error: type[BaseException]) -> 
 def test_folder_comes_back_when_the_swap_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """The old folder, already moved aside, comes back when the new one cannot take its place."""
+    """The old folder, already moved aside, comes back when the new one cannot replace it."""
     target = tmp_path / "base"
     target.mkdir()
     (target / "old").touch()
@@ -155,7 +155,7 @@ def test_unreadable_json(tmp_path: Path, content: bytes | None, message: str) ->
 
 
 def test_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is there or can be made is left as it is; a file in its place is told."""
+    """An existing folder or one that can be made is accepted; a file is an error."""
     for folder in (tmp_path, tmp_path / "a" / "b"):
         check_output_folder(folder, option="--output_dir")
     assert names(tmp_path) == []
@@ -170,7 +170,7 @@ def test_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_output_folder_that_cannot_be_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is tried, since rights, disks and kinds of folders have many ways to say no."""
+    """Writing is tried, since permissions, disks and file systems refuse in many ways."""
 
     def fail(dir: Path) -> None:
         assert dir == tmp_path

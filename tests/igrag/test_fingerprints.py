@@ -34,15 +34,15 @@ def test_every_parameter_counts(tiny_t5: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_the_type_in_memory_does_not_count(tiny_t5: Path, dtype: str) -> None:
+def test_dtype_does_not_change_the_fingerprint(tiny_t5: Path, dtype: str) -> None:
     """bfloat16 has the hash of float32; float16 rounds otherwise and has none."""
     expected = weights_hash(load(tiny_t5)) if dtype == "bfloat16" else None
     assert weights_hash(load(tiny_t5, dtype)) == expected
 
 
 @pytest.mark.parametrize("options", [{}, {"modules_to_save": ["lm_head"]}, {"use_dora": True}])
-def test_an_unmerged_adapter_does_not_count(tiny_t5: Path, options: dict[str, Any]) -> None:
-    """Whatever kind it is of: below it the base's weights are what they were."""
+def test_unmerged_adapter_does_not_count(tiny_t5: Path, options: dict[str, Any]) -> None:
+    """An adapter of any type leaves the hash of the base model's weights."""
     config = LoraConfig(r=2, target_modules=["q", "wo"], **options)
     expected = weights_hash(load(tiny_t5))
     assert weights_hash(get_peft_model(load(tiny_t5), config)) == expected
@@ -62,7 +62,7 @@ def test_large_parameters_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == list(range(0, 100, 10))
 
 
-def test_a_loaded_model_knows_its_weights(tiny_t5: Path) -> None:
-    """`load_language_model` says it, whatever becomes of the model afterwards."""
+def test_loaded_model_knows_its_weights(tiny_t5: Path) -> None:
+    """`load_language_model` returns the hash, whatever is done with the model afterwards."""
     language = load_language_model(str(tiny_t5), device="cpu")
     assert language.weights == weights_hash(load(tiny_t5)) is not None

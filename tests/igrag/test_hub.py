@@ -1,7 +1,7 @@
 """Loading from a folder, the local cache or the hub, and what an error of loading means."""
 
 import ast
-import subprocess
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from igrag.captioning.language_model import load_language_model, load_tokenizer
+from igrag.captioning.objects import ModelDetector
 from igrag.config import REPO_ROOT
+from igrag.errors import ModelError
 from igrag.hub import is_fetch_failure, load_cached_first, reason_of
 
 
@@ -115,7 +118,7 @@ def test_model_is_fetched_from_the_hub_when_not_cached(lookups: dict[str, Any]) 
 
 
 def test_unreachable_hub_is_asked_once(lookups: dict[str, Any]) -> None:
-    """The library would try again and again; an unknown id and a gated model are told apart."""
+    """The library would try again and again; an unknown id and a gated model differ."""
     for answer, is_failure in (
         (OSError("name not known"), True),
         (OfflineModeIsEnabled("offline"), True),
@@ -169,14 +172,16 @@ def test_every_loading_refuses_the_models_own_code(package: str) -> None:
     assert {file: lines for file, lines in found.items() if lines} == {}
 
 
-def test_the_check_of_loading_finds_open_calls(tmp_path: Path) -> None:
+def test_check_of_loading_finds_open_calls(tmp_path: Path) -> None:
     """The check above is not void: it sees a call that leaves the question to the library."""
     file = tmp_path / "a.py"
     file.write_text("AutoModel.from_pretrained(x)\nA.from_pretrained(x, trust_remote_code=False)\n")
     assert calls_without_refusal(file) == [1]
 
 
-def test_code_of_a_model_folder_is_refused(tmp_path: Path, tiny_t5: Path) -> None:
+def test_code_of_a_model_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A folder with code of its own is an error, and its code does not run, whatever is typed."""
     folder = tmp_path / "model"
     folder.mkdir()
@@ -186,10 +191,12 @@ def test_code_of_a_model_folder_is_refused(tmp_path: Path, tiny_t5: Path) -> Non
         f"open({str(tmp_path / 'ran')!r}, 'w')\n"
         "from transformers import PretrainedConfig as Config, PreTrainedModel as Model\n"
     )
-    done = subprocess.run(
-        [sys.executable, "main.py", "--i", "input/802.jpg", "--model", str(folder)],
-        cwd=REPO_ROOT, input="y\ny\ny\n", capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 1 and f"error: {folder}: not a complete language" in done.stderr
-    assert "[y/N]" not in done.stdout + done.stderr
+    typed = io.StringIO("y\n" * 9)
+    monkeypatch.setattr(sys, "stdin", typed)
+    for load in (load_language_model, load_tokenizer):
+        with pytest.raises(ModelError, match=f"{folder}: not a complete language model folder"):
+            load(str(folder))
+    with pytest.raises(ModelError, match="cannot be loaded as an object-detection model"):
+        ModelDetector(str(folder), device="cpu", threshold=0.5)
+    assert typed.tell() == 0 and "[y/N]" not in "".join(capfd.readouterr())
     assert not (tmp_path / "ran").exists()

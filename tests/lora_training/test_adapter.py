@@ -78,7 +78,7 @@ def test_shared_weights_are_told(tiny_t5: Path, caplog: pytest.LogCaptureFixture
     adapt(tiny_t5, targets=["q", "wo"])
     assert caplog.text == ""
     adapt(tiny_t5, targets=["q", "lm_head"])
-    assert "share the weights of lm_head; captioning will run the adapter beside" in caplog.text
+    assert "share the weights of lm_head; captioning will not merge the adapter" in caplog.text
 
 
 def test_the_check_passes_what_is_right(tiny_t5: Path) -> None:

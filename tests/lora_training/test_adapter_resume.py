@@ -89,8 +89,8 @@ def test_the_best_adapter_alone_is_not_overwritten(
     before = {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     elsewhere = trainer.output / "data"
     words = trainer.words(output, "--all", *resume, training__num_train_epochs=1)
-    with pytest.raises(UsageError, match=r"\(best\); without a whole checkpoint") as refusal:
-        main(*parse_arguments([*words, "--output-data", str(elsewhere)]))
+    with pytest.raises(UsageError, match=r"\(best\); without a complete checkpoint") as refusal:
+        main(parse_arguments([*words, "--output_data", str(elsewhere)]))
     assert "latest" not in str(refusal.value)
     assert not elsewhere.exists()
     assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
@@ -182,7 +182,7 @@ def test_going_back_leaves_no_mixture(
         with pytest.raises(KeyboardInterrupt):
             trainer.train("run", *resume)
     warning = capfd.readouterr().err
-    assert "goes back to checkpoint-3; checkpoint-6, checkpoint-9, checkpoint-10 will be" in warning
+    assert "resumes from checkpoint-3; checkpoint-6, checkpoint-9, checkpoint-10 will be" in warning
     assert not list((output / "checkpoint-6").glob("*record.json"))
     assert adapters(output).keys() == before.keys()
     assert (output / "checkpoint-9" / "superseded_record.json").is_file()
@@ -198,7 +198,7 @@ def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
     output = trainer.train(training__eval_steps=2)
     crown(output, 2)
     record = TrainingRecord.read(output / "checkpoint-6" / "training_record.json")
-    AdapterFolder(output, save_total_limit=1).keep(record, 6)
+    AdapterFolder(output, save_total_limit=1).complete(record, 6)
     steps = sorted(int(path.name.partition("-")[2]) for path in output.glob("checkpoint-*"))
     assert steps == [2, 6, 8, 10]
 

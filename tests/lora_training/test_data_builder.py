@@ -16,9 +16,9 @@ from igrag.errors import DataError
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training import data_builder
-from lora_training.data_builder import ImageVectors, build_split, sample_images, split_images
-from lora_training.examples import ExampleBuilder
-from lora_training.leak_audit import audit_leaks
+from lora_training.data_builder import build_split
+from lora_training.examples import ExampleBuilder, ImageVectors, audit_leaks
+from lora_training.splits import sample_images, split_images
 
 Floats = NDArray[np.float32]
 
@@ -188,12 +188,12 @@ def test_sample_count(caplog: pytest.LogCaptureFixture) -> None:
     assert len({image.image_id for image in sample_images(images, count=4, seed=0)}) == 4
     with caplog.at_level(logging.WARNING):
         assert len(sample_images(images, count=10, seed=0)) == 9
-    assert "10 samples asked for, only 9 images have captions" in caplog.text
+    assert "10 samples requested, only 9 images have captions" in caplog.text
 
 
 def test_empty_side_is_refused() -> None:
     """A split that leaves nothing for one side is an error."""
-    with pytest.raises(DataError, match=r"train_ratio 0.9 of 3 images leaves a side empty"):
+    with pytest.raises(DataError, match=r"train_ratio 0.9 of 3 images leaves a split empty"):
         split_images(captioned_images("a", "b", "c"), train_ratio=0.9)
 
 

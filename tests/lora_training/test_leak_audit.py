@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_training.leak_audit import Leak, audit_leaks, find_caption
+from lora_training.examples import Leak, audit_leaks, find_caption
 
 
 @pytest.mark.parametrize(

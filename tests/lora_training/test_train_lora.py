@@ -17,6 +17,7 @@ from igrag.data.coco import DetectedObject
 from igrag.errors import ConfigError, DataError, UsageError
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
+from lora_training import data_builder
 from lora_training.settings import LoraSettings
 from lora_training.train_lora import main, parse_arguments
 from tests.tiny import CocoFolder, save_coco
@@ -73,15 +74,15 @@ class House:
             word for key, value in settings.items() for word in ("--set", f"data.{key}={value}")
         ]
         return [
-            *("--build-data", "--main-config", str(self.config)),
-            *("--output-data", str(self.output), "--train-ratio", "0.75"),
+            *("--build_data", "--main_config", str(self.config)),
+            *("--output_data", str(self.output), "--train_ratio", "0.75"),
             *sets,
             *more,
         ]
 
     def run(self, *more: str) -> int:
         """Runs the command in this process."""
-        return main(*parse_arguments(self.words(*more)))
+        return main(parse_arguments(self.words(*more)))
 
     def lines(self, name: str) -> list[dict[str, object]]:
         """Returns the examples of a file."""
@@ -131,8 +132,8 @@ def test_builds_from_the_knowledge_bases_vectors(
         assert len(metadata["retrieved"]) == 3
         assert line["image_id"] not in [image_id for image_id, _ in metadata["retrieved"]]
     files = [str(house.output / name) for name in ("train.jsonl", "val.jsonl")]
-    assert main(*parse_arguments(["--audit", *files])) == 0
-    assert capsys.readouterr().out == "0 prompts hold their own target or reference.\n"
+    assert main(parse_arguments(["--audit", *files])) == 0
+    assert capsys.readouterr().out == "0 prompts contain their own target or reference.\n"
     assert sorted(house.files()) == ["data.json", "train.jsonl", "val.jsonl"]
 
 
@@ -144,13 +145,29 @@ def test_audit_finds_a_planted_leak(tmp_path: Path, capsys: pytest.CaptureFixtur
         {"prompt": "- A dog.", "caption": "a dog", "image_id": 5},
     ]
     file.write_text("\n".join(map(json.dumps, lines)))
-    assert main(*parse_arguments(["--audit", str(file)])) == 1
+    assert main(parse_arguments(["--audit", str(file)])) == 1
     printed = capsys.readouterr().out
     assert printed == (
-        f"{file}: example 2 (image 5): a dog\n1 prompts hold their own target or reference.\n"
+        f"{file}: example 2 (image 5): a dog\n1 prompts contain their own target or reference.\n"
     )
     with pytest.raises(DataError, match="no such file"):
-        main(*parse_arguments(["--audit", str(tmp_path / "nothing.jsonl")]))
+        main(parse_arguments(["--audit", str(tmp_path / "nothing.jsonl")]))
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_data_builder_builds_as_train_lora_does(house: House) -> None:
+    """Its command has the options of --build_data, with underscores or hyphens, and --audit."""
+    house.run()
+    words = [word for word in house.words() if word != "--build_data"]
+    before = house.files()
+    assert data_builder.main(data_builder.parse_arguments(words)) == 0
+    assert house.files() == before
+    hyphens = [word.replace("_", "-") if word.startswith("--") else word for word in words]
+    parsed = data_builder.parse_arguments([*hyphens, "--seed", "1", "--overwrite-output-dir"])
+    assert data_builder.main(parsed) == 0
+    assert house.files() != before
+    files = [str(house.output / name) for name in ("train.jsonl", "val.jsonl")]
+    assert data_builder.main(data_builder.parse_arguments(["--audit", *files])) == 0
 
 
 @pytest.mark.usefixtures("no_encoder")
@@ -161,7 +178,7 @@ def test_what_is_built_is_not_built_again(house: House, capsys: pytest.CaptureFi
     times = {path: path.stat().st_mtime_ns for path in house.output.iterdir()}
     capsys.readouterr()
     assert house.run() == 0
-    assert "already built so" in capsys.readouterr().out
+    assert "already built with these settings" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in house.output.iterdir()} == times
     assert house.files() == before
 
@@ -173,10 +190,10 @@ def test_other_settings_need_force(house: House, tiny_clip: Path, tiny_t5: Path)
     before = house.files()
     changes = (["--seed", "1"], ["--sample-count", "8"], ["--train-ratio", "0.5"])
     for options in changes:
-        with pytest.raises(UsageError, match="--force-rebuild"):
+        with pytest.raises(UsageError, match="--overwrite_output_dir"):
             house.run(*options)
     house.configure(max_source_length=40, clip=tiny_clip, t5=tiny_t5)
-    with pytest.raises(UsageError, match="--force-rebuild"):
+    with pytest.raises(UsageError, match="--overwrite_output_dir"):
         house.run()
     assert UsageError.exit_code == 2
     assert house.files() == before
@@ -246,7 +263,7 @@ def test_data_of_two_builds_never_stand_side_by_side(
         with pytest.raises(KeyboardInterrupt):
             house.run("--seed", "1", "--force-rebuild")
     assert "train.jsonl" not in house.files()
-    with pytest.raises(UsageError, match="--force-rebuild"):
+    with pytest.raises(UsageError, match="--overwrite_output_dir"):
         house.run()
     assert house.run("--seed", "1") == 0
     after = house.files()
@@ -319,13 +336,13 @@ def test_prompts_show_the_objects_that_captioning_shows(
     assert shown == {image_id: image_id < 12 for image_id in range(1, 13)}
     assert "1 of " in capsys.readouterr().err
     assert house.run() == 0
-    assert "already built so" in capsys.readouterr().out
+    assert "already built with these settings" in capsys.readouterr().out
     assert str(house.path) not in house.files()["data.json"].decode()
     save_instances(house.coco, file, label="lion")
-    with pytest.raises(UsageError, match="--force-rebuild"):
+    with pytest.raises(UsageError, match="--overwrite_output_dir"):
         house.run()
     house.configure_objects(source="none")
-    with pytest.raises(UsageError, match="--force-rebuild"):
+    with pytest.raises(UsageError, match="--overwrite_output_dir"):
         house.run()
 
 
@@ -353,32 +370,32 @@ def test_a_detector_sees_the_image(
         assert f"\n- 48 pixels of {name}: top left\nCaption:" in str(line["prompt"])
     assert f"skipped: {house.coco.image(5)}" in capsys.readouterr().err
     house.configure_objects(source="detector", detector="some/detr", threshold=0.6)
-    with pytest.raises(UsageError, match="--force-rebuild"):
+    with pytest.raises(UsageError, match="--overwrite_output_dir"):
         house.run()
 
 
 def test_a_image_on_both_sides_is_refused(house: House) -> None:
     """Val captions that hold a image of the train captions are an error."""
-    words = [word for word in house.words() if word not in ("--train-ratio", "0.75")]
+    words = [word for word in house.words() if word not in ("--train_ratio", "0.75")]
     words += ["--set", f"data.val_captions_path={house.coco.captions}"]
     with pytest.raises(ConfigError, match="set both or neither"):
-        main(*parse_arguments(words))
+        main(parse_arguments(words))
     words += ["--set", f"data.val_images_path={house.coco.images}"]
-    with pytest.raises(DataError, match=r"12 images .* must not be on both sides"):
-        main(*parse_arguments(words))
+    with pytest.raises(DataError, match=r"12 images .* must not be in both splits"):
+        main(parse_arguments(words))
     link = house.path / "link"
     link.symlink_to(house.coco.images)
     with pytest.raises(DataError, match=r"12 images .*000000000001\.jpg\) are also in"):
-        main(*parse_arguments([*words, "--set", f"data.val_images_path={link}"]))
+        main(parse_arguments([*words, "--set", f"data.val_images_path={link}"]))
 
 
 def test_equal_ids_of_other_images_are_no_image_on_both_sides(house: House) -> None:
     """Two sets that both number their images from 1 can train and validate."""
     others = save_coco(house.path / "others", count=5, seed=9)
-    words = [word for word in house.words() if word not in ("--train-ratio", "0.75")]
+    words = [word for word in house.words() if word not in ("--train_ratio", "0.75")]
     words += ["--set", f"data.val_captions_path={others.captions}"]
     words += ["--set", f"data.val_images_path={others.images}"]
-    assert main(*parse_arguments(words)) == 0
+    assert main(parse_arguments(words)) == 0
     assert [len(house.lines(name)) for name in ("train.jsonl", "val.jsonl")] == [12, 5]
 
 
@@ -393,12 +410,12 @@ def test_all_builds_and_trains(house: House, capsys: pytest.CaptureFixture[str])
     assert house.run(*words, "--set", "training.num_train_epochs=1") == 0
     printed = capsys.readouterr()
     assert f"{house.output / 'train.jsonl'}: 9 examples" in printed.out
-    assert "9 examples train, 3 validate" in printed.out
+    assert "9 training examples (" in printed.out and "), 3 validation examples (" in printed.out
     assert "note:" not in printed.err  # the prompts fit the template
     best = (output / "best" / "adapter_model.safetensors").read_bytes()
     resume = ("--resume_from_checkpoint", "latest")
     assert house.run(*words, *resume, "--set", "training.num_train_epochs=1") == 0
-    assert "already built so" in capsys.readouterr().out
+    assert "already built with these settings" in capsys.readouterr().out
     assert (output / "best" / "adapter_model.safetensors").read_bytes() == best
 
 
@@ -406,21 +423,26 @@ def test_all_builds_and_trains(house: House, capsys: pytest.CaptureFixture[str])
     ("words", "message"),
     [
         ("--all --audit a.jsonl", "--audit and --all: found both"),
-        ("--build-data --audit a.jsonl", "--audit and --build-data: found both"),
+        ("--build-data --audit a.jsonl", "--audit and --build_data: found both"),
         (
             "--build-data --train-ratio 0.5 --set data.val_captions_path=a.json",
-            "--train-ratio and --set data.val_captions_path=a.json: found both",
+            "--train_ratio and --set data.val_captions_path=a.json: found both",
         ),
+        ("--train --sample_count 5", "--sample_count: is only for --build_data or --all"),
+        ("--train --force-rebuild", "--overwrite_data: is only for --build_data or --all"),
+        ("--build_data --output_dir x", "--output_dir: is only for --train or --all"),
+        ("--build_data --resume_from_checkpoint latest", "--resume_from_checkpoint: is only for"),
+        ("--audit a.jsonl --seed 0", "--audit and --seed: found both"),
     ],
 )
 def test_contradictions_are_refused(words: str, message: str) -> None:
     """No option is passed over in silence."""
     with pytest.raises(UsageError, match=message):
-        main(*parse_arguments(words.split()))
+        main(parse_arguments(words.split()))
 
 
 @pytest.mark.parametrize("name", ["run #1", "2026", "null", "a: b", 'quoted "\\ n', "été"])
-@pytest.mark.parametrize("option", ["--output_dir", "--output-data"])
+@pytest.mark.parametrize("option", ["--output_dir", "--output_data"])
 def test_folders_are_taken_as_they_are_called(
     option: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,11 +457,11 @@ def test_folders_are_taken_as_they_are_called(
     monkeypatch.setattr(LoraSettings, "load", keep)
     for folder in (Path(name), tmp_path / name):
         with pytest.raises(KeyboardInterrupt):
-            main(*parse_arguments(["--train", option, str(folder)]))
+            main(parse_arguments(["--train", option, str(folder)]))
         settings = seen.pop()
         found = {
             "--output_dir": settings.training.output_dir,
-            "--output-data": settings.data.output_data,
+            "--output_data": settings.data.output_data,
         }
         assert found[option] in (folder, REPO_ROOT / folder)
 
@@ -455,8 +477,8 @@ def test_no_action_prints_help(tmp_path: Path) -> None:
         "    assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     for options, words in (
-        ([], "--build-data"),
-        (["--build-data", "--sample-count", "0"], "error: --sample-count: found 0"),
+        ([], "--build_data"),
+        (["--build-data", "--sample-count", "0"], "error: --sample_count: found 0"),
         (["--build-data", "--set", "data.sample_count=0"], "error: --set data.sample_count: found"),
         (["--train", "--set", "model.name=t6"], "error: model.name t6: expected one of flan-t5"),
         (["--build-data", "--set", "data.sede=1"], "seed"),

@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, EvalPrediction
 
 from igrag.captioning.language_model import load_language_model
+from igrag.config import REPO_ROOT
 from igrag.errors import ConfigError, DataError, TrainingError, UsageError
-from lora_training import training
-from lora_training.setup import Training
+from lora_training import settings
+from lora_training.settings import DEFAULT_SETTINGS, LoraSettings
 from lora_training.train_lora import main, parse_arguments
-from lora_training.trainer import Scorer
+from lora_training.trainer import AdapterTrainer, Scorer
+from tests.examples import save_examples
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 
 
@@ -52,10 +54,13 @@ def test_training_writes_what_it_promises(
     assert record.model.size_bytes == (output / "best" / WEIGHTS).stat().st_size
     printed = capfd.readouterr()
     first, second, *table = printed.out.splitlines()
-    assert first.endswith(f"3,072 of {record.model.total_parameters:,} parameters are trained "
+    assert first.endswith(f"trainable params: 3,072 / {record.model.total_parameters:,} "
                           f"({record.model.trainable_percent:.4f}%)")  # fmt: skip
-    assert second == "37 examples train, 10 validate, on cpu"
-    assert [line.split()[0] for line in table] == [
+    files = [trainer.data / "train.jsonl", trainer.data / "val.jsonl"]
+    assert second == (
+        f"37 training examples ({files[0]}), 10 validation examples ({files[1]}), on cpu"
+    )
+    assert [word for line in table if (word := line.split()[0]) != "note:"] == [
         "step", "0", "3", "6", "9", "10", "best:", "results:",
     ]  # fmt: skip
     assert "{" not in printed.out + printed.err
@@ -118,16 +123,16 @@ def test_the_model_is_left_as_it_was(
     trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every tensor of the base model is bit-identical after training."""
-    kept: list[Training] = []
-    prepare = training.prepare
+    trainers: list[AdapterTrainer] = []
+    train = AdapterTrainer.train
 
-    def keep(*arguments: object) -> Training:
-        kept.append(prepare(*arguments))  # type: ignore[arg-type]
-        return kept[-1]
+    def keep(self: AdapterTrainer, **options: object) -> object:
+        trainers.append(self)
+        return train(self, **options)
 
-    monkeypatch.setattr(training, "prepare", keep)
+    monkeypatch.setattr(AdapterTrainer, "train", keep)
     trainer.train()
-    after = kept[0].model.unload().state_dict()
+    after = trainers[0].model.unload().state_dict()
     before = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5).state_dict()
     assert set(before) == set(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -148,7 +153,7 @@ def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
     file.write_text("mine")
     words = trainer.words(file / "new", action, model__name="some-org/some-model")
     with pytest.raises(UsageError, match=r"run: is no folder, expected one; .*--output_dir"):
-        main(*parse_arguments(words))
+        main(parse_arguments(words))
     assert file.read_text() == "mine"
 
 
@@ -158,9 +163,9 @@ def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
     before = (output / "all_results.json").read_bytes()
     elsewhere = trainer.output / "data"
     for words in (trainer.words(output), trainer.words(output, "--all")):
-        arguments = parse_arguments([*words, "--output-data", str(elsewhere)])
+        arguments = parse_arguments([*words, "--output_data", str(elsewhere)])
         with pytest.raises(UsageError, match=r"earlier training .*--resume_from_checkpoint latest"):
-            main(*arguments)
+            main(arguments)
     assert (output / "all_results.json").read_bytes() == before
     assert not elsewhere.exists()
 
@@ -262,3 +267,73 @@ def test_tensorboard_that_is_not_there_is_named(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         trainer.train("run", "--report_to", "tensorboard")
+
+
+def test_overwriting_replaces_the_run_once_everything_is_checked(trainer: Trainer) -> None:
+    """A run that cannot start leaves the earlier one; one that can removes its files, no others."""
+    output = trainer.train()
+    (output / "notes.txt").write_text("mine")
+    before = adapters(output)
+    for wrong in ({"lora__target_modules": "[query]"}, {"training__max_target_length": 1}):
+        with pytest.raises((ConfigError, TrainingError)):
+            trainer.train("run", "--overwrite_output_dir", **wrong)
+    assert adapters(output) == before
+    trainer.train("run", "--overwrite_output_dir", training__eval_steps=5)
+    assert sorted(path.name for path in output.iterdir()) == [
+        "all_results.json",
+        "best",
+        "checkpoint-10",
+        "checkpoint-5",
+        "notes.txt",
+        "training_curves.png",
+    ]
+
+
+def test_rebuilding_data_alone_keeps_the_run(trainer: Trainer) -> None:
+    """--force-rebuild has always meant the data: with --all, too, an earlier run is refused."""
+    output = trainer.train(training__num_train_epochs=1)
+    before = adapters(output)
+    with pytest.raises(UsageError, match=r"earlier training run .*--overwrite_output_dir"):
+        main(parse_arguments(trainer.words(output, "--all", "--force-rebuild")))
+    assert adapters(output) == before
+
+
+def test_given_files_are_trained_on(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """data.train_file and data.val_file replace the files of output_data, each for itself."""
+    other = save_examples(tmp_path / "other.jsonl", count=9, seed=7)
+    trainer.train(data__train_file=other, training__num_train_epochs=1)
+    val = trainer.data / "val.jsonl"
+    line = f"9 training examples ({other}), 10 validation examples ({val}), on cpu"
+    assert line in capsys.readouterr().out
+
+
+def test_default_data_are_what_was_built_or_else_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo data stand in for the default folder alone, and never after --all."""
+    monkeypatch.setattr(settings, "BUILT_DATA", tmp_path)
+    data = LoraSettings.load(DEFAULT_SETTINGS, [f"data.output_data={tmp_path}"]).data
+    demo = REPO_ROOT / "demo" / "data"
+    assert data.files(built=False) == (demo / "train.jsonl", demo / "val.jsonl")
+    built = (tmp_path / "train.jsonl", tmp_path / "val.jsonl")
+    assert data.files(built=True) == built
+    built[0].touch()
+    assert data.files(built=False) == built
+    other = tmp_path / "other"
+    data = LoraSettings.load(DEFAULT_SETTINGS, [f"data.output_data={other}"]).data
+    assert data.files(built=False) == (other / "train.jsonl", other / "val.jsonl")
+    sets = [f"data.output_data={other}", "data.train_file=a.jsonl", "data.val_file=b.jsonl"]
+    data = LoraSettings.load(DEFAULT_SETTINGS, sets).data
+    assert [file.name for file in data.files(built=False)] == ["a.jsonl", "b.jsonl"]
+    assert data.files(built=True) == (other / "train.jsonl", other / "val.jsonl")
+
+
+def test_leftovers_of_a_killed_run_are_removed_on_resume(trainer: Trainer) -> None:
+    """A run that was killed while it copied the best adapter leaves a temporary folder."""
+    output = trainer.train()
+    leftover = output / ".best.abcdefgh.tmp"
+    leftover.mkdir()
+    trainer.train("run", "--resume_from_checkpoint", "latest")
+    assert not leftover.exists()

@@ -40,7 +40,7 @@ class Trainer:
         """Trains in this process and returns the output folder."""
         output = self.output / name
         words = self.words(output, *more, **settings)
-        assert train_lora.main(*train_lora.parse_arguments(words)) == 0
+        assert train_lora.main(train_lora.parse_arguments(words)) == 0
         return output
 
     def interrupt(

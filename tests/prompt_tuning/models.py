@@ -7,10 +7,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.language_model import LanguageModel
+from igrag.config.choices import Initialization, Reparameterization
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
-from prompt_tuning.initialization import Initialization, make_initial_prompt
+from prompt_tuning.initialization import make_initial_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
-from prompt_tuning.reparameterization import Reparameterization, make_parametrization
+from prompt_tuning.reparameterization import make_parametrization
 
 TEXTS = (
     "a dog in the field",

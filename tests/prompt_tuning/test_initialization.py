@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.config.choices import Initialization
 from igrag.errors import CheckpointError
-from prompt_tuning.initialization import DEFAULT_TEXT, Initialization, frequent_tokens
+from prompt_tuning.initialization import DEFAULT_TEXT, frequent_tokens
 from prompt_tuning.prompt_file import PromptFile, save_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.models import batch_of, make_tuner, noise

@@ -9,11 +9,11 @@ import torch
 
 from igrag.captioning.language_model import LanguageModel
 from igrag.config import Config
+from igrag.config.choices import Initialization
 from igrag.errors import ConfigError, DataError
 from igrag.from_config import build_template
 from igrag.retrieval.knowledge_base import Match
 from prompt_tuning import setup
-from prompt_tuning.initialization import Initialization
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_training import _overrides as overrides_of
 from prompt_tuning.prompt_training import parse_arguments

@@ -1,4 +1,4 @@
-"""An adapter says which model it was trained on, and is refused on any other."""
+"""An adapter records its base model, and is refused on any other."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,9 @@ def adapter(tiny_t5: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("merge", [True, False])
-def test_only_on_its_own_model(tiny_t5: Path, tmp_path: Path, adapter: Path, merge: bool) -> None:
+def test_adapter_loads_only_on_its_base_model(
+    tiny_t5: Path, tmp_path: Path, adapter: Path, merge: bool
+) -> None:
     """Wherever that lies and in whatever precision; one of the same shapes is refused by hash."""
     moved = shutil.copytree(tiny_t5, tmp_path / "moved")
     for dtype in ("float32", "bfloat16"):
@@ -41,19 +43,19 @@ def test_only_on_its_own_model(tiny_t5: Path, tmp_path: Path, adapter: Path, mer
         load_language_model(str(other), device="cpu", lora_path=adapter, merge_lora=merge)
 
 
-def test_peft_loads_it(tiny_t5: Path, adapter: Path) -> None:
+def test_peft_loads_adapter_with_base_model_file(tiny_t5: Path, adapter: Path) -> None:
     """The file is none of PEFT's business."""
     model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(tiny_t5), adapter)
     assert any("lora_" in name for name, _ in model.named_parameters())
 
 
-def test_an_adapter_from_elsewhere(tmp_path: Path) -> None:
-    """It does not say which model it is for, and is taken at its word."""
+def test_adapter_without_base_model_file_is_accepted(tmp_path: Path) -> None:
+    """An adapter of another project has no record of its base model, and is loaded."""
     BaseModelIdentity("t5", HASH).check(tmp_path)
 
 
 @pytest.mark.parametrize(("saved", "loaded"), [(None, HASH), (HASH, None)])
-def test_what_cannot_be_compared_is_said(
+def test_uncomparable_base_model_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, saved: str | None, loaded: str | None
 ) -> None:
     """In float16 weights have no hash."""
@@ -63,14 +65,16 @@ def test_what_cannot_be_compared_is_said(
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"weights": "a"}', '{"name": "t5", "weights": 3}'])
-def test_a_damaged_file(tmp_path: Path, content: str) -> None:
+def test_damaged_base_model_file_is_an_error(tmp_path: Path, content: str) -> None:
     """It is named; an adapter is not taken for one from elsewhere."""
     (tmp_path / "base_model.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"base_model\.json"):
         BaseModelIdentity("t5", HASH).check(tmp_path)
 
 
-def test_float16_is_loaded(tiny_t5: Path, adapter: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_adapter_is_loaded_in_float16_with_a_warning(
+    tiny_t5: Path, adapter: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """With the warning, and nothing is refused."""
     loaded = load_language_model(str(tiny_t5), device="cpu", dtype="float16", lora_path=adapter)
     assert loaded.model.dtype == torch.float16 and "float16" in caplog.text

@@ -50,7 +50,7 @@ def parts(
     )
 
 
-def test_a_held_image_finds_itself_first(
+def test_image_of_the_knowledge_base_finds_itself_first(
     coco: CocoFolder,
     parts: tuple[ImageEncoder, KnowledgeBase, PromptTemplate, CaptionGenerator],
 ) -> None:

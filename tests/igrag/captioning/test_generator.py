@@ -41,7 +41,7 @@ def captions(
 
 
 @pytest.mark.parametrize("decoding", [GREEDY, BEAMS])
-def test_equals_the_librarys_own(language: LanguageModel, decoding: Decoding) -> None:
+def test_captions_equal_transformers_generate(language: LanguageModel, decoding: Decoding) -> None:
     """Each caption is what transformers' generate gives for the prompt alone."""
     options: dict[str, float] = {"max_new_tokens": 8, "num_beams": decoding.num_beams}
     if decoding is BEAMS:
@@ -90,8 +90,8 @@ def test_sampling_is_not_cut_to_the_librarys_top_k(language: LanguageModel) -> N
     assert SAMPLED.to_generation_config(language.model).top_k == 0
 
 
-def test_decoding_is_not_the_model_folders(language: LanguageModel) -> None:
-    """What a model's generation_config.json says about decoding does not get in."""
+def test_generation_config_of_the_model_folder_is_ignored(language: LanguageModel) -> None:
+    """The decoding options of a model's generation_config.json are not used."""
     expected = captions(language, GREEDY)
     language.model.generation_config.num_beams = 7
     language.model.generation_config.repetition_penalty = 9.0

@@ -52,7 +52,7 @@ def save_adapter(
 
 
 def save_peft(model: Path, path: Path, config: Any) -> Path:
-    """Saves an adapter of any of PEFT's kinds."""
+    """Saves an adapter of any of PEFT's types."""
     from peft import get_peft_model
 
     torch.manual_seed(7)
@@ -95,7 +95,7 @@ def test_frozen_in_eval_mode(tiny_t5: Path, adapter: Path) -> None:
         assert loaded.tokenizer("a dog")["input_ids"][-1] == loaded.model.config.eos_token_id
 
 
-def test_weights_are_the_folders(tiny_t5: Path) -> None:
+def test_loaded_weights_equal_saved_weights(tiny_t5: Path) -> None:
     """The weights that were saved are the weights that compute, in the dtype asked for."""
     saved = T5ForConditionalGeneration.from_pretrained(tiny_t5).eval()
     torch.testing.assert_close(logits(load(tiny_t5).model), logits(saved), atol=1e-4, rtol=0)
@@ -119,7 +119,7 @@ def test_tied_embeddings_are_not_missing_weights(folder: Path) -> None:
     assert head.data_ptr() == embeddings.data_ptr()
 
 
-def test_other_kinds_of_models_are_refused(tiny_clip: Path) -> None:
+def test_model_that_is_not_seq2seq_is_refused(tiny_clip: Path) -> None:
     """A model that is no seq2seq model is refused with what it is, by its tokenizer too."""
     for loader in (load, load_tokenizer):
         with pytest.raises(ModelError, match="found a clip model, expected a seq2seq model"):
@@ -141,10 +141,10 @@ def test_unreachable_model_is_named(name: str) -> None:
         ValueError("attention flash_attention_2 is not supported"),
     ],
 )
-def test_other_reasons_than_the_hub_are_told(
+def test_reasons_other_than_the_hub_are_in_the_error(
     monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
-    """What goes wrong with a model that the hub does give is told as it is, on one line."""
+    """An error of a model that the hub has is shown with its own reason, on one line."""
 
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError(f"could not load:\n{problem}") from problem
@@ -158,7 +158,7 @@ def test_other_reasons_than_the_hub_are_told(
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_library_does_not_make_a_folder_incomplete(
+def test_missing_library_is_not_an_incomplete_folder(
     monkeypatch: pytest.MonkeyPatch, tiny_t5: Path
 ) -> None:
     """A folder is not blamed for a library that is not installed."""
@@ -226,12 +226,12 @@ def difference(first: Any, second: Any) -> float:
 
 
 def both_ways(model: Path, adapter: Path, **options: Any) -> list[Any]:
-    """Loads an adapter merged, and beside the weights."""
+    """Loads an adapter merged, and separate from the weights."""
     return [load(model, lora_path=adapter, merge_lora=merge, **options) for merge in (True, False)]
 
 
 def test_merged_adapter_computes_the_same(tiny_t5: Path, adapter: Path) -> None:
-    """Merged into the weights or beside them the adapter gives the same outputs, not the base's."""
+    """Merged or separate, the adapter gives the same outputs, and not the base's."""
     merged, beside = both_ways(tiny_t5, adapter)
     # float32 rounds at every step: its error grows with the logits, so that a bound must be a
     # share of theirs. On exact numbers the two ways are one, see below.
@@ -240,7 +240,7 @@ def test_merged_adapter_computes_the_same(tiny_t5: Path, adapter: Path) -> None:
     assert not any("lora" in name for name, _ in merged.model.named_parameters())
 
 
-def test_merged_and_beside_differ_by_rounding_alone(tmp_path: Path) -> None:
+def test_merged_and_separate_adapter_differ_by_rounding_only(tmp_path: Path) -> None:
     """On the miniature's model too: in float64 the two are one, to the last digits."""
     model = REPO_ROOT / "demo" / "models" / "t5-mini"
     adapter = save_adapter(model, tmp_path / "adapter", alpha=2)
@@ -260,7 +260,7 @@ def test_adapter_on_shared_weights_is_not_merged(
     assert target in warning and "it is not merged" in warning
 
 
-def test_adapter_beside_shared_weights_is_merged(
+def test_adapter_on_unshared_weights_is_merged(
     tiny_t5: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Tied embeddings do not matter to an adapter on other layers."""
@@ -320,8 +320,8 @@ def test_damaged_adapter_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["IA3", "LOHA", "ADALORA", "PROMPT_TUNING"])
-def test_other_kinds_of_adapters_are_refused(tiny_t5: Path, tmp_path: Path, kind: str) -> None:
-    """PEFT would load them too; they are refused by their kind, before the model is loaded."""
+def test_adapters_of_other_types_are_refused(tiny_t5: Path, tmp_path: Path, kind: str) -> None:
+    """PEFT would load them too; they are refused by their type, before the model is loaded."""
     import peft
 
     configs = {

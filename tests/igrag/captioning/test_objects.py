@@ -35,7 +35,7 @@ def save_instances(path: Path, *names: str) -> Path:
 
 
 def labels(detector: InstancesDetector, name: str) -> list[str]:
-    """Returns the labels of a image's objects."""
+    """Returns the labels of an image's objects."""
     return [item.label for item in detector(IMAGE, name)]
 
 
@@ -46,10 +46,10 @@ def test_objects_are_found_by_the_file_name(tmp_path: Path) -> None:
     assert labels(detector, "10.jpg") == labels(detector, "val/10.jpg") == ["thing 2"]
 
 
-def test_a_number_in_the_name_is_no_identity(
+def test_number_in_the_name_is_no_identity(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A stranger that ends in a known image's number gets no objects, and it is said."""
+    """An unknown name that ends in a known image's number gets no objects and a warning."""
     detector = InstancesDetector(save_instances(tmp_path / "i.json", "000000000001.jpg"))
     with caplog.at_level(logging.WARNING):
         assert labels(detector, "IMG_0001.jpg") == []
@@ -57,7 +57,7 @@ def test_a_number_in_the_name_is_no_identity(
     assert detector.look_up("1.jpg") is None
 
 
-def test_a_name_in_two_folders_is_not_guessed(tmp_path: Path) -> None:
+def test_name_in_two_folders_is_not_guessed(tmp_path: Path) -> None:
     """Of several images of one name the folder decides; without it there is no answer."""
     detector = InstancesDetector(save_instances(tmp_path / "i.json", "a/1.jpg", "b/1.jpg"))
     assert labels(detector, "b/1.jpg") == ["thing 2"]
@@ -95,7 +95,7 @@ def test_model_finds_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [(IMAGE, 0.4)]
 
 
-def test_a_saved_model_detects(tmp_path: Path) -> None:
+def test_saved_detector_finds_objects(tmp_path: Path) -> None:
     """The library's own pipeline runs a detector from a folder, and its boxes are fractions."""
     detector = ModelDetector(str(save_detector(tmp_path)), device="cpu", threshold=0.0)
     found = detector(IMAGE, "any.jpg")
@@ -129,7 +129,7 @@ def save_detector(path: Path) -> Path:
     return path
 
 
-def test_what_is_no_detector_is_refused(tiny_t5: Path, tmp_path: Path) -> None:
+def test_folder_without_detector_is_refused(tiny_t5: Path, tmp_path: Path) -> None:
     """A folder without a detector in it is one line that names the folder and the key."""
     for folder in (tiny_t5, tmp_path):
         with pytest.raises(ModelError, match=f"^{folder}: .*prompt_config.objects.detector"):

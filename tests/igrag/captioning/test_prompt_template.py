@@ -44,7 +44,7 @@ def test_captions_per_match_takes_the_first_of_each() -> None:
 
 
 def test_no_matches_leave_the_block_readable() -> None:
-    """Where nothing is similar the block says so instead of standing empty."""
+    """Without a match the block of captions is "(none)" instead of empty."""
     assert template().build([]) == "Describe it.\n\nSimilar:\n(none)\nCaption:"
 
 
@@ -86,7 +86,7 @@ def test_braces_in_captions_and_instruction_stay() -> None:
 
 
 def test_farthest_captions_go_first_and_whole(caplog: pytest.LogCaptureFixture) -> None:
-    """Too long a prompt loses its last captions whole, keeps its ends, and the log says so."""
+    """A prompt that is too long loses its last captions whole, with a warning; the rest stays."""
     whole = template().build(THREE)
     with caplog.at_level(logging.WARNING):
         kept = template().build(THREE, count_tokens=words, max_tokens=words(whole))
@@ -123,7 +123,7 @@ def test_objects_go_when_no_caption_is_left(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_objects_block() -> None:
-    """Objects stand in their place, one a line with its position."""
+    """Objects replace their placeholder, one a line with its position."""
     found = [
         DetectedObject("dog", (0.0, 0.0, 0.2, 0.2)),
         DetectedObject("{label}", (0.4, 0.4, 0.2, 0.2)),
@@ -132,8 +132,8 @@ def test_objects_block() -> None:
     assert built.endswith("- one one\n- dog: top left\n- {label}: center\nCaption:")
 
 
-def test_a_heading_stands_above_objects_alone() -> None:
-    """With objects the heading says what they are; without any, or with none left, it is gone."""
+def test_heading_stands_above_objects_alone() -> None:
+    """The heading is above the objects; without any, or with none left, it is left out."""
     found = [DetectedObject("dog", (0.0, 0.0, 0.2, 0.2))]
     headed = template(object_heading="To be {seen}:")
     assert headed.build(THREE[:1], found).endswith(
@@ -144,7 +144,7 @@ def test_a_heading_stands_above_objects_alone() -> None:
     assert headed.build(THREE, found, count_tokens=words, max_tokens=words(bare)) == bare
 
 
-def test_fits_what_it_built() -> None:
+def test_template_fits_prompts_that_it_built() -> None:
     """With and without objects and a heading; not what another wording built."""
     found = [DetectedObject("dog", (0.0, 0.0, 0.2, 0.2))]
     for text in (TEMPLATE, "{instruction} {objects}; {captions}."):
@@ -157,7 +157,7 @@ def test_fits_what_it_built() -> None:
     assert not headed.fits(plain.build(THREE, found))
 
 
-def test_halving_leaves_what_leaving_out_one_by_one_would() -> None:
+def test_bisection_equals_leaving_out_one_by_one() -> None:
     """For every limit the same captions and objects are kept, in a few looks at the prompt."""
     sizes = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9)
     many = matches(*((" ".join(["word"] * size),) for size in sizes))

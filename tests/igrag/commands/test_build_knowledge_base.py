@@ -28,10 +28,10 @@ def arguments(coco: CocoFolder, output: Path, clip: Path, *more: str) -> list[st
     return [*map(str, paths), *options, *more]
 
 
-def test_a_image_finds_its_own_captions_first(
+def test_image_finds_its_own_captions_first(
     tmp_path: Path, coco: CocoFolder, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the command line to the search: a image's own captions come first at 1.0."""
+    """From the command line to the search: an image's own captions come first at 1.0."""
     output = tmp_path / "kb"
     assert command(arguments(coco, output, tiny_clip, "--batch-size", "5")) == 0
     printed = capsys.readouterr()
@@ -45,7 +45,7 @@ def test_a_image_finds_its_own_captions_first(
     assert match.captions == ("A dog in field 7, way 0.", "A dog in field 7, way 1.")
 
 
-def test_what_was_left_out_is_listed_on_stderr(
+def test_skipped_images_are_listed_on_stderr(
     tmp_path: Path, coco: CocoFolder, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Unreadable images and images without captions are named, each once, and it exits 0."""
@@ -103,7 +103,8 @@ def test_wrong_options_exit_with_2(
     assert caught.value.code == 2
 
 
-def test_a_killed_build_is_continued(
+@pytest.mark.slow
+def test_killed_build_is_resumed(
     tmp_path: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After kill -9 in the middle the same command continues, and the result is whole."""

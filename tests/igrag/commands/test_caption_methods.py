@@ -1,4 +1,4 @@
-"""main.py with a soft prompt and LoRA switched on and off, from the configuration alone."""
+"""Captioning with a soft prompt and LoRA enabled and disabled in the configuration."""
 
 import json
 from collections.abc import Sequence
@@ -52,17 +52,15 @@ def adapter(tmp_path: Path, tiny_t5: Path) -> Path:
 ON: Settings = ("prompt_tuning.enabled=true",)
 
 
-def test_the_prompt_is_used_and_reported(
-    command: Command, coco: CocoFolder, prompt: Settings
-) -> None:
-    """With prompt_tuning.enabled another caption is written, and the JSON says why."""
+def test_prompt_is_used_and_reported(command: Command, coco: CocoFolder, prompt: Settings) -> None:
+    """With prompt_tuning.enabled the caption differs, and the JSON has "prompt_tuning": true."""
     plain = json.loads(command("--json", "--i", coco.image(1), settings=prompt)[1])
     tuned = json.loads(command("--json", "--i", coco.image(1), settings=(*prompt, *ON))[1])
     assert (plain["prompt_tuning"], tuned["prompt_tuning"]) == (False, True)
     assert plain["prompt"] == tuned["prompt"] and plain["caption"] != tuned["caption"]
 
 
-def test_a_missing_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_path: Path) -> None:
+def test_missing_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_path: Path) -> None:
     """Nobody gets an untuned caption who asked for a tuned one."""
     path = tmp_path / "none.pt"
     settings = (*ON, f"prompt_tuning.weights_path={path}")
@@ -70,7 +68,7 @@ def test_a_missing_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_pa
     assert (code, out) == (1, "") and str(path) in one_error(err)
 
 
-def test_a_damaged_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_path: Path) -> None:
+def test_damaged_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_path: Path) -> None:
     """The same for a file that cannot be read."""
     path = tmp_path / "prompt_embeddings.pt"
     path.write_bytes(b"PK\x03\x04 not a prompt")
@@ -79,7 +77,7 @@ def test_a_damaged_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_pa
     assert (code, out) == (1, "") and "damaged" in one_error(err)
 
 
-def test_a_prompt_of_another_adapter_is_an_error(
+def test_prompt_of_another_adapter_is_an_error(
     command: Command, coco: CocoFolder, tiny_t5: Path, tmp_path: Path, adapter: Path
 ) -> None:
     """A prompt that was trained on an adapter is refused without it, both sides named."""
@@ -92,7 +90,7 @@ def test_a_prompt_of_another_adapter_is_an_error(
 def test_contradicting_keys_are_reported(
     command: Command, coco: CocoFolder, prompt: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """prompt_length and initialization that are not the file's are told, and the file is used."""
+    """A prompt_length or initialization that is not the file's is a warning; the file is used."""
     more = ("prompt_tuning.prompt_length=7", "prompt_tuning.initialization=text")
     code, _, err = command("--i", coco.image(1), settings=(*prompt, *ON, *more))
     assert code == 0
@@ -102,10 +100,10 @@ def test_contradicting_keys_are_reported(
     assert len(told) == 2 and all(line in compared for line in told)
 
 
-def test_compare_writes_batch_by_batch(
+def test_compare_generates_batch_by_batch(
     command: Command, coco: CocoFolder, prompt: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each method writes for all images of a batch at once, and what it writes for one alone."""
+    """Each method captions a batch at once, with the captions that it gives each image alone."""
     sizes, generate = [], CaptionGenerator.generate
 
     def counted(self: CaptionGenerator, prompts: Sequence[str]) -> list[str]:
@@ -163,7 +161,7 @@ def test_compare_shows_every_method(
     assert all(f"{name}:" in shown for name in found["captions"])
 
 
-def test_compare_says_what_is_not_trained(
+def test_compare_lists_untrained_methods(
     command: Command, coco: CocoFolder, tmp_path: Path
 ) -> None:
     """Without any training there is the base model's caption, and a note on the others."""
@@ -174,7 +172,7 @@ def test_compare_says_what_is_not_trained(
     assert "not trained: prompt, lora, lora+prompt" in err
 
 
-def test_compare_wants_what_is_switched_on(
+def test_compare_requires_the_enabled_method(
     command: Command, coco: CocoFolder, tmp_path: Path, prompt: Settings, adapter: Path
 ) -> None:
     """A method that the configuration switches on is there, or the comparison is an error too."""
@@ -189,7 +187,7 @@ def test_compare_wants_what_is_switched_on(
         assert (code, out) == (1, "") and named in one_error(err)
 
 
-def test_compare_tells_why_a_prompt_is_not_used(
+def test_compare_reports_why_a_prompt_is_not_used(
     command: Command, coco: CocoFolder, tmp_path: Path, tiny_t5: Path, adapter: Path
 ) -> None:
     """A prompt of an adapter that was trained again is there, and refused; damage is an error."""
@@ -207,7 +205,7 @@ def test_compare_tells_why_a_prompt_is_not_used(
     assert code == 1 and f"{adapter}: damaged" in one_error(err)
 
 
-def test_the_package_alone_does_not_ignore_the_switch() -> None:
+def test_enabled_prompt_without_loader_is_an_error() -> None:
     """Code that builds a captioner without a way to open prompts is refused when one is enabled."""
     config = Config.load(overrides=list(ON))
     with pytest.raises(ConfigError, match=r"prompt_tuning\.enabled"):

@@ -1,4 +1,4 @@
-"""scripts/convert_prompt.py: to PEFT and back, and nothing replaced unasked."""
+"""Conversion to PEFT and back, and outputs that are replaced only when asked."""
 
 import subprocess
 import sys
@@ -24,14 +24,16 @@ def convert(*words: object) -> int:
 
 
 def save_marked(path: Path, model: Path, *, lora: str | None = None) -> Path:
-    """Saves a prompt that says which model it belongs to."""
+    """Saves a prompt with the fingerprint of its model."""
     language = load_language_model(str(model), device="cpu")
     marks = fingerprint_of(language.model, language.tokenizer, template="t", lora=lora)
     save_prompt(path, PromptFile(noise(4), "random", marks))
     return path
 
 
-def test_there_and_back(tmp_path: Path, tiny_t5: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompt_survives_conversion_to_peft_and_back(
+    tmp_path: Path, tiny_t5: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The values survive both ways, and the output is named."""
     prompt = save_marked(tmp_path / "a.pt", tiny_t5)
     folder = tmp_path / "peft"
@@ -43,7 +45,7 @@ def test_there_and_back(tmp_path: Path, tiny_t5: Path, capsys: pytest.CaptureFix
     assert torch.equal(load_prompt(tmp_path / "b.pt").embeddings, noise(4))
 
 
-def test_peft_finds_the_model_by_the_adapters_word(tmp_path: Path, tiny_t5: Path) -> None:
+def test_peft_loads_the_converted_prompt(tmp_path: Path, tiny_t5: Path) -> None:
     """The folder names its base model, and before that one computes what the prompt computes."""
     prompt = save_marked(tmp_path / "a.pt", tiny_t5)
     folder = tmp_path / "peft"
@@ -57,7 +59,7 @@ def test_peft_finds_the_model_by_the_adapters_word(tmp_path: Path, tiny_t5: Path
         torch.testing.assert_close(theirs(**batch).logits, ours, atol=1e-5, rtol=1e-5)
 
 
-def test_a_prompt_of_another_model_is_refused(
+def test_prompt_of_another_model_is_refused(
     tmp_path: Path, tiny_t5: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By its fingerprint, and by its width where it has none."""
@@ -73,10 +75,10 @@ def test_a_prompt_of_another_model_is_refused(
     assert "none.pt: no such file" in capsys.readouterr().err
 
 
-def test_what_peft_cannot_say_is_told(
+def test_unknown_origin_in_peft_format_is_a_warning(
     tmp_path: Path, tiny_t5: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An adapter that belongs beside the prompt, or a prompt that nobody knows the model of."""
+    """A prompt on a LoRA adapter, and one without the fingerprint of its model, are warnings."""
     words = ("--model", tiny_t5, "--output")
     prompt = save_marked(tmp_path / "a.pt", tiny_t5, lora="d" * 64)
     assert convert("--to-peft", prompt, *words, tmp_path / "peft") == 0
@@ -110,8 +112,8 @@ def test_output_is_replaced_only_when_asked(
     assert load_prompt(prompt).prompt_length == 6
 
 
-def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is written, and the file that is not there is named."""
+def test_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing file is named in the error, and no output is made."""
     output = tmp_path / "b.pt"
     assert convert("--from-peft", tmp_path / "none", "--output", output) == 1
     error = capsys.readouterr().err

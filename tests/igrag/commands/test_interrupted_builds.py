@@ -58,7 +58,7 @@ class Build:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def end(self) -> tuple[int, str]:
-        """Waits for the end: the exit code, and what was said on stderr."""
+        """Waits for the end; returns the exit code and stderr."""
         _, said = self.process.communicate(timeout=120)
         return self.process.returncode, said
 
@@ -113,10 +113,10 @@ def is_running(pid: int) -> bool:
     ("number", "code", "said"),
     [
         (signal.SIGINT, 130, CONTINUES + "error: interrupted\n"),
-        (signal.SIGTERM, 143, CONTINUES),
+        pytest.param(signal.SIGTERM, 143, CONTINUES, marks=pytest.mark.slow),
     ],
 )
-def test_an_interruption_of_the_whole_group_is_quick_and_quiet(
+def test_interruption_of_the_whole_group_is_quick_and_quiet(
     start: Start, number: signal.Signals, code: int, said: str
 ) -> None:
     """Ctrl-C, and the end of a container, reach the workers too: no wait and no traceback."""
@@ -128,6 +128,7 @@ def test_an_interruption_of_the_whole_group_is_quick_and_quiet(
 
 
 @needs_proc
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_build(start: Start) -> None:
     """After kill -9 of the build alone its workers end by themselves."""
     build = start()
@@ -138,12 +139,12 @@ def test_workers_do_not_outlive_a_killed_build(start: Start) -> None:
 
 
 @needs_proc
-def test_a_killed_worker_is_one_error(start: Start) -> None:
+def test_killed_worker_is_one_error(start: Start) -> None:
     """A worker that the system kills ends the build with what to do; what is encoded stays."""
     build = start()
     os.kill(build.workers()[0], signal.SIGKILL)
     code, shown = build.end()
     assert code == 1
-    assert shown.startswith("error: a process that reads images was killed")
+    assert shown.startswith("error: a data-loading worker was killed")
     assert "the same command continues from here" in shown and shown.count("\n") == 1
     assert build.images_done() > 0

@@ -1,4 +1,4 @@
-"""Configuration files: what is accepted, and what the one line says otherwise."""
+"""Configuration files: what is accepted, and the one line of errors otherwise."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +22,7 @@ from igrag.config import (
     quote,
     resolve_path,
 )
-from igrag.config.paths import project_root
+from igrag.config.paths import default_examples, project_root
 from igrag.errors import ConfigError
 
 
@@ -47,7 +47,7 @@ class Outer(Section):
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the tests write their YAML."""
+    """The path of a test's YAML file."""
     return tmp_path / "test.yaml"
 
 
@@ -125,8 +125,8 @@ def test_byte_order_mark_and_crlf_are_fine(file: Path) -> None:
         ("training: {steps: " + "9" * 5000 + "}", "FILE: not valid YAML: "),
     ],
 )
-def test_not_a_configuration(file: Path, text: str, message: str) -> None:
-    """An empty file, another kind of YAML, and what is none: each with its line."""
+def test_file_that_is_no_configuration(file: Path, text: str, message: str) -> None:
+    """An empty file, YAML that is no mapping, and invalid YAML are errors with their line."""
     assert fail(file, text).startswith(message)
 
 
@@ -203,7 +203,7 @@ def test_key_in_the_wrong_section(file: Path) -> None:
 
 
 def test_misspelt_section(file: Path) -> None:
-    """A misspelt section is told as such, beside the one that is then missing."""
+    """A misspelt section is an unknown key, next to the one that is then missing."""
     message = fail(file, "trainig: {rate: 1}\n")
     assert "FILE:1: trainig: unknown key, did you mean training?" in message
     assert "FILE: training: missing, expected: The training" in message
@@ -216,7 +216,7 @@ def test_sections_with_free_names(file: Path) -> None:
 
 
 def test_all_problems_at_once(file: Path) -> None:
-    """Whoever has made four mistakes is told of four, of either origin."""
+    """All mistakes of the file and of the command line are in one error."""
     text = "training:\n  steps: x\n  steps: y\n  wrd: b\n"
     message = fail(file, text, "training.on=5", "training.word")
     assert message.split("; ")[0].startswith("FILE:3: duplicate key training.steps")
@@ -236,7 +236,7 @@ def test_long_values_are_cut(file: Path) -> None:
 
 
 def test_overrides_win(file: Path) -> None:
-    """--set replaces what the file says, adds what it does not, and the last one wins."""
+    """--set replaces keys of the file, adds others, and the last one wins."""
     text = "training:\n  rate: 1\n"
     training = load(file, text, "training.rate=0.5", "training.rate=1e-4", "training.seed=[1, 2]")
     assert training.rate == 1e-4
@@ -248,7 +248,7 @@ def test_overrides_win(file: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["2026", "null", "run #2", 'a "b"', "c\\d", "e \U0001f600", "f\udcff"]
 )
-def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
+def test_quoted_text_is_read_as_it_is(text: str) -> None:
     """Whatever it looks like in YAML: emoji, and bytes that are no UTF-8, too."""
     assert yaml.safe_load(quote(text)) == text
 
@@ -276,7 +276,7 @@ def test_override_in_an_empty_section(file: Path) -> None:
     ],
 )
 def test_wrong_override(file: Path, override: str, message: str) -> None:
-    """A mistake on the command line is told as one of the command line, not of the file."""
+    """An error names --set for a mistake on the command line, not the file."""
     assert fail(file, "training:\n  rate: 1\n", override).startswith(message)
 
 
@@ -373,7 +373,7 @@ def test_errors_name_the_file_where_the_key_stands(file: Path, tmp_path: Path) -
     ]
 
 
-def test_wrong_bases(file: Path, tmp_path: Path) -> None:
+def test_wrong_bases_are_errors(file: Path, tmp_path: Path) -> None:
     """A missing base, a circle and what is no path are errors on the line that names them."""
     (tmp_path / "other.yaml").write_text("training: {rate: 1}\nbase: test.yaml")
     for base, message in (
@@ -476,7 +476,7 @@ def test_keys_of_the_pipeline(override: str, message: str) -> None:
         Config.load(DEFAULT_CONFIG, [override])
 
 
-def test_the_templates_mistakes_are_told_with_all_others() -> None:
+def test_template_errors_are_reported_with_all_others() -> None:
     """Wrong placeholders are found while the configuration is read, whatever else is wrong."""
     overrides = [
         "prompt_config.template=x {caption}",
@@ -500,8 +500,8 @@ def test_the_templates_mistakes_are_told_with_all_others() -> None:
     assert problems[3].endswith("expected text with {label} and {position} ({position} is missing)")
 
 
-def test_objects_need_their_place() -> None:
-    """A source of objects without {objects} is found too, beside the mistakes of other keys."""
+def test_objects_need_their_placeholder() -> None:
+    """A source of objects without {objects} is found too, next to the mistakes of other keys."""
     overrides = [
         "prompt_config.template='{instruction} {captions}'",
         "prompt_config.caption_line=x",
@@ -516,8 +516,8 @@ def test_objects_need_their_place() -> None:
     Config.load(overrides=overrides[:1])  # Without a source it need not be there.
 
 
-def test_a_model_may_be_called_anything() -> None:
-    """A name that no folder can have is kept for the hub, which says what is wrong with it."""
+def test_model_may_be_called_anything() -> None:
+    """A name that no folder can have stays as it is, for the hub to refuse."""
     overrides = [f"retrieval_config.encoder={'a' * 5000}"]
     assert Config.load(overrides=overrides).retrieval_config.encoder == "a" * 5000
 
@@ -560,3 +560,13 @@ def test_names_are_portable() -> None:
     plain = Config.load(DEFAULT_CONFIG).to_plain(include={"lora_config", "log_config"})
     assert plain["lora_config"]["weights_path"] == "lora_training/checkpoints/best"
     assert set(plain) == {"lora_config", "log_config"}
+
+
+def test_default_examples_are_the_demo_until_data_are_built(tmp_path: Path) -> None:
+    """Anything of a build makes its folder the default for both splits."""
+    demo = REPO_ROOT / "demo" / "data"
+    assert default_examples("train", tmp_path) == demo / "train.jsonl"
+    assert default_examples("val", tmp_path / "none") == demo / "val.jsonl"
+    (tmp_path / "val.jsonl").touch()
+    assert default_examples("train", tmp_path) == tmp_path / "train.jsonl"
+    assert default_examples("val", tmp_path) == tmp_path / "val.jsonl"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from igrag.config import REPO_ROOT
-from igrag.data.examples import CaptionExample, count_lines, default_examples, iter_examples
+from igrag.data.examples import CaptionExample, count_lines, iter_examples
 from igrag.errors import DataError
 
 GOOD = b'{"prompt": "p", "caption": "c"}'
@@ -136,13 +135,3 @@ def test_folder_is_refused(tmp_path: Path) -> None:
     """A folder instead of a file is told as such."""
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         list(iter_examples(tmp_path))
-
-
-def test_default_examples_are_the_demo_until_data_are_built(tmp_path: Path) -> None:
-    """Anything of a build makes its folder the default for both splits."""
-    demo = REPO_ROOT / "demo" / "data"
-    assert default_examples("train", tmp_path) == demo / "train.jsonl"
-    assert default_examples("val", tmp_path / "none") == demo / "val.jsonl"
-    (tmp_path / "val.jsonl").touch()
-    assert default_examples("train", tmp_path) == tmp_path / "train.jsonl"
-    assert default_examples("val", tmp_path) == tmp_path / "val.jsonl"

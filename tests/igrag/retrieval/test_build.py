@@ -96,7 +96,7 @@ def test_unusable_images_are_skipped_and_listed(
     reasons = {image.file_name: image.reason for image in report.skipped}
     assert set(reasons) == {coco.image(n).name for n in (1, 3, 6, 12)}
     for image_id, words in (
-        (1, "not a image"),
+        (1, "image in a known format"),
         (3, "has no captions"),
         (6, "cannot be read"),
         (12, "no such image"),
@@ -109,7 +109,7 @@ def test_unusable_images_are_skipped_and_listed(
     assert str(tmp_path) not in json.dumps(manifest)
 
 
-def test_a_name_too_long_is_one_image_less(
+def test_name_too_long_is_one_image_less(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
 ) -> None:
     """A file name that the system refuses to look up costs its image and not the build."""
@@ -119,7 +119,7 @@ def test_a_name_too_long_is_one_image_less(
     assert "name too long" in report.skipped[0].reason
 
 
-def test_an_interrupted_build_is_continued(
+def test_interrupted_build_is_continued(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
 ) -> None:
     """What was encoded, and what was skipped, before the interruption is not done again."""
@@ -145,7 +145,7 @@ def test_rows_beyond_the_recorded_progress_are_cut_off(
 
 
 @pytest.mark.parametrize("change", ["captions", "encoder", "limit", "rows lost", "images"])
-def test_a_build_from_other_inputs_starts_anew(
+def test_build_from_other_inputs_starts_over(
     tmp_path: Path,
     coco: CocoFolder,
     encoder: ImageEncoder,
@@ -153,7 +153,7 @@ def test_a_build_from_other_inputs_starts_anew(
     change: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Vectors of other captions, images, models or lengths are not mixed in, and it is said."""
+    """Vectors of other captions, images, models or lengths are dropped with a warning."""
     interrupt(coco, tmp_path / "kb", encoder)
     options = {"limit": 9} if change == "limit" else {}
     if change == "captions":
@@ -167,11 +167,11 @@ def test_a_build_from_other_inputs_starts_anew(
         (tmp_path / "kb.partial" / "vectors.f32").write_bytes(b"")
     report = build(coco, tmp_path / "kb", encoder, **options)
     assert (report.count, report.resumed) == (options.get("limit", 12), 0)
-    assert "starting again" in caplog.text
+    assert "starting over" in caplog.text
     assert_aligned(tmp_path / "kb", coco, encoder)
 
 
-def test_an_interrupted_rebuild_leaves_the_old_one(
+def test_interrupted_rebuild_leaves_the_old_one(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
 ) -> None:
     """Until the new knowledge base is complete the replaced one can be opened."""
@@ -183,18 +183,18 @@ def test_an_interrupted_rebuild_leaves_the_old_one(
     assert len(KnowledgeBase.open(tmp_path / "kb")) == 12
 
 
-def test_a_foreign_folder_in_the_way_is_left(
+def test_foreign_folder_in_the_way_is_left(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
 ) -> None:
     """A folder of the user's with the name of the unfinished build is refused and kept."""
     (tmp_path / "kb.partial").mkdir()
     (tmp_path / "kb.partial" / "mine.txt").write_text("mine")
-    with pytest.raises(KnowledgeBaseError, match=r"kb\.partial: is in the way"):
+    with pytest.raises(KnowledgeBaseError, match=r"kb\.partial: holds something else"):
         build(coco, tmp_path / "kb", encoder)
     assert (tmp_path / "kb.partial" / "mine.txt").read_text() == "mine"
 
 
-def test_a_link_to_a_knowledge_base_stays_a_link(
+def test_link_to_knowledge_base_stays_a_link(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
 ) -> None:
     """Rebuilding through a link replaces the folder behind it."""
@@ -206,10 +206,10 @@ def test_a_link_to_a_knowledge_base_stays_a_link(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_second_build_of_the_same_output_is_refused(
+def test_second_build_of_the_same_output_is_refused(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, workers: int
 ) -> None:
-    """While one build writes another one does not begin; the first stays aligned."""
+    """A second build does not start while the first is running; the first stays aligned."""
     refused = []
 
     class Meddling(Failing):
@@ -226,7 +226,7 @@ def test_a_second_build_of_the_same_output_is_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "kb"]
 
 
-def test_what_cannot_be_read_is_not_called_unwritable(
+def test_read_error_is_not_reported_as_write_error(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
 ) -> None:
     """An error of the system's while encoding keeps its own words, and the build can go on."""

@@ -49,7 +49,7 @@ def test_vectors_are_the_whole_models_normalized(encoder: ImageEncoder, tiny_cli
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-def test_a_image_has_one_vector_in_any_batch(encoder: ImageEncoder) -> None:
+def test_image_has_one_vector_in_any_batch(encoder: ImageEncoder) -> None:
     """Encoding images together or alone gives the same vectors."""
     images = noise_images(4)
     alone = np.concatenate([encoder.encode([image]) for image in images])
@@ -61,8 +61,8 @@ def test_no_images_give_no_vectors(encoder: ImageEncoder) -> None:
     assert encoder.encode([]).shape == (0, 8)
 
 
-def test_an_extremely_long_image_stays_small(tiny_clip: Path) -> None:
-    """Of a image of 1 x 50,000 pixels its center alone is enlarged, which is all CLIP sees."""
+def test_extremely_long_image_stays_small(tiny_clip: Path) -> None:
+    """Of an image of 1 x 50,000 pixels its center alone is enlarged, which is all CLIP sees."""
     preprocess = Preprocessor(str(tiny_clip))
     processor, sizes = preprocess._processor, []
 
@@ -82,7 +82,7 @@ def test_an_extremely_long_image_stays_small(tiny_clip: Path) -> None:
         torch.testing.assert_close(pixels, middle)
 
 
-def test_loading_says_nothing(
+def test_loading_prints_nothing(
     tiny_clip: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     """Neither torchvision's absence nor the unused text tower is reported, by any way."""
@@ -103,7 +103,7 @@ def test_loading_leaves_the_librarys_verbosity(tiny_clip: Path) -> None:
     library.set_verbosity(before)
 
 
-def test_the_preprocessing_travels_to_workers(encoder: ImageEncoder) -> None:
+def test_preprocessing_travels_to_workers(encoder: ImageEncoder) -> None:
     """Pickled for a worker process, the preprocessing works and does not carry the model."""
     data = pickle.dumps(encoder.preprocess)
     assert len(data) < 10_000
@@ -119,21 +119,21 @@ def test_bfloat16_gives_nearly_the_same(encoder: ImageEncoder, tiny_clip: Path) 
     assert (scores > 0.999).all()
 
 
-def test_the_identity_names_the_model(encoder: ImageEncoder) -> None:
+def test_identity_names_the_model(encoder: ImageEncoder) -> None:
     """The identity has the folder's name, not its path, and the joint space's size."""
     assert encoder.identity.name == "clip-8"
     assert encoder.identity.dimension == 8
     assert encoder.identity.preprocessing["crop_size"] == {"height": 32, "width": 32}
 
 
-def test_the_identity_survives_json(encoder: ImageEncoder) -> None:
+def test_identity_survives_json(encoder: ImageEncoder) -> None:
     """What is recorded is read back as equal."""
     text = json.dumps(encoder.identity.to_json())
     assert EncoderIdentity.from_json(json.loads(text)) == encoder.identity
 
 
 @pytest.mark.parametrize("data", [None, {}, {"name": "a"}, "text"])
-def test_a_damaged_identity_is_refused(data: object) -> None:
+def test_damaged_identity_is_refused(data: object) -> None:
     """Anything but an identity's JSON is a ValueError."""
     with pytest.raises(ValueError, match="expected an encoder's"):
         EncoderIdentity.from_json(data)
@@ -211,7 +211,7 @@ WRONG_VALUE = '{"model_type": "clip", "vision_config": {"hidden_size": "wide"}}'
         ),
     ],
 )
-def test_a_damaged_model_is_refused(
+def test_damaged_model_is_refused(
     tmp_path: Path, tiny_clip: Path, damage: str | tuple[str, str], words: str
 ) -> None:
     """Each missing or wrong part of a model's folder gets one line naming the folder."""
@@ -224,7 +224,7 @@ def test_a_damaged_model_is_refused(
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "nobody/no-such-clip", "no-such-clip"])
-def test_a_missing_model_is_refused_by_name(name: str) -> None:
+def test_missing_model_is_refused_by_name(name: str) -> None:
     """A missing folder, and a hub id while offline, are named in one line."""
     with pytest.raises(ModelError) as caught:
         ImageEncoder(name, device="cpu")
@@ -232,7 +232,7 @@ def test_a_missing_model_is_refused_by_name(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_other_reasons_than_the_hub_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reasons_other_than_the_hub_are_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is not called a model that the hub does not give."""
 
     def fail(path: str, **options: object) -> None:
@@ -245,7 +245,7 @@ def test_other_reasons_than_the_hub_are_told(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("device", ["toaster", "cuda:99"])
-def test_a_missing_device_is_refused(tiny_clip: Path, device: str) -> None:
+def test_missing_device_is_refused(tiny_clip: Path, device: str) -> None:
     """A device that is not there is named."""
     with pytest.raises(ModelError, match=device):
         ImageEncoder(str(tiny_clip), device=device)

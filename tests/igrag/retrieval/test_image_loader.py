@@ -24,8 +24,8 @@ print([len(pixels) for pixels, _ in batches])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has one way to start a process")
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_workers_live_however_they_are_started(
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_workers_run_with_every_start_method(
     method: str, tiny_clip: Path, coco: CocoFolder
 ) -> None:
     """Their parent is the build, or a server of processes, which later Pythons begin with."""

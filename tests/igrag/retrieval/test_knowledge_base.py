@@ -61,7 +61,7 @@ def brute_force(vectors: Floats, queries: Floats, k: int) -> list[list[int]]:
     return [[100 + int(row) for row in found] for found in best]
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_written_knowledge_base_is_read_back(tmp_path: Path) -> None:
     """Vectors, ids and captions come back aligned, with the encoder's identity."""
     vectors = units(7)
     opened = make(tmp_path / "kb", vectors)
@@ -85,7 +85,7 @@ def test_ids_may_be_texts(tmp_path: Path) -> None:
     assert ids(opened.search(units(1), 1)) == [["id-100"]]
 
 
-def test_nothing_is_pickled_and_what_was_skipped_is_recorded(tmp_path: Path) -> None:
+def test_nothing_is_pickled_and_skipped_images_are_recorded(tmp_path: Path) -> None:
     """The folder holds only open formats, and its manifest the source and the skipped images."""
     skipped = [SkippedImage("bad.jpg", "truncated")]
     make(tmp_path / "kb", units(3), source={"captions": "c.json"}, skipped=skipped)
@@ -150,7 +150,7 @@ def test_k_above_n_gives_all(tmp_path: Path) -> None:
     assert len(opened.search(vectors[:1], 5, skip_ids=[103])[0]) == 4
 
 
-def test_a_image_does_not_find_itself(tmp_path: Path) -> None:
+def test_image_does_not_find_itself(tmp_path: Path) -> None:
     """With skip_ids each query passes over its own image only; None and unknown skip nothing."""
     vectors = units(600)
     opened = make(tmp_path / "kb", vectors)
@@ -174,7 +174,7 @@ def test_exact_duplicates_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_scores_at_the_bound_are_decided_exactly() -> None:
-    """What is a duplicate or not by less than float32 can tell is decided in float64."""
+    """Scores closer to the duplicates' bound than float32 resolves are compared in float64."""
     noise = np.random.default_rng(3)
     query = units(1, dimension=64)
     below = 1 - 1e-5
@@ -195,7 +195,7 @@ def test_scores_at_the_bound_are_decided_exactly() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_damaged_vector_is_not_passed_over(tmp_path: Path, value: float) -> None:
+def test_damaged_vector_is_not_passed_over(tmp_path: Path, value: float) -> None:
     """A value that is not finite, in a row that opening does not look at, ends the search."""
     make(tmp_path / "kb", units(5000))
     vectors = np.load(tmp_path / "kb" / "vectors.npy", mmap_mode="r+")
@@ -207,7 +207,7 @@ def test_a_damaged_vector_is_not_passed_over(tmp_path: Path, value: float) -> No
 
 
 @pytest.mark.parametrize("scale", [0.9999999, 1.0000002, 1.0000004])
-def test_a_images_own_score_is_1(tmp_path: Path, scale: float) -> None:
+def test_images_own_score_is_1(tmp_path: Path, scale: float) -> None:
     """Rounding of float32 shows in no score: neither 0.9999998 nor 1.0000002."""
     vectors = units(20)
     opened = make(tmp_path / "kb", vectors * np.float32(scale))
@@ -299,7 +299,7 @@ def spoil(path: Path, damage: str) -> None:
     [
         ("version", "format version 99, expected 2"),
         ("format", "not the manifest"),
-        ("count", "[5, 16] values, knowledge_base.json says [4, 16]"),
+        ("count", "[5, 16] values, expected [4, 16] as in knowledge_base.json"),
         ("no count", "count is None"),
         ("dimension", "dimension is 3, but the encoder's is 16"),
         ("encoder", "expected an encoder's"),
@@ -338,7 +338,7 @@ def test_captions_of_another_count_are_refused(tmp_path: Path) -> None:
         KnowledgeBase.open(tmp_path / "five")
 
 
-def test_a_missing_knowledge_base_is_named(tmp_path: Path) -> None:
+def test_missing_knowledge_base_is_named(tmp_path: Path) -> None:
     """A missing folder, a file and a foreign folder are refused with what to do."""
     with pytest.raises(KnowledgeBaseError, match=r"no such knowledge base; build one with"):
         KnowledgeBase.open(tmp_path / "missing")
@@ -349,7 +349,7 @@ def test_a_missing_knowledge_base_is_named(tmp_path: Path) -> None:
         KnowledgeBase.open(tmp_path)
 
 
-def test_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
+def test_foreign_files_are_not_replaced(tmp_path: Path) -> None:
     """Files, foreign folders and, without force, knowledge bases are left as they are."""
     foreign = tmp_path / "foreign"
     foreign.mkdir()
@@ -360,12 +360,12 @@ def test_nothing_of_the_users_is_replaced(tmp_path: Path) -> None:
             make(path, units(3), force=True)
     assert (foreign / "thesis.txt").read_text() == "mine"
     make(tmp_path / "kb", units(3))
-    with pytest.raises(KnowledgeBaseError, match="--force"):
+    with pytest.raises(KnowledgeBaseError, match="--overwrite_output_dir"):
         make(tmp_path / "kb", units(4))
     assert len(KnowledgeBase.open(tmp_path / "kb")) == 3
 
 
-def test_force_replaces_a_knowledge_base_and_nothing_else(tmp_path: Path) -> None:
+def test_force_replaces_only_a_knowledge_base(tmp_path: Path) -> None:
     """With force a knowledge base is replaced, unless a foreign file lies in its folder."""
     path = tmp_path / "kb"
     make(path, units(3))
@@ -376,7 +376,7 @@ def test_force_replaces_a_knowledge_base_and_nothing_else(tmp_path: Path) -> Non
     assert (path / "notes.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+def test_empty_folder_is_filled(tmp_path: Path) -> None:
     """A folder made beforehand, as for temporary files, is no obstacle."""
     (tmp_path / "kb").mkdir()
     assert len(make(tmp_path / "kb", units(3))) == 3

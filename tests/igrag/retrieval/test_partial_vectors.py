@@ -1,4 +1,4 @@
-"""The folder of an unfinished knowledge base: one writer at a time, and whole rows."""
+"""The folder of an unfinished knowledge base: one build at a time, and whole rows."""
 
 import json
 import subprocess
@@ -20,8 +20,8 @@ def start(folder: Path) -> PartialVectors:
     return PartialVectors(folder, inputs={}, dimension=2)
 
 
-def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    """A second writer is refused until the first one ends, and then goes on where it was."""
+def test_second_build_is_locked_out(tmp_path: Path) -> None:
+    """A second build is refused until the first one ends, and then continues it."""
     folder = tmp_path / "kb.partial"
     with start(folder) as first:
         first.append(ROWS, {})
@@ -33,7 +33,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_writer_is_in_nobodys_way(tmp_path: Path) -> None:
+def test_killed_writer_is_in_nobodys_way(tmp_path: Path) -> None:
     """The lock goes with the process, though nothing of it could clean up."""
     code = (
         "import sys, time; from pathlib import Path;"
@@ -55,15 +55,15 @@ def test_a_killed_writer_is_in_nobodys_way(tmp_path: Path) -> None:
         assert (after.processed, after.restarted) == (0, False)
 
 
-def test_a_writer_killed_before_its_first_record_is_continued(tmp_path: Path) -> None:
+def test_writer_killed_before_its_first_record_is_continued(tmp_path: Path) -> None:
     """A folder that holds the lock alone is an unfinished build, and not somebody else's."""
     (tmp_path / LOCK).touch()
     with start(tmp_path) as partial:
         assert partial.processed == 0
 
 
-def test_a_refused_folder_is_not_left_locked(tmp_path: Path) -> None:
-    """If the folder cannot be continued the next try says so again, and not that it is in use."""
+def test_refused_folder_is_not_left_locked(tmp_path: Path) -> None:
+    """A folder that cannot be continued gives the same error again, and not that it is locked."""
     (tmp_path / VECTORS).mkdir()
     (tmp_path / LOCK).touch()
     state = {"format": FORMAT, "inputs": {}, "processed": 0, "skipped_bytes": 0}
@@ -73,8 +73,8 @@ def test_a_refused_folder_is_not_left_locked(tmp_path: Path) -> None:
             start(tmp_path)
 
 
-def test_what_was_skipped_is_written_once(tmp_path: Path) -> None:
-    """However many images are left out, a batch writes its own, and all are there again."""
+def test_skipped_images_are_recorded_once(tmp_path: Path) -> None:
+    """Each batch appends its own skipped images, and all of them are read on resuming."""
     with start(tmp_path) as partial:
         partial.append(ROWS, {1: "torn \N{BROKEN HEART}", 3: "half \udcff"})
         first = (tmp_path / SKIPPED).read_bytes()
@@ -90,7 +90,7 @@ def test_what_was_skipped_is_written_once(tmp_path: Path) -> None:
         np.testing.assert_array_equal(again.vectors(), ROWS)
 
 
-def test_what_was_skipped_beyond_the_record_is_cut_off(tmp_path: Path) -> None:
+def test_skipped_images_beyond_the_record_are_cut_off(tmp_path: Path) -> None:
     """Killed between writing what is left out and recording it, a build continues aligned."""
     with start(tmp_path) as partial:
         partial.append(ROWS[:1], {1: "torn"})
@@ -105,7 +105,7 @@ def test_what_was_skipped_beyond_the_record_is_cut_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b'[1, "torx"]', b"1234567890123", b'["1", "torn"', b"\xff"]
 )
-def test_lost_records_of_what_was_skipped_start_anew(tmp_path: Path, content: bytes) -> None:
+def test_lost_records_of_skipped_images_start_over(tmp_path: Path, content: bytes) -> None:
     """Without them rows would go to the wrong images."""
     with start(tmp_path) as partial:
         partial.append(ROWS[:1], {1: "torn"})
@@ -115,7 +115,7 @@ def test_lost_records_of_what_was_skipped_start_anew(tmp_path: Path, content: by
 
 
 @pytest.mark.parametrize("change", [4, 8, -4, -8])
-def test_rows_that_are_not_ours_are_refused(tmp_path: Path, change: int) -> None:
+def test_vectors_of_another_size_are_refused(tmp_path: Path, change: int) -> None:
     """A file of more or fewer bytes than its rows would give images others' vectors."""
     with start(tmp_path) as partial:
         partial.append(ROWS[:2], {})
@@ -126,10 +126,10 @@ def test_rows_that_are_not_ours_are_refused(tmp_path: Path, change: int) -> None
             partial.vectors()
 
 
-def test_a_build_that_fails_at_its_first_record_is_repeated(
+def test_build_that_fails_at_its_first_record_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a full disk, say: what it left is no other's, and in nobody's way."""
+    """A build that fails before its first record, as on a full disk, leaves a usable folder."""
     folder = tmp_path / "kb.partial"
 
     def fail(path: Path, content: object) -> None:

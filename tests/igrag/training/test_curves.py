@@ -81,7 +81,7 @@ def test_panels_are_labeled(tmp_path: Path, figures: list[Figure]) -> None:
     headline, facts = (text.get_text() for text in figures[0].texts)
     assert headline == "Prompt tuning of t5"
     assert "BLEU-4 0.080 untuned, 0.460 tuned" in facts
-    assert "100 trained parameters (2.5%)" in facts
+    assert "100 trainable parameters (2.5%)" in facts
     loss, bleu = figures[0].axes
     assert (loss.get_title("left"), bleu.get_title("left")) == ("Loss", "Validation BLEU-4")
     assert bleu.get_xlabel() == "step (optimizer steps)"

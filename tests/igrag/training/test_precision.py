@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from igrag.training.precision import PrecisionName, resolve_mixed_precision
+from igrag.config.choices import MixedPrecision
+from igrag.training.precision import resolve_mixed_precision
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from igrag.training.precision import PrecisionName, resolve_mixed_precision
     ],
 )
 def test_auto_is_bf16_only_on_a_gpu_that_supports_it(
-    name: PrecisionName,
+    name: MixedPrecision,
     device: str,
     supported: bool,
     expected: str,

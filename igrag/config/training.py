@@ -1,0 +1,96 @@
+"""Settings that both trainings have: declared once, with one description for both."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from igrag.config.choices import MixedPrecision, ReportTo, Schedule
+from igrag.config.loader import Section, setting
+
+Positive = Annotated[int, Field(gt=0)]
+Above0 = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # What every library takes.
+
+
+class LengthSettings(Section):
+    """How long prompts and target captions may be."""
+
+    max_source_length: Positive = setting(
+        512,
+        "Longest prompt in tokens; longer ones are cut, with a warning.",
+        "提示的最大 token 数；超出部分截断并给出警告。",
+    )
+    max_target_length: Positive = setting(
+        40, "Longest target caption in tokens.", "目标描述的最大 token 数。"
+    )
+
+
+class OptimizationSettings(Section):
+    """The optimizer steps; names as in `transformers.TrainingArguments`."""
+
+    num_train_epochs: Positive = setting(
+        3, "Passes through the training examples.", "训练样本的遍历次数。"
+    )
+    per_device_train_batch_size: Positive = setting(
+        16, "Examples in a forward pass (micro-batch).", "每次前向计算的样本数（micro-batch）。"
+    )
+    gradient_accumulation_steps: Positive = setting(
+        8, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
+    )
+    learning_rate: Above0 = setting(0.03, "Peak learning rate.", "学习率峰值。")
+    weight_decay: Annotated[float, Field(ge=0)] = setting(
+        0.0, "Decoupled weight decay of AdamW.", "AdamW 的解耦权重衰减。"
+    )
+    max_grad_norm: Above0 | None = setting(
+        1.0, "Gradient clipping norm; null: no clipping.", "梯度裁剪范数；null：不裁剪。"
+    )
+    lr_scheduler_type: Schedule = setting(
+        "linear",
+        "Learning rate schedule after the warmup.",
+        "预热之后的学习率调度。",
+    )
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = setting(
+        0.0, "Share of the steps with rising learning rate.", "预热步数占比。"
+    )
+    mixed_precision: MixedPrecision = setting(
+        "auto",
+        "auto is bf16 on a GPU that supports it, else fp32.",
+        "auto 在 GPU 支持时用 bf16，否则 fp32。",
+    )
+
+
+class ValidationSettings(Section):
+    """Validation and the checkpoints that are kept."""
+
+    eval_steps: Positive | None = setting(
+        None,
+        "Optimizer steps between validations; null: after every epoch.",
+        "两次验证之间的优化步数；null：每个 epoch 之后。",
+    )
+    save_total_limit: Positive | None = setting(
+        None,
+        "Checkpoints to keep in addition to the best one; null: all.",
+        "除最佳检查点外保留的数量；null：全部。",
+    )
+    early_stopping_patience: Positive | None = setting(
+        None,
+        "Validations without a better BLEU-4 until training stops; null: never.",
+        "BLEU-4 连续多少次验证未提升则停止；null：不提前停止。",
+    )
+    per_device_eval_batch_size: Positive = setting(
+        32, "Captions generated at once.", "同时生成的描述数。"
+    )
+    max_new_tokens: Positive = setting(
+        40, "Longest generated caption in tokens.", "生成描述的最大 token 数。"
+    )
+    num_beams: Positive = setting(1, "Beams; 1 is greedy.", "束宽；1 为贪心解码。")
+
+
+class ReportSettings(Section):
+    """Where the course of a training is reported to."""
+
+    report_to: ReportTo = setting(
+        "none",
+        "tensorboard (pip install tensorboard) writes event files to output_dir/runs.",
+        "tensorboard（需 pip install tensorboard）将事件文件写入 output_dir/runs。",
+    )
