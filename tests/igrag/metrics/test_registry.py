@@ -142,7 +142,12 @@ def test_captions_are_tokenized_once(registered: None, monkeypatch: pytest.Monke
     """All metrics share the tokens, and BLEU-1 to 4 share their counts."""
     calls: list[str] = []
     tokenize = tokens.tokenize
-    monkeypatch.setattr(tokens, "tokenize", lambda text: calls.append(text) or tokenize(text))
+
+    def record(text: str) -> tokens.Tokens:
+        calls.append(text)
+        return tokenize(text)
+
+    monkeypatch.setattr(tokens, "tokenize", record)
     scores = score_captions(["a dog", "a cat"], [["b", "c"], ["d"]], **SKIP)
     assert calls == ["a dog", "a cat", "b", "c", "d"]
     assert scores.scores["bleu1"].statistics is scores.scores["bleu4"].statistics
