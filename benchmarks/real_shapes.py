@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / "demo"
@@ -68,6 +69,7 @@ def _save_t5(folder: Path, *, layers: int) -> None:
     from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(0)
+    untyped: dict[str, Any] = {"decoder_start_token_id": 0}  # The library's types leave it out.
     config = T5Config(
         vocab_size=32128,
         d_model=768,
@@ -76,7 +78,7 @@ def _save_t5(folder: Path, *, layers: int) -> None:
         num_layers=layers,
         num_heads=12,
         feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
+        **untyped,
     )
     model = T5ForConditionalGeneration(config)
     # Flan-T5's output layer is its own. The library's T5Config always ties it to the embeddings;

@@ -1,4 +1,4 @@
-"""Scenes: what a image shows and what a caption can say, sampled from the places and kinds."""
+"""Scenes: what an image shows and what a caption can say, sampled from the places and kinds."""
 
 from dataclasses import dataclass, replace
 from random import Random

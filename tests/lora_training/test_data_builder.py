@@ -13,7 +13,7 @@ from PIL import Image
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.data.coco import CaptionedImage
 from igrag.errors import DataError
-from igrag.retrieval.image_encoder import EncoderIdentity
+from igrag.retrieval.image_encoder import EncoderIdentity, ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training import data_builder
 from lora_training.data_builder import build_split
@@ -67,7 +67,7 @@ def retrieved(examples: Sequence[dict[str, object]]) -> list[list[int]]:
     return found
 
 
-class FakeEncoder:
+class FakeEncoder(ImageEncoder):
     """Encodes an image as the unit vector of its mean color's first two channels."""
 
     def __init__(self) -> None:

@@ -84,7 +84,7 @@ class House:
         """Runs the command in this process."""
         return main(parse_arguments(self.words(*more)))
 
-    def lines(self, name: str) -> list[dict[str, object]]:
+    def lines(self, name: str) -> list[dict[str, Any]]:
         """Returns the examples of a file."""
         text = (self.output / name).read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
@@ -297,9 +297,12 @@ def test_images_outside_the_knowledge_base_are_encoded(
     """Strangers with known ids are encoded, unreadable ones are listed, and no copy is shown."""
     strangers = save_coco(house.path / "strangers", count=6, seed=9)
     # The image 5 is an exact copy of the knowledge base's 7, under other captions.
-    strangers.edit(
-        lambda data: [note.update(caption="Other words.") for note in data["annotations"]]
-    )
+
+    def change_captions(data: dict[str, Any]) -> None:
+        for note in data["annotations"]:
+            note.update(caption="Other words.")
+
+    strangers.edit(change_captions)
     shutil.copy(house.coco.image(7), strangers.image(5))
     strangers.image(2).write_text("no image")
     house.coco = strangers
@@ -310,7 +313,7 @@ def test_images_outside_the_knowledge_base_are_encoded(
     assert printed.err.count("skipped: ") == 1
     assert strangers.image(2).name in printed.err
     lines = house.lines("train.jsonl") + house.lines("val.jsonl")
-    assert sorted(line["image_id"] for line in lines) == [1, 3, 4, 5, 6]  # type: ignore[type-var]
+    assert sorted(line["image_id"] for line in lines) == [1, 3, 4, 5, 6]
     prompts = {line["image_id"]: str(line["prompt"]) for line in lines}
     assert "field 7," not in prompts[5]
     record = json.loads(house.files()["data.json"])
@@ -370,7 +373,7 @@ def test_prompts_contain_objects_of_a_detection_model(
     house.coco.image(5).write_text("no image")
     assert house.run() == 0
     lines = house.lines("train.jsonl") + house.lines("val.jsonl")
-    assert sorted(line["image_id"] for line in lines) == [1, 2, 3, 4, *range(6, 13)]  # type: ignore[type-var]
+    assert sorted(line["image_id"] for line in lines) == [1, 2, 3, 4, *range(6, 13)]
     for line in lines:
         name = house.coco.image(int(str(line["image_id"]))).name
         assert f"\n- 48 pixels of {name}: top left\nCaption:" in str(line["prompt"])

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_lora_training_leaves_the_base_model_unchanged(
     trainers: list[AdapterTrainer] = []
     train = AdapterTrainer.train
 
-    def keep(self: AdapterTrainer, **options: object) -> object:
+    def keep(self: AdapterTrainer, **options: Any) -> object:
         trainers.append(self)
         return train(self, **options)
 
@@ -230,7 +231,11 @@ def test_image_in_train_and_val_is_refused(trainer: Trainer) -> None:
     with pytest.raises(DataError, match=message):
         trainer.train()
     assert not (trainer.output / "run").exists()
-    others = {"none": {"image_id": None}, "x": {"image_id": "x"}, "cat": {"references": ["a cat"]}}
+    others: dict[str, dict[str, object]] = {
+        "none": {"image_id": None},
+        "x": {"image_id": "x"},
+        "cat": {"references": ["a cat"]},
+    }
     for name, other in others.items():
         val.write_text(lines + json.dumps({**shared, **other}) + "\n", encoding="utf-8")
         trainer.train(name, training__num_train_epochs=1)

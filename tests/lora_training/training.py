@@ -1,6 +1,7 @@
 """Runs the training of the adapter on the tiny model, and reads what it wrote."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class Trainer:
         pairs = [word for key, value in both.items() for word in ("--set", f"{key}={value}")]
         return ["--train", "--device", "cpu", "--output_dir", str(output), *pairs, *more]
 
-    def train(self, name: str = "run", *more: str, **settings: object) -> Path:
+    def train(self, name: str = "run", /, *more: str, **settings: object) -> Path:
         """Trains in this process and returns the output folder."""
         output = self.output / name
         words = self.words(output, *more, **settings)
@@ -49,7 +50,7 @@ class Trainer:
         """Trains until Ctrl-C comes in the micro-batch number `after`."""
         step, calls = AdapterTrainer.training_step, []
 
-        def interrupted(self: AdapterTrainer, *arguments: object) -> object:
+        def interrupted(self: AdapterTrainer, *arguments: Any) -> object:
             calls.append(1)
             if len(calls) == after:
                 raise KeyboardInterrupt

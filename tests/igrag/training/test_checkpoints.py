@@ -1,7 +1,9 @@
 """The output folder of a training run: what is found, refused and removed."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,7 +77,11 @@ def test_earlier_run_is_refused_with_a_way_out(tmp_path: Path) -> None:
     for path in folder.folders():
         (path / RECORD_NAME).unlink()
         path.rmdir()
-    for refused in (folder.refuse_to_overwrite, lambda: folder.find("latest")):
+    refusals: list[Callable[[], object]] = [
+        folder.refuse_to_overwrite,
+        lambda: folder.find("latest"),
+    ]
+    for refused in refusals:
         with pytest.raises(UsageError, match=r"\(best\); without a complete checkpoint") as caught:
             refused()
         assert "latest" not in str(caught.value)
@@ -110,7 +116,10 @@ def test_pruning_keeps_the_best_and_other_runs_checkpoints(tmp_path: Path) -> No
 
 def test_resuming_with_changed_settings_is_refused() -> None:
     """Every key that differs is named with both values, at any depth, and its group."""
-    before = {"settings": {"a": {"b": 1, "c": 2}, "d": 3}, "data": {"count": 4}}
+    before: dict[str, dict[str, Any]] = {
+        "settings": {"a": {"b": 1, "c": 2}, "d": 3},
+        "data": {"count": 4},
+    }
     refuse_changes(Path("x"), before, before, free=())
     now = {**before, "settings": {"a": {"b": 9, "c": 8}, "e": 3}}
     with pytest.raises(UsageError) as caught:
