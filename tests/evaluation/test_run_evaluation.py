@@ -102,11 +102,11 @@ def test_all_methods_share_one_loaded_model(
     loads: list[str] = []
     load = from_config.load_language
 
-    def record(config: Config, path: str) -> LanguageModel:
+    def record_load(config: Config, path: str) -> LanguageModel:
         loads.append(path)
         return load(config, path)
 
-    monkeypatch.setattr(from_config, "load_language", record)
+    monkeypatch.setattr(from_config, "load_language", record_load)
     code, out, _ = evaluator("--data", data)
     together = evaluator.read("results.json")
     assert code == 0 and list(together) == ALL and len(loads) == 1
@@ -193,13 +193,13 @@ def test_registered_metric_appears_everywhere(
 ) -> None:
     """A metric that is registered, and nothing else, is in every file of an evaluation."""
     titles: list[str] = []
-    set_title = Axes.set_title
+    draw = Axes.set_title
 
-    def record(axes: Axes, title: str) -> None:
+    def record_title(self: Axes, title: str) -> object:
         titles.append(title)
-        set_title(axes, title)
+        return draw(self, title)
 
-    monkeypatch.setattr(Axes, "set_title", record)
+    monkeypatch.setattr(Axes, "set_title", record_title)
     monkeypatch.setattr(registry, "_registered", {**registry._registered})
     registry.register(CaptionLength())
     code, out, _ = untrained("--data", data)
@@ -243,11 +243,11 @@ def test_image_never_retrieves_itself(
     prompts: list[str] = []
     generate = CaptionGenerator.generate
 
-    def record(generator: CaptionGenerator, texts: Sequence[str]) -> list[str]:
+    def record_prompts(self: CaptionGenerator, texts: Sequence[str]) -> list[str]:
         prompts.extend(texts)
-        return generate(generator, texts)
+        return generate(self, texts)
 
-    monkeypatch.setattr(CaptionGenerator, "generate", record)
+    monkeypatch.setattr(CaptionGenerator, "generate", record_prompts)
     code, _, _ = untrained("--captions", coco.captions, "--images", coco.images)
     assert code == 0
     prompts = prompts[1:]  # The first is the warm-up, and captioned again.

@@ -21,7 +21,7 @@ LATEST = ("--resume_from_checkpoint", "latest")
 
 
 def crown(output: Path, step: int) -> None:
-    """Has a checkpoint be the best of a training whose BLEU-4 only rises."""
+    """Makes a checkpoint the best of a run, by its records and the best folder."""
     for path in output.rglob("*.json"):
         if path.name in ("training_record.json", "all_results.json"):
             record = TrainingRecord.read(path)
@@ -35,9 +35,14 @@ def crown(output: Path, step: int) -> None:
 
 @pytest.mark.parametrize(
     ("after", "eval_steps"),
-    [(3, 3), (9, 3), (15, 3), (14, "null")],  # the last one: from the end of an epoch
+    [
+        (9, 3),  # in the middle of an epoch
+        pytest.param(3, 3, marks=pytest.mark.slow),  # before the first checkpoint
+        pytest.param(15, 3, marks=pytest.mark.slow),
+        pytest.param(14, "null", marks=pytest.mark.slow),  # from the end of an epoch
+    ],
 )
-def test_resumed_equals_uninterrupted(
+def test_resumed_lora_training_equals_uninterrupted(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, after: int, eval_steps: object
 ) -> None:
     """Bit for bit, dropout included, wherever the interruption comes."""
@@ -50,7 +55,7 @@ def test_resumed_equals_uninterrupted(
     assert scores[0] == scores[1]
 
 
-def test_only_on_the_same_model(trainer: Trainer, tiny_t5: Path) -> None:
+def test_resuming_with_another_base_model_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
     """Other weights in the folder of the same name are another base model, and nothing is lost."""
     trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
     before = adapters(output := trainer.train(model__name=trainer.model))
@@ -60,8 +65,8 @@ def test_only_on_the_same_model(trainer: Trainer, tiny_t5: Path) -> None:
     assert adapters(output) == before
 
 
-def test_half_a_checkpoint_is_passed_over(trainer: Trainer) -> None:
-    """A checkpoint whose writing was interrupted is not gone on from, but written again."""
+def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer) -> None:
+    """A checkpoint whose saving was interrupted is not resumed from, but saved again."""
     whole = adapters(trainer.train())
     torn = trainer.output / "run" / "checkpoint-10"
     (torn / "training_record.json").unlink()
@@ -69,7 +74,7 @@ def test_half_a_checkpoint_is_passed_over(trainer: Trainer) -> None:
     assert adapters(trainer.train("run", *LATEST)) == whole
 
 
-def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
+def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
     """Resuming what is finished changes nothing."""
     output = trainer.train()
     before, record = adapters(output), (output / "all_results.json").read_bytes()
@@ -79,10 +84,10 @@ def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("resume", [LATEST, ()])
-def test_the_best_adapter_alone_is_not_overwritten(
+def test_best_without_checkpoints_is_not_overwritten(
     trainer: Trainer, resume: tuple[str, ...]
 ) -> None:
-    """Where only best is left there is nothing to go on from, and nothing is begun over it."""
+    """If only best is left, no run can resume, and no new one starts over it."""
     output = trainer.train(training__num_train_epochs=1)
     for checkpoint in output.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -96,8 +101,8 @@ def test_the_best_adapter_alone_is_not_overwritten(
     assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
-def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
-    """Other settings or data are named; what computes nothing differently is allowed."""
+def test_resuming_with_other_settings_or_data_is_refused(trainer: Trainer) -> None:
+    """Differences are named; settings that do not change what is computed may differ."""
     trainer.train()
     with pytest.raises(UsageError, match=r"training\.learning_rate was 0\.01, is 0\.1"):
         trainer.train("run", *LATEST, training__learning_rate=0.1)
@@ -111,7 +116,7 @@ def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
 
 
 def test_resuming_in_another_precision_is_refused(trainer: Trainer) -> None:
-    """What --dtype and the like come to on this machine is on record, and compared."""
+    """The precision that was resolved on this machine is recorded, and compared."""
     trainer.train("run", "--dtype", "bfloat16")
     with pytest.raises(UsageError, match=r"precision\.dtype was bfloat16, is float32"):
         trainer.train("run", *LATEST)
@@ -125,8 +130,8 @@ def test_resuming_in_another_precision_is_refused(trainer: Trainer) -> None:
     }
 
 
-def test_resuming_from_a_path(trainer: Trainer) -> None:
-    """An earlier checkpoint can be named; one of another folder, or none, is refused."""
+def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer) -> None:
+    """An earlier checkpoint can be given; one of another folder, or none, is refused."""
     output = trainer.train()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-6"))
@@ -138,11 +143,11 @@ def test_resuming_from_a_path(trainer: Trainer) -> None:
         trainer.train("run", "--resume_from_checkpoint", str(output))
 
 
-@pytest.mark.parametrize("limit", ["null", 1])
-def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) -> None:
-    """With its folder removed training goes on to the same end; with best gone too it is refused.
+@pytest.mark.parametrize("limit", [1, pytest.param("null", marks=pytest.mark.slow)])
+def test_resume_without_the_best_checkpoints_folder(trainer: Trainer, limit: object) -> None:
+    """Without its folder training ends the same; without best too it is refused.
 
-    Where best is a later checkpoint's, and all that is left of it, it is not replaced.
+    A best folder that is the only copy of a later checkpoint is not replaced.
     """
     settings = {"training__eval_steps": 2, "training__save_total_limit": limit}
     output = trainer.train(training__eval_steps=2)
@@ -166,10 +171,10 @@ def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) 
         trainer.train("run", *LATEST, **settings)
 
 
-def test_going_back_leaves_no_mixture(
+def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What lies beyond counts no more, also where writing over it is interrupted; it is kept."""
+    """Later checkpoints no longer count, even if overwriting them is interrupted."""
     output = trainer.train()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-3"))
@@ -193,8 +198,8 @@ def test_going_back_leaves_no_mixture(
     assert not list(output.rglob("superseded_record.json"))
 
 
-def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
-    """The newest checkpoint is the one just written, whatever higher numbers are left."""
+def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(trainer: Trainer) -> None:
+    """Later checkpoints of an earlier run do not count as newer than the one just saved."""
     output = trainer.train(training__eval_steps=2)
     crown(output, 2)
     record = TrainingRecord.read(output / "checkpoint-6" / "training_record.json")
@@ -203,9 +208,18 @@ def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
     assert steps == [2, 6, 8, 10]
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", WEIGHTS, "trainer_state.json"])
-def test_a_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
-    """A file that is cut off or missing is named, where the library would go on without it."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        WEIGHTS,
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("optimizer.pt", "rng_state.pth", "trainer_state.json")
+        ),
+    ],
+)
+def test_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
+    """A truncated or missing file is named, although the library would continue without it."""
     file = trainer.train() / "checkpoint-10" / name
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
@@ -216,7 +230,7 @@ def test_a_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
 
 
 class Planted:
-    """What runs a command where it is unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self._trace = trace
@@ -225,9 +239,15 @@ class Planted:
         return os.mkdir, (str(self._trace),)
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
-def test_nothing_is_unpickled(trainer: Trainer, name: str) -> None:
-    """A state with code in it is refused, and the code is not run."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        "optimizer.pt",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("scheduler.pt", "rng_state.pth")),
+    ],
+)
+def test_code_in_a_checkpoint_is_not_run(trainer: Trainer, name: str) -> None:
+    """A state file with pickled code is refused, and the code is not run."""
     trace = trainer.output / "trace"
     (trainer.train() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):

@@ -18,6 +18,7 @@ from igrag.metrics import (
     score_captions,
     tokens,
 )
+from igrag.metrics.tokens import Tokens
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
 # The order of the scores in golden.json.
@@ -143,11 +144,11 @@ def test_captions_are_tokenized_once(registered: None, monkeypatch: pytest.Monke
     calls: list[str] = []
     tokenize = tokens.tokenize
 
-    def record(text: str) -> tokens.Tokens:
+    def record_call(text: str) -> Tokens:
         calls.append(text)
         return tokenize(text)
 
-    monkeypatch.setattr(tokens, "tokenize", record)
+    monkeypatch.setattr(tokens, "tokenize", record_call)
     scores = score_captions(["a dog", "a cat"], [["b", "c"], ["d"]], **SKIP)
     assert calls == ["a dog", "a cat", "b", "c", "d"]
     assert scores.scores["bleu1"].statistics is scores.scores["bleu4"].statistics
