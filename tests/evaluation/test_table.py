@@ -4,7 +4,7 @@ import pytest
 
 from evaluation.table import format_facts, format_size, format_time, to_markdown
 from evaluation.training_facts import NOTHING_TRAINED, TrainingFacts
-from tests.evaluation.example_results import CAPTIONS, REFERENCES, make_result
+from tests.evaluation.example_results import CAPTIONS, REFERENCES, make_dataset, make_result
 
 
 def column(rows: list[list[str]], title: str) -> list[str]:
