@@ -1,4 +1,4 @@
-"""Interrupted and resumed training of the adapter: the same as without the interruption."""
+"""LoRA training that is interrupted and resumed equals an uninterrupted run."""
 
 import json
 import os
@@ -14,14 +14,15 @@ from igrag.training.record import TrainingRecord
 from lora_training.checkpoints import AdapterFolder
 from lora_training.train_lora import main, parse_arguments
 from lora_training.trainer import AdapterTrainer
+from tests.finished_runs import CopyRun
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 from tests.tiny import WORDS, save_t5
 
 LATEST = ("--resume_from_checkpoint", "latest")
 
 
-def crown(output: Path, step: int) -> None:
-    """Has a checkpoint be the best of a training whose BLEU-4 only rises."""
+def make_best(output: Path, step: int) -> None:
+    """Makes a checkpoint the best one of a run, in its records and its best folder."""
     for path in output.rglob("*.json"):
         if path.name in ("training_record.json", "all_results.json"):
             record = TrainingRecord.read(path)
@@ -35,13 +36,22 @@ def crown(output: Path, step: int) -> None:
 
 @pytest.mark.parametrize(
     ("after", "eval_steps"),
-    [(3, 3), (9, 3), (15, 3), (14, "null")],  # the last one: from the end of an epoch
+    [
+        pytest.param(3, 3, id="before_first_checkpoint", marks=pytest.mark.slow),
+        pytest.param(9, 3, id="mid_epoch"),
+        pytest.param(15, 3, id="mid_second_epoch", marks=pytest.mark.slow),
+        pytest.param(14, "null", id="end_of_epoch"),
+    ],
 )
-def test_resumed_equals_uninterrupted(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, after: int, eval_steps: object
+def test_resumed_run_equals_uninterrupted_run(
+    trainer: Trainer,
+    copy_run: CopyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    eval_steps: object,
 ) -> None:
-    """Bit for bit, dropout included, wherever the interruption comes."""
-    whole = trainer.train("whole", training__eval_steps=eval_steps)
+    """A resumed run has the same bits, dropout included, wherever it was interrupted."""
+    whole = copy_run("whole", training__eval_steps=eval_steps)
     trainer.interrupt("parts", monkeypatch, after=after, training__eval_steps=eval_steps)
     parts = trainer.train("parts", *LATEST, training__eval_steps=eval_steps)
     assert adapters(parts) == adapters(whole)
@@ -50,27 +60,28 @@ def test_resumed_equals_uninterrupted(
     assert scores[0] == scores[1]
 
 
-def test_only_on_the_same_model(trainer: Trainer, tiny_t5: Path) -> None:
+def test_resuming_on_other_base_weights_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
     """Other weights in the folder of the same name are another base model, and nothing is lost."""
     trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
-    before = adapters(output := trainer.train(model__name=trainer.model))
+    settings = {"model__name": trainer.model, "training__num_train_epochs": 1}
+    before = adapters(output := trainer.train(**settings))
     save_t5(trainer.model, words=WORDS.split(), seed=1)
-    with pytest.raises(CheckpointError, match=r"checkpoint-10: was trained on .*weights"):
-        trainer.train("run", *LATEST, model__name=trainer.model)
+    with pytest.raises(CheckpointError, match=r"checkpoint-5: was trained on .*weights"):
+        trainer.train("run", *LATEST, **settings)
     assert adapters(output) == before
 
 
-def test_half_a_checkpoint_is_passed_over(trainer: Trainer) -> None:
-    """A checkpoint whose writing was interrupted is not gone on from, but written again."""
-    whole = adapters(trainer.train())
-    torn = trainer.output / "run" / "checkpoint-10"
-    (torn / "training_record.json").unlink()
-    (torn / WEIGHTS).write_bytes(b"half")
+def test_incomplete_checkpoint_is_not_resumed_from(trainer: Trainer, copy_run: CopyRun) -> None:
+    """A checkpoint whose writing was interrupted is skipped, and written again."""
+    whole = adapters(copy_run())
+    incomplete = trainer.output / "run" / "checkpoint-10"
+    (incomplete / "training_record.json").unlink()
+    (incomplete / WEIGHTS).write_bytes(b"half")
     assert adapters(trainer.train("run", *LATEST)) == whole
 
 
-def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
-    """Resuming what is finished changes nothing."""
+def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
+    """The adapters and the record of a finished run keep their bytes."""
     output = trainer.train()
     before, record = adapters(output), (output / "all_results.json").read_bytes()
     trainer.train("run", *LATEST)
@@ -78,17 +89,17 @@ def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
     assert (output / "all_results.json").read_bytes() == record
 
 
-@pytest.mark.parametrize("resume", [LATEST, ()])
-def test_the_best_adapter_alone_is_not_overwritten(
-    trainer: Trainer, resume: tuple[str, ...]
+@pytest.mark.parametrize("resume", [LATEST, ()], ids=["resumed", "new_run"])
+def test_folder_with_only_the_best_adapter_is_not_overwritten(
+    trainer: Trainer, copy_run: CopyRun, resume: tuple[str, ...]
 ) -> None:
-    """Where only best is left there is nothing to go on from, and nothing is begun over it."""
-    output = trainer.train(training__num_train_epochs=1)
+    """Where only best is left, there is no checkpoint to resume from, and no new run starts."""
+    output = copy_run()
     for checkpoint in output.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     before = {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     elsewhere = trainer.output / "data"
-    words = trainer.words(output, "--all", *resume, training__num_train_epochs=1)
+    words = trainer.words(output, "--all", *resume)
     with pytest.raises(UsageError, match=r"\(best\); without a complete checkpoint") as refusal:
         main(parse_arguments([*words, "--output_data", str(elsewhere)]))
     assert "latest" not in str(refusal.value)
@@ -96,9 +107,11 @@ def test_the_best_adapter_alone_is_not_overwritten(
     assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
-def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
-    """Other settings or data are named; what computes nothing differently is allowed."""
-    trainer.train()
+def test_resuming_with_other_settings_or_data_is_refused(
+    trainer: Trainer, copy_run: CopyRun
+) -> None:
+    """The error names what differs; settings that do not change the results may differ."""
+    copy_run()
     with pytest.raises(UsageError, match=r"training\.learning_rate was 0\.01, is 0\.1"):
         trainer.train("run", *LATEST, training__learning_rate=0.1)
     with pytest.raises(UsageError, match=r"lora\.r was 4, is 8"):
@@ -110,24 +123,23 @@ def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
         trainer.train("run", *LATEST)
 
 
-def test_resuming_in_another_precision_is_refused(trainer: Trainer) -> None:
-    """What --dtype and the like come to on this machine is on record, and compared."""
-    trainer.train("run", "--dtype", "bfloat16")
-    with pytest.raises(UsageError, match=r"precision\.dtype was bfloat16, is float32"):
-        trainer.train("run", *LATEST)
+def test_resuming_in_another_precision_is_refused(trainer: Trainer, copy_run: CopyRun) -> None:
+    """The precision that the options lead to on this machine is recorded, and compared."""
+    output = copy_run()
+    with pytest.raises(UsageError, match=r"precision\.dtype was float32, is bfloat16"):
+        trainer.train("run", *LATEST, "--dtype", "bfloat16")
     with pytest.raises(UsageError, match=r"precision\.mixed_precision was fp32, is bf16"):
-        trainer.train("run", *LATEST, "--dtype", "bfloat16", training__mixed_precision="bf16")
-    config = record_of(trainer.train("run", *LATEST, "--dtype", "bfloat16")).config
-    assert config["precision"] == {
-        "dtype": "bfloat16",
+        trainer.train("run", *LATEST, training__mixed_precision="bf16")
+    assert record_of(output).config["precision"] == {
+        "dtype": "float32",
         "attn_implementation": "eager",
         "mixed_precision": "fp32",
     }
 
 
-def test_resuming_from_a_path(trainer: Trainer) -> None:
-    """An earlier checkpoint can be named; one of another folder, or none, is refused."""
-    output = trainer.train()
+def test_resuming_from_an_earlier_checkpoint(trainer: Trainer, copy_run: CopyRun) -> None:
+    """A checkpoint can be given by its path; one of another folder, or none, is refused."""
+    output = copy_run()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-6"))
     trainer.train("run", *resume)
@@ -139,14 +151,16 @@ def test_resuming_from_a_path(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("limit", ["null", 1])
-def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) -> None:
-    """With its folder removed training goes on to the same end; with best gone too it is refused.
+def test_resuming_without_the_folder_of_the_best_checkpoint(
+    trainer: Trainer, copy_run: CopyRun, limit: object
+) -> None:
+    """A run resumes with only best left of its best checkpoint, and is refused without best.
 
-    Where best is a later checkpoint's, and all that is left of it, it is not replaced.
+    Where best is the only copy of a later checkpoint, it is not replaced.
     """
     settings = {"training__eval_steps": 2, "training__save_total_limit": limit}
-    output = trainer.train(training__eval_steps=2)
-    crown(output, 4)
+    output = copy_run(training__eval_steps=2)
+    make_best(output, 4)
     before = adapters(output)
     assert before["best"] != before["checkpoint-10"]
     shutil.rmtree(output / "checkpoint-4")
@@ -166,11 +180,14 @@ def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) 
         trainer.train("run", *LATEST, **settings)
 
 
-def test_going_back_leaves_no_mixture(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_resuming_from_an_earlier_checkpoint_supersedes_later_ones(
+    trainer: Trainer,
+    copy_run: CopyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """What lies beyond counts no more, also where writing over it is interrupted; it is kept."""
-    output = trainer.train()
+    """Later checkpoints are kept but not resumed from, also if overwriting one is interrupted."""
+    output = copy_run()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-3"))
 
@@ -193,10 +210,10 @@ def test_going_back_leaves_no_mixture(
     assert not list(output.rglob("superseded_record.json"))
 
 
-def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
+def test_pruning_keeps_checkpoints_with_higher_numbers(copy_run: CopyRun) -> None:
     """The newest checkpoint is the one just written, whatever higher numbers are left."""
-    output = trainer.train(training__eval_steps=2)
-    crown(output, 2)
+    output = copy_run(training__eval_steps=2)
+    make_best(output, 2)
     record = TrainingRecord.read(output / "checkpoint-6" / "training_record.json")
     AdapterFolder(output, save_total_limit=1).complete(record, 6)
     steps = sorted(int(path.name.partition("-")[2]) for path in output.glob("checkpoint-*"))
@@ -204,9 +221,9 @@ def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", WEIGHTS, "trainer_state.json"])
-def test_a_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
-    """A file that is cut off or missing is named, where the library would go on without it."""
-    file = trainer.train() / "checkpoint-10" / name
+def test_damaged_checkpoint_is_refused(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
+    """The error names a truncated or missing file, where the library would continue without it."""
+    file = copy_run() / "checkpoint-10" / name
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
         trainer.train("run", *LATEST)
@@ -215,21 +232,21 @@ def test_a_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
         trainer.train("run", *LATEST)
 
 
-class Planted:
-    """What runs a command where it is unpickled."""
+class MakesFolder:
+    """An object that makes a folder when it is unpickled."""
 
-    def __init__(self, trace: Path) -> None:
-        self._trace = trace
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self._trace),)
+        return os.mkdir, (str(self._folder),)
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
-def test_nothing_is_unpickled(trainer: Trainer, name: str) -> None:
-    """A state with code in it is refused, and the code is not run."""
-    trace = trainer.output / "trace"
-    (trainer.train() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))
+def test_code_in_a_checkpoint_is_not_run(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
+    """A state file that holds code is refused, and the code is not run."""
+    folder = trainer.output / "made"
+    (copy_run() / "checkpoint-10" / name).write_bytes(pickle.dumps(MakesFolder(folder)))
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
         trainer.train("run", *LATEST)
-    assert not trace.exists()
+    assert not folder.exists()

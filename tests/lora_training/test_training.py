@@ -1,4 +1,4 @@
-"""The adapter's training as a whole: what it writes, what it leaves alone, what it refuses."""
+"""LoRA training as a whole: what it writes, what it leaves alone, and what it refuses."""
 
 import json
 import time
@@ -18,6 +18,7 @@ from lora_training.settings import DEFAULT_SETTINGS, LoraSettings
 from lora_training.train_lora import main, parse_arguments
 from lora_training.trainer import AdapterTrainer, Scorer
 from tests.examples import save_examples
+from tests.finished_runs import CopyRun
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 
 
@@ -29,10 +30,11 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
     return output
 
 
-def test_training_writes_what_it_promises(
+@pytest.mark.usefixtures("curves")
+def test_training_writes_checkpoints_best_record_and_curves(
     trainer: Trainer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Checkpoints by steps, the best adapter, record and curves; no chatter of the library's."""
+    """Training writes checkpoints, best, record and curves; the library prints nothing."""
     output = trainer.train()
     assert sorted(path.name for path in output.iterdir()) == [
         "all_results.json",
@@ -44,6 +46,7 @@ def test_training_writes_what_it_promises(
         "training_curves.png",
     ]
     assert not list(output.rglob("training_args.bin"))
+    assert (output / "training_curves.png").read_bytes().startswith(b"\x89PNG")
     record = record_of(output)
     assert (record.method, record.best_folder) == ("lora", "best")
     assert [evaluation.step for evaluation in record.evaluations] == [0, 3, 6, 9, 10]
@@ -66,33 +69,33 @@ def test_training_writes_what_it_promises(
     assert "{" not in printed.out + printed.err
 
 
-def test_training_time_ends_with_the_last_update(
+def test_training_time_ends_with_the_last_step(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Validations in between count, the last one does not, as a soft prompt's time is taken."""
-    call, slow = Scorer.__call__, 0.4
+    """The training time includes the validations in between, but not the last one."""
+    call, delay = Scorer.__call__, 0.4
 
-    def slowly(self: Scorer, gathered: EvalPrediction) -> dict[str, float]:
-        time.sleep(slow)
+    def score_late(self: Scorer, gathered: EvalPrediction) -> dict[str, float]:
+        time.sleep(delay)
         return call(self, gathered)
 
-    monkeypatch.setattr(Scorer, "__call__", slowly)
+    monkeypatch.setattr(Scorer, "__call__", score_late)
     record = record_of(trainer.train(training__eval_steps=5))
     assert record.training_seconds == record.history[-1].seconds
-    assert record.history[4].seconds + slow < record.history[5].seconds
+    assert record.history[4].seconds + delay < record.history[5].seconds
 
 
-def test_training_lifts_the_captions(trainer: Trainer) -> None:
-    """The loss falls, and the captions come nearer to their references."""
+def test_training_improves_loss_and_bleu(trainer: Trainer) -> None:
+    """The loss falls, and BLEU-1 rises."""
     output = trainer.train(training__num_train_epochs=6, training__eval_steps=30)
     untuned, tuned = record_of(output).evaluations
     assert tuned.loss < 0.5 * untuned.loss
     assert tuned.bleu1 > untuned.bleu1 + 0.2
 
 
-def test_the_adapter_loads_everywhere(trainer: Trainer, tiny_t5: Path) -> None:
-    """PEFT alone, and captioning with it merged or beside, compute the same; the base does not."""
-    best = trainer.train() / "best"
+def test_adapter_loads_with_peft_and_for_captioning(copy_run: CopyRun, tiny_t5: Path) -> None:
+    """PEFT and captioning, merged or not, compute the same; the base model does not."""
+    best = copy_run() / "best"
     names = ["adapter_config.json", WEIGHTS, "base_model.json"]
     assert sorted(path.name for path in best.iterdir()) == names
     base = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5)
@@ -107,9 +110,9 @@ def test_the_adapter_loads_everywhere(trainer: Trainer, tiny_t5: Path) -> None:
     assert (config["peft_type"], config["task_type"]) == ("LORA", "SEQ_2_SEQ_LM")
 
 
-def test_the_best_adapter_is_the_best_checkpoint(trainer: Trainer) -> None:
-    """Byte for byte, and it is the one with the highest BLEU-4 on record."""
-    output = trainer.train(training__eval_steps=2)
+def test_best_adapter_equals_the_best_checkpoint(copy_run: CopyRun) -> None:
+    """It is a copy of the checkpoint with the highest recorded BLEU-4, byte for byte."""
+    output = copy_run(training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None and record.best.checkpoint is not None
     for name in (WEIGHTS, "adapter_config.json", "base_model.json"):
@@ -119,7 +122,7 @@ def test_the_best_adapter_is_the_best_checkpoint(trainer: Trainer) -> None:
     assert len(set(adapters(output).values())) == 5
 
 
-def test_the_model_is_left_as_it_was(
+def test_base_model_is_unchanged_by_training(
     trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every tensor of the base model is bit-identical after training."""
@@ -138,17 +141,18 @@ def test_the_model_is_left_as_it_was(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_one_seed_gives_one_training(trainer: Trainer) -> None:
-    """The same command gives the same bytes, another seed other ones."""
-    runs = [trainer.train("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
+@pytest.mark.slow
+def test_same_seed_gives_same_adapters(trainer: Trainer, copy_run: CopyRun) -> None:
+    """The same command gives the same bytes, another seed gives others."""
+    runs = [copy_run("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
     first, second, other = [adapters(output) for output in runs]
     assert first == second
     assert first["best"] != other["best"]
 
 
 @pytest.mark.parametrize("action", ["--train", "--all"])
-def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
-    """It is told before any data are built or the model is loaded."""
+def test_file_instead_of_the_output_folder_is_refused(trainer: Trainer, action: str) -> None:
+    """The error comes before any data are built or the model is loaded."""
     file = trainer.output / "run"
     file.write_text("mine")
     words = trainer.words(file / "new", action, model__name="some-org/some-model")
@@ -157,9 +161,9 @@ def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
     assert file.read_text() == "mine"
 
 
-def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
-    """A second training into the same folder is refused before any data are built."""
-    output = trainer.train()
+def test_earlier_run_is_not_overwritten(trainer: Trainer, copy_run: CopyRun) -> None:
+    """A second run into the same folder is refused before any data are built."""
+    output = copy_run()
     before = (output / "all_results.json").read_bytes()
     elsewhere = trainer.output / "data"
     for words in (trainer.words(output), trainer.words(output, "--all")):
@@ -170,8 +174,9 @@ def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
     assert not elsewhere.exists()
 
 
-def test_old_checkpoints_go_but_never_the_best(trainer: Trainer) -> None:
-    """save_total_limit keeps the newest checkpoints, and the best one besides."""
+@pytest.mark.slow
+def test_save_total_limit_keeps_the_newest_and_the_best(trainer: Trainer) -> None:
+    """Older checkpoints are removed, but never the best one."""
     output = trainer.train(training__save_total_limit=1, training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None
@@ -180,8 +185,8 @@ def test_old_checkpoints_go_but_never_the_best(trainer: Trainer) -> None:
     assert left == {record.best.checkpoint, f"checkpoint-{tail}"}
 
 
-def test_training_stops_when_nothing_gets_better(trainer: Trainer) -> None:
-    """With a rate that moves nothing BLEU-4 stays, patience runs out, and resuming adds nothing."""
+def test_training_stops_early_without_improvement(trainer: Trainer) -> None:
+    """With a tiny learning rate BLEU-4 stays, patience runs out, and resuming adds no step."""
     settings = {
         "training__learning_rate": 1e-12,
         "training__early_stopping_patience": 2,
@@ -194,27 +199,27 @@ def test_training_stops_when_nothing_gets_better(trainer: Trainer) -> None:
     assert adapters(output) == before and len(losses(output)) == 3
 
 
-def test_without_eval_steps_every_epoch_is_validated(trainer: Trainer) -> None:
-    """eval_steps null: one validation and one checkpoint after each epoch."""
-    output = trainer.train(training__eval_steps="null")
+def test_without_eval_steps_every_epoch_is_validated(copy_run: CopyRun) -> None:
+    """With eval_steps null there is one validation after each epoch."""
+    output = copy_run(training__eval_steps="null")
     assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
 
 
-def test_a_training_that_runs_away_is_stopped(trainer: Trainer) -> None:
-    """A loss that is no number ends the training with what to change."""
+def test_training_with_infinite_loss_is_stopped(trainer: Trainer) -> None:
+    """The error says which setting to change."""
     with pytest.raises(TrainingError, match=r"not finite; lower training\.learning_rate"):
         trainer.train(training__learning_rate=1e30, lora__lora_alpha=10**12)
 
 
-def test_missing_data_is_an_error(trainer: Trainer) -> None:
+def test_missing_data_is_refused(trainer: Trainer) -> None:
     """Without train.jsonl the error says how to build it."""
     (trainer.data / "train.jsonl").unlink()
     with pytest.raises(DataError, match=r"train\.jsonl: no such file; .*--build-data"):
         trainer.train()
 
 
-def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
-    """One that trains and validates is named with both files; an equal id alone is no image."""
+def test_image_in_both_train_and_val_is_refused(trainer: Trainer) -> None:
+    """The error names the image and both files; an equal id with other captions is accepted."""
     train, val = (trainer.data / f"{name}.jsonl" for name in ("train", "val"))
     line = json.loads(train.read_text("utf-8").splitlines()[6])
     lines = val.read_text("utf-8")
@@ -224,43 +229,48 @@ def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
     with pytest.raises(DataError, match=message):
         trainer.train()
     assert not (trainer.output / "run").exists()
-    others = {"none": {"image_id": None}, "x": {"image_id": "x"}, "cat": {"references": ["a cat"]}}
-    for name, other in others.items():
-        val.write_text(lines + json.dumps({**shared, **other}) + "\n", encoding="utf-8")
-        trainer.train(name, training__num_train_epochs=1)
+    other = {**shared, "references": ["a cat"]}
+    val.write_text(lines + json.dumps(other) + "\n", encoding="utf-8")
+    trainer.train(training__num_train_epochs=1)
 
 
-def test_a_target_cut_to_nothing_is_refused(trainer: Trainer) -> None:
-    """Labels that keep only the end token would teach the model to say nothing."""
+def test_max_target_length_without_a_token_is_refused(trainer: Trainer) -> None:
+    """Labels of only the end token would train the model to generate nothing."""
     with pytest.raises(TrainingError, match=r"raise training\.max_target_length"):
         trainer.train(training__max_target_length=1)
 
 
 def test_several_processes_are_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under torchrun each process would write over the others' files."""
+    """Under torchrun each process would overwrite the others' files."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="one process"):
         trainer.train()
 
 
-def test_a_second_gpu_is_not_taken_for_the_first(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The library's trainer knows cuda:0 alone, so that cuda:1 is refused with the way to it."""
+def test_second_gpu_is_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Trainer knows only cuda:0; the error for cuda:1 says how to use it."""
     monkeypatch.setattr("lora_training.setup.resolve_device", lambda name: torch.device("cuda:1"))
     with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=1"):
         trainer.train()
 
 
-def test_half_precision_leaves_the_adapter_whole(trainer: Trainer) -> None:
-    """With a bfloat16 model the adapter is trained and saved in float32 all the same."""
-    output = trainer.train("run", "--dtype", "bfloat16", training__mixed_precision="bf16")
+@pytest.mark.slow
+def test_adapter_is_float32_with_a_bfloat16_model(trainer: Trainer) -> None:
+    """The adapter is trained and saved in float32, and the run resumes in its precision."""
+    words, settings = ("--dtype", "bfloat16"), {"training__mixed_precision": "bf16"}
+    output = trainer.train("run", *words, **settings)
     weights = load_file(output / "best" / WEIGHTS)
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert record_of(output).evaluations[-1].loss < record_of(output).evaluations[0].loss
+    trainer.train("run", *words, "--resume_from_checkpoint", "latest", **settings)
+    assert record_of(output).config["precision"] == {
+        "dtype": "bfloat16",
+        "attn_implementation": "eager",
+        "mixed_precision": "bf16",
+    }
 
 
-def test_tensorboard_that_is_not_there_is_named(
+def test_missing_tensorboard_is_reported_before_loading(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--report_to tensorboard says what to install before anything is loaded."""
@@ -269,9 +279,11 @@ def test_tensorboard_that_is_not_there_is_named(
         trainer.train("run", "--report_to", "tensorboard")
 
 
-def test_overwriting_replaces_the_run_once_everything_is_checked(trainer: Trainer) -> None:
+def test_overwrite_output_dir_replaces_the_run_after_all_checks(
+    trainer: Trainer, copy_run: CopyRun
+) -> None:
     """A run that cannot start leaves the earlier one; one that can removes its files, no others."""
-    output = trainer.train()
+    output = copy_run()
     (output / "notes.txt").write_text("mine")
     before = adapters(output)
     for wrong in ({"lora__target_modules": "[query]"}, {"training__max_target_length": 1}):
@@ -289,19 +301,19 @@ def test_overwriting_replaces_the_run_once_everything_is_checked(trainer: Traine
     ]
 
 
-def test_rebuilding_data_alone_keeps_the_run(trainer: Trainer) -> None:
-    """--force-rebuild has always meant the data: with --all, too, an earlier run is refused."""
-    output = trainer.train(training__num_train_epochs=1)
+def test_force_rebuild_of_data_keeps_the_run(trainer: Trainer, copy_run: CopyRun) -> None:
+    """--force-rebuild applies to the data alone: with --all, too, an earlier run is refused."""
+    output = copy_run()
     before = adapters(output)
     with pytest.raises(UsageError, match=r"earlier training run .*--overwrite_output_dir"):
         main(parse_arguments(trainer.words(output, "--all", "--force-rebuild")))
     assert adapters(output) == before
 
 
-def test_given_files_are_trained_on(
+def test_train_file_replaces_the_built_data(
     trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """data.train_file and data.val_file replace the files of output_data, each for itself."""
+    """data.train_file and data.val_file each replace one file of output_data."""
     other = save_examples(tmp_path / "other.jsonl", count=9, seed=7)
     trainer.train(data__train_file=other, training__num_train_epochs=1)
     val = trainer.data / "val.jsonl"
@@ -309,10 +321,10 @@ def test_given_files_are_trained_on(
     assert line in capsys.readouterr().out
 
 
-def test_default_data_are_what_was_built_or_else_the_demo(
+def test_default_data_are_the_built_ones_or_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The demo data stand in for the default folder alone, and never after --all."""
+    """The demo data replace only the default folder, and never after --all."""
     monkeypatch.setattr(settings, "BUILT_DATA", tmp_path)
     data = LoraSettings.load(DEFAULT_SETTINGS, [f"data.output_data={tmp_path}"]).data
     demo = REPO_ROOT / "demo" / "data"
@@ -330,9 +342,11 @@ def test_default_data_are_what_was_built_or_else_the_demo(
     assert data.files(built=True) == (other / "train.jsonl", other / "val.jsonl")
 
 
-def test_leftovers_of_a_killed_run_are_removed_on_resume(trainer: Trainer) -> None:
+def test_leftovers_of_a_killed_run_are_removed_on_resume(
+    trainer: Trainer, copy_run: CopyRun
+) -> None:
     """A run that was killed while it copied the best adapter leaves a temporary folder."""
-    output = trainer.train()
+    output = copy_run()
     leftover = output / ".best.abcdefgh.tmp"
     leftover.mkdir()
     trainer.train("run", "--resume_from_checkpoint", "latest")
