@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_ROOT))
@@ -43,17 +44,17 @@ ROWS: dict[str, Settings] = {
     "1 epoch, learning rate 0.01": {"training.learning_rate": 0.01},
     "1 epoch, learning rate 0.1": {"training.learning_rate": 0.1},
     "1 epoch, learning rate 0.3": {"training.learning_rate": 0.3},
-    "1 epoch, random with scale 0.02": {"prompt.init_scale": 0.02},
-    "1 epoch, initialization text": {"prompt.initialization": "text"},
-    "1 epoch, initialization vocab": {"prompt.initialization": "vocab"},
-    "1 epoch, prompt_length 5": {"prompt.prompt_length": 5},
-    "1 epoch, prompt_length 50": {"prompt.prompt_length": 50},
-    "1 epoch, residual": {"prompt.reparameterization": "residual"},
-    "1 epoch, superpos": {"prompt.reparameterization": "superpos"},
+    "1 epoch, random with scale 0.02": {"prompt_tuning.init_scale": 0.02},
+    "1 epoch, initialization text": {"prompt_tuning.initialization": "text"},
+    "1 epoch, initialization vocab": {"prompt_tuning.initialization": "vocab"},
+    "1 epoch, prompt_length 5": {"prompt_tuning.prompt_length": 5},
+    "1 epoch, prompt_length 50": {"prompt_tuning.prompt_length": 50},
+    "1 epoch, residual": {"prompt_tuning.reparameterization": "residual"},
+    "1 epoch, superpos": {"prompt_tuning.reparameterization": "superpos"},
     "3 epochs, learning rate 0.3": {"training.num_train_epochs": 3, "training.learning_rate": 0.3},
     "3 epochs, initialization text": {
         "training.num_train_epochs": 3,
-        "prompt.initialization": "text",
+        "prompt_tuning.initialization": "text",
     },
     "on LoRA: on_lora.yaml (3 epochs, learning rate 0.03)": {
         "training.num_train_epochs": 3,
@@ -62,7 +63,7 @@ ROWS: dict[str, Settings] = {
     "on LoRA: 3 epochs, text, learning rate 0.01": {
         "training.num_train_epochs": 3,
         "training.learning_rate": 0.01,
-        "prompt.initialization": "text",
+        "prompt_tuning.initialization": "text",
         "model.lora_weights_path": "lora_training/checkpoints/best",
     },
 }
@@ -92,7 +93,9 @@ class Run:
     def folder(self, output: Path) -> Path:
         """Names its folder by everything that decides its result."""
         settings = PromptTrainingSettings.load(DEFAULT_SETTINGS, self.overrides())
-        content = settings.to_plain(include={"model", "data", "prompt", "training", "evaluation"})
+        content = settings.to_plain(
+            include={"model", "data", "prompt_tuning", "training", "evaluation"}
+        )
         files = {str(path): _content_hash(path) for path in _files_of(settings)}
         text = json.dumps([content, files], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -122,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return int(not all(found.values()))
 
 
-def _train(run: Run, output: Path) -> dict | None:
+def _train(run: Run, output: Path) -> dict[str, Any] | None:
     """Makes a run, unless it is there, and returns its record; None after telling why not."""
     try:
         folder = run.folder(output)
@@ -152,18 +155,20 @@ def _train_in(folder: Path, overrides: Sequence[str]) -> None:
         raise RuntimeError(f"{folder}: exit code {done.returncode}: {last}")
 
 
-def _record(folder: Path) -> dict | None:
+def _record(folder: Path) -> dict[str, Any] | None:
     path = folder / "all_results.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    record: dict[str, Any] | None = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    )
     return record if record and record["best"] else None
 
 
 def _files_of(settings: PromptTrainingSettings) -> Iterator[Path]:
     """Yields the files that a training reads: data, configuration, model, adapter, first prompt."""
-    model, data = settings.model, settings.data
-    yield from (data.train_file, data.val_file, model.main_config)
-    if settings.prompt.init_file is not None:
-        yield settings.prompt.init_file
+    model, init_file = settings.model, settings.prompt_tuning.init_file
+    yield from (settings.train_file, settings.val_file, model.main_config)
+    if init_file is not None:
+        yield init_file
     # A hub id is no folder; it stands for itself.
     base = Path(find_model(Config.load(model.main_config).models, model.name).path)
     for folder in (base, model.lora_weights_path):
@@ -176,7 +181,7 @@ def _content_hash(path: Path) -> str | None:
     return sha256_file(path) if path.is_file() else None
 
 
-def _row(name: str, records: list[dict]) -> str:
+def _row(name: str, records: list[dict[str, Any]]) -> str:
     if not records:
         return f"| {name} | - | failed | - |"
     scores = [record["best"]["bleu4"] for record in records]

@@ -47,7 +47,7 @@ def render_clip_data(
             images[chunk * _CHUNK : (chunk + 1) * _CHUNK] = drawn
             captions.extend(written)
             if (chunk + 1) % 20 == 0:
-                print(f"clip-mini: {len(captions)} of {count} pictures drawn", flush=True)
+                print(f"clip-mini: {len(captions)} of {count} images drawn", flush=True)
     return ClipData(images, captions)
 
 

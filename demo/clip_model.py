@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -93,7 +94,8 @@ def enlarged(model: CLIPModel, image_size: int) -> CLIPModel:
 
     As CLIP's own ViT-L/14@336px was made from ViT-L/14 (Radford et al. 2021, section 3.2).
     """
-    larger = new_model(model.config.text_config.vocab_size, image_size=image_size)
+    config: Any = model.config
+    larger = new_model(config.text_config.vocab_size, image_size=image_size)
     weights = model.state_dict()
     name = "vision_model.embeddings.position_embedding.weight"
     first, grid = weights[name][:1], weights[name][1:]  # [1, H], [patches, H]
@@ -117,12 +119,13 @@ def save_clip(
         folder: Where to save.
     """
     # Half precision halves the download; whoever loads it chooses the dtype to compute in.
-    model.to(torch.float16).save_pretrained(folder)
+    model.half().save_pretrained(folder)
     # The training's padding is not the tokenizer's own.
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
-    side = model.config.vision_config.image_size
+    config: Any = model.config
+    side = config.vision_config.image_size
     # The whole image is squeezed into the square: nothing at its edges is cut off.
     processor = CLIPImageProcessorPil(
         size={"height": side, "width": side},

@@ -33,7 +33,7 @@ _LICENSE = {
     "url": "https://www.apache.org/licenses/LICENSE-2.0",
 }
 _INPUT_COUNT = 10
-# What a caption tells of must be seen: a image that hides more of a thing is drawn again.
+# What a caption tells of must be seen: an image that hides more of a thing is drawn again.
 _LEAST_VISIBLE = 0.4
 # The image that the first command of the README captions.
 _FIRST_INPUT = (
@@ -69,12 +69,12 @@ def build_images(root: Path, seed: int) -> None:
 
 
 def file_name(image_id: int) -> str:
-    """Returns the file name that COCO gives a image."""
+    """Returns the file name that COCO gives an image."""
     return f"{image_id:012d}.jpg"
 
 
 def _draw(item: CaptionedScene, seed: int, seen: set[bytes]) -> Rendered:
-    """Draws a image that is unlike all that were `seen` and hides nothing."""
+    """Draws an image that is unlike all that were `seen` and hides nothing."""
     for rendered in _showing_all(f"{seed}-{item.image_id}", item.scene, IMAGE_SIZE):
         pixels = sha256(rendered.image.tobytes()).digest()
         if pixels not in seen:
@@ -185,7 +185,7 @@ def _write_json(path: Path, data: object) -> None:
 def _scene_key(scene: Scene) -> tuple[object, ...]:
     """Returns all that a scene says, hashable; without a companion it has no relation."""
     things = [
-        (thing.kind.name, thing.count, thing.colour) if thing else None
+        (thing.kind.name, thing.count, thing.color) if thing else None
         for thing in (scene.main, scene.companion)
     ]
     relation = scene.relation if scene.companion else None
@@ -220,9 +220,7 @@ def _write_inputs(folder: Path, seed: int) -> None:
         drawn.image.save(folder / f"{name}.jpg", "JPEG", quality=_INPUT_QUALITY, optimize=True)
 
 
-def _write_contact_sheet(
-    path: Path, scenes: list[CaptionedScene], images: list[Rendered]
-) -> None:
+def _write_contact_sheet(path: Path, scenes: list[CaptionedScene], images: list[Rendered]) -> None:
     """Writes images with one of their captions below each, on one sheet."""
     gap = 6
     wide, high = WIDTH + gap, HEIGHT + _CAPTION_ROOM

@@ -56,7 +56,7 @@ def _captions(chosen: list[CaptionedScene], overrides: list[str]) -> list[str]:
     command += ["--i", *(str(folder / file_name(captioned.image_id)) for captioned in chosen)]
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if finished.returncode:
-        raise DataError(f"main.py: exit code {finished.returncode}, expected a caption a picture")
+        raise DataError(f"main.py: exit code {finished.returncode}, expected one caption per image")
     return [json.loads(line)["caption"] for line in finished.stdout.splitlines()]
 
 
@@ -64,7 +64,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m demo.evaluate_captions")
     parser.add_argument(
         "--count", type=int, default=20, choices=range(1, SPLIT_SIZES["test"] + 1),
-        metavar="N", help="test pictures, evenly spread",
+        metavar="N", help="test images, evenly spread",
     )  # fmt: skip
     parser.add_argument("--set", action="append", default=[], help="passed on to main.py")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -19,7 +19,7 @@ from igrag.data.images import open_image
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 LEAST_SHARE = 0.8
 _BATCH_SIZE = 100
 
@@ -27,14 +27,14 @@ _BATCH_SIZE = 100
 def main(arguments: argparse.Namespace) -> int:
     """Prints the three shares, and returns the exit code."""
     shares = evaluate_retrieval(REPO_ROOT / "demo", split=arguments.split)
-    print(f"of the {NEIGHBOURS} nearest training pictures of each {arguments.split} picture")
+    print(f"of the {NEIGHBORS} nearest training images of each {arguments.split} image")
     for name, share in shares.items():
         print(f"  same {name}: {share:.1%}")
     return int(min(shares["main kind"], shares["place"]) < LEAST_SHARE)
 
 
 def evaluate_retrieval(
-    root: Path, *, split: str = "test", neighbors: int = NEIGHBOURS
+    root: Path, *, split: str = "test", neighbors: int = NEIGHBORS
 ) -> dict[str, float]:
     """Measures a split's images and what captioning would find for them.
 

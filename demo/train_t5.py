@@ -86,6 +86,11 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
 def new_model(vocabulary: int) -> T5ForConditionalGeneration:
     """Builds the untrained model: Flan-T5's architecture with 3 + 3 layers of width 160."""
+    # Options that the library's types leave out.
+    untyped: dict[str, Any] = {
+        "tie_word_embeddings": False,  # As Flan-T5; to the library: do not scale the output.
+        "decoder_start_token_id": 0,
+    }
     model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=vocabulary,
@@ -95,11 +100,10 @@ def new_model(vocabulary: int) -> T5ForConditionalGeneration:
             num_layers=3,
             num_heads=4,
             feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,  # As Flan-T5; to the library: do not scale the output.
             dropout_rate=0.0,  # Every example is new: there is nothing to overfit.
             pad_token_id=0,
             eos_token_id=1,
-            decoder_start_token_id=0,
+            **untyped,
         )
     )
     # The library ties the head to the embeddings and draws these with a deviation of 1: logits in
@@ -197,7 +201,7 @@ def save(
 ) -> Path:
     """Writes the model, its tokenizer and training.json into a folder."""
     # bfloat16 halves the download; whoever loads it chooses the dtype to compute in.
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder

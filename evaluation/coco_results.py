@@ -1,7 +1,7 @@
 """Caption files in COCO's results format: [{"image_id": 42, "caption": "A dog."}, ...]."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def match_results(
 
 
 def write_results(
-    folder: Path, captions: dict[str, Sequence[str]], dataset: EvaluationDataset
+    folder: Path, captions: Mapping[str, Sequence[str]], dataset: EvaluationDataset
 ) -> list[Path]:
     """Writes results.json with all methods, and a results_METHOD.json of each for other tools.
 

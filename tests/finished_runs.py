@@ -14,7 +14,7 @@ class Trainer(Protocol):
 
     output: Path
 
-    def train(self, name: str = "run", *more: str, **settings: object) -> Path:
+    def train(self, name: str = "run", /, *more: str, **settings: object) -> Path:
         """Trains into `output / name`."""
 
 
@@ -38,7 +38,7 @@ class FinishedRuns:
 class CopyRun(Protocol):
     """Copies a finished run into the test's own output folder, instead of training again."""
 
-    def __call__(self, name: str = "run", **settings: object) -> Path:
+    def __call__(self, name: str = "run", /, **settings: object) -> Path:
         """Returns the folder `name`, as the trainer's `train` with these settings fills it."""
 
 

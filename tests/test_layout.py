@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from igrag.commands.document import MODELS as MODEL_NAMES
 from igrag.commands.document import load_model
@@ -26,6 +27,12 @@ def sections(model: type[Section]) -> Iterator[type[Section]]:
         for option in (field.annotation, *get_args(field.annotation)):
             if isinstance(option, type) and issubclass(option, Section):
                 yield from sections(option)
+
+
+def is_documented(field: FieldInfo) -> bool:
+    """Returns whether a field has a description in English and in Chinese."""
+    extra = field.json_schema_extra
+    return bool(field.description and isinstance(extra, dict) and extra.get("zh"))
 
 
 def unset(section: Section, name: str = "") -> Iterator[str]:
@@ -59,14 +66,14 @@ def test_every_configuration_is_checked() -> None:
     assert found == {REPO_ROOT / folder for folder in MODELS}
 
 
-@pytest.mark.parametrize("model", sorted(MODELS.values(), key=lambda model: model.__name__))
+@pytest.mark.parametrize("model", MODELS.values())
 def test_every_key_is_documented(model: type[Section]) -> None:
     """Each key has a description in both languages, from which comments and tables are made."""
     undocumented = [
         f"{section.__name__}.{name}"
         for section in sections(model)
         for name, field in section.model_fields.items()
-        if not (field.description and dict(field.json_schema_extra or {}).get("zh"))
+        if not is_documented(field)
     ]
     assert undocumented == []
 

@@ -66,6 +66,8 @@ def save_t5(path: Path, *, words: Sequence[str], seed: int, width: int = 32) -> 
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(path)
     torch.manual_seed(seed)
+    # Options that the library's types leave out.
+    untyped: dict[str, Any] = {"tie_word_embeddings": False, "decoder_start_token_id": 0}
     config = T5Config(
         vocab_size=len(vocabulary),
         d_model=width,
@@ -74,10 +76,9 @@ def save_t5(path: Path, *, words: Sequence[str], seed: int, width: int = 32) -> 
         num_layers=2,
         num_heads=4,
         feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
         pad_token_id=0,
         eos_token_id=1,
+        **untyped,
     )
     T5ForConditionalGeneration(config).save_pretrained(path)
     return path

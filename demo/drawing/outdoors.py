@@ -166,7 +166,7 @@ def paint_forest(c: Canvas, rng: Random, horizon: float) -> None:
             half, top = h * (0.2 + 0.14 * part), horizon - h * (1 - part)
             c.polygon(leaf, [(x - half, top + h * 0.42), (x, top), (x + half, top + h * 0.42)])
     c.gradient(horizon, HEIGHT, jitter(rng, (112, 132, 66), 8), jitter(rng, (74, 88, 44), 6))
-    for x in (
+    for trunk in (
         rng.uniform(-4, 22),
         rng.uniform(40, 70),
         rng.uniform(150, 180),
@@ -174,15 +174,17 @@ def paint_forest(c: Canvas, rng: Random, horizon: float) -> None:
     ):
         width, row = rng.uniform(9, 16), horizon + rng.uniform(4, 14)
         bark = jitter(rng, (96, 68, 46), 8)
-        c.polygon(bark, [(x, 0), (x + width, 0), (x + width + 3, row), (x - 3, row)])
-        c.box(mix(bark, (30, 20, 14), 0.3), x + width * 0.65, 0, width * 0.35, row - 2)
+        right = trunk + width
+        c.polygon(bark, [(trunk, 0), (right, 0), (right + 3, row), (trunk - 3, row)])
+        c.box(mix(bark, (30, 20, 14), 0.3), trunk + width * 0.65, 0, width * 0.35, row - 2)
     for x in range(-8, WIDTH + 20, 20):
         leaf = jitter(rng, (44, 98, 52), 12)
         c.oval(leaf, x + rng.uniform(-5, 5), rng.uniform(-4, 6), 18, rng.uniform(10, 18))
     if c.time == "day":
-        x = rng.uniform(60, 130)
+        left = rng.uniform(60, 130)
         for dx in (0, 34, 62):
-            beam = [(x + dx, 0), (x + dx + 12, 0), (x + dx - 22, HEIGHT), (x + dx - 48, HEIGHT)]
+            top = left + dx
+            beam = [(top, 0), (top + 12, 0), (top - 22, HEIGHT), (top - 48, HEIGHT)]
             c.polygon((255, 252, 200, 26), beam)
     c.specks(rng, (176, 130, 60), horizon + 8, HEIGHT, 40)
     c.specks(rng, (86, 140, 60), horizon + 6, HEIGHT, 70, tall=5)
@@ -194,9 +196,9 @@ def paint_desert(c: Canvas, rng: Random, horizon: float) -> None:
     x = rng.uniform(0, 150)
     mesa = [(x, horizon + 8), (x + 10, horizon - 16), (x + 46, horizon - 16), (x + 58, horizon + 8)]
     c.polygon(jitter(rng, (206, 130, 92), 8), mesa)
-    for row, swing, sand in ((0, 6, (244, 202, 128)), (18, 8, (234, 184, 106)),
+    for row, swing, tone in ((0, 6, (244, 202, 128)), (18, 8, (234, 184, 106)),
                              (44, 9, (224, 168, 88))):  # fmt: skip
-        sand = jitter(rng, sand, 8)
+        sand = jitter(rng, tone, 8)
         crest = c.ridge(rng, sand, horizon + row, swing)
         cut = rng.randint(4, 18)
         part = crest[cut : cut + 10]
@@ -204,6 +206,6 @@ def paint_desert(c: Canvas, rng: Random, horizon: float) -> None:
             foot = [(part[-1][0] + 4, part[-1][1] + 9), (part[0][0] + 34, part[-1][1] + 17)]
             c.polygon((*mix(sand, (150, 84, 40), 0.35), 120), [*part, *foot])
     for i in range(6):
-        row = horizon + 52 + i * 9
-        ripple = [(x, row + 2 * ((x // 16) % 2)) for x in range(rng.randint(-16, 30), WIDTH, 16)]
+        y = horizon + 52 + i * 9
+        ripple = [(x, y + 2 * ((x // 16) % 2)) for x in range(rng.randint(-16, 30), WIDTH, 16)]
         c.line((196, 138, 66, 120), 0.8, ripple)

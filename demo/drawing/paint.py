@@ -79,7 +79,8 @@ def _shaded(color: np.ndarray, shade: np.ndarray) -> np.ndarray:
     dark = 1 - (1 - np.minimum(shade, 1.0)) * strength
     light = np.maximum(shade - 1.0, 0.0)[..., None] * 0.6
     base = color * dark[..., None]
-    return base + (1 - base) * light
+    shaded: np.ndarray = base + (1 - base) * light
+    return shaded
 
 
 def _mask(rgb: np.ndarray, visible: np.ndarray, region: _Region | None) -> np.ndarray:

@@ -26,10 +26,10 @@ def paint_kitchen(c: Canvas, rng: Random, edge: float) -> None:
     rail = rng.uniform(10, 120)
     c.box((140, 144, 150), rail, 44, 84, 1.6)
     for i, part in enumerate(rng.sample(("pan", "spoon", "ladle", "pan", "spoon"), 4)):
-        x = rail + 12 + i * 20
-        c.box((110, 114, 120), x - 0.8, 45, 1.6, 14)
+        hook = rail + 12 + i * 20
+        c.box((110, 114, 120), hook - 0.8, 45, 1.6, 14)
         r = {"pan": 7, "spoon": 3, "ladle": 4.5}[part]
-        c.oval((92, 96, 104) if part == "pan" else (176, 180, 186), x, 60 + r * 0.6, r, r)
+        c.oval((92, 96, 104) if part == "pan" else (176, 180, 186), hook, 60 + r * 0.6, r, r)
     stone = jitter(rng, rng.choice(((216, 204, 188), (190, 196, 202), (206, 164, 116))), 8)
     c.gradient(edge, 150, mix(stone, (90, 80, 70), 0.12), mix(stone, WHITE, 0.2))
     c.specks(rng, mix(stone, (90, 80, 70), 0.35), edge + 2, 148, 40)
@@ -48,13 +48,15 @@ def paint_restaurant(c: Canvas, rng: Random, edge: float) -> None:
         c.box((224, 190, 120), x - 12, 30, 24, 20)
         image = rng.choice(((150, 186, 190), (206, 150, 120), (170, 180, 120)))
         c.box(image, x - 10, 32, 20, 16)
-    for x in (rng.uniform(30, 54), rng.uniform(100, 124), rng.uniform(170, 194)):
+    for lamp in (rng.uniform(30, 54), rng.uniform(100, 124), rng.uniform(170, 194)):
         y = rng.uniform(14, 22)
-        c.line((50, 40, 36), 1, [(x, 0), (x, y)])
+        c.line((50, 40, 36), 1, [(lamp, 0), (lamp, y)])
         for r, alpha in ((22, 30), (14, 50)):
-            c.oval((255, 226, 150, alpha), x, y + 8, r, r)
-        c.polygon((60, 48, 44), [(x - 4, y), (x + 4, y), (x + 11, y + 9), (x - 11, y + 9)])
-        c.oval((255, 240, 190), x, y + 10, 5, 3)
+            c.oval((255, 226, 150, alpha), lamp, y + 8, r, r)
+        c.polygon(
+            (60, 48, 44), [(lamp - 4, y), (lamp + 4, y), (lamp + 11, y + 9), (lamp - 11, y + 9)]
+        )
+        c.oval((255, 240, 190), lamp, y + 10, 5, 3)
     cloth = rng.choice(((206, 50, 48), (206, 50, 48), (46, 110, 170), (60, 140, 84)))
     _checks(c, rng, edge, jitter(rng, cloth, 10))
 

@@ -1,13 +1,15 @@
-"""Places with water or an open plain of concrete: beach, lake, harbour, airport, and the garden."""
+"""Places with water or an open plain of concrete: beach, lake, harbor, airport, and the garden."""
 
 from math import sin
 from random import Random
 
-from demo.drawing.canvas import HEIGHT, WIDTH, Canvas, jitter, mix
+from demo.drawing.canvas import HEIGHT, WIDTH, Canvas, Color, Point, jitter, mix
 from demo.drawing.sky import paint_sky
 
 
 def _paint_water(c: Canvas, rng: Random, top: float, bottom: float, *, deep: bool) -> None:
+    far: Color
+    near: Color
     far, near = ((48, 132, 190), (24, 96, 158)) if deep else ((134, 198, 222), (52, 138, 182))
     far, near = jitter(rng, far, 10), jitter(rng, near, 10)
     c.gradient(top, bottom, far, near)
@@ -35,7 +37,7 @@ def paint_beach(c: Canvas, rng: Random, horizon: float, *, surf: bool = False) -
                 c.polygon((255, 255, 255, alpha), [*crest, *edge])
     phase = rng.uniform(0, 6)
     edge = [(float(x), shore + 2.5 * sin(x / 17 + phase)) for x in range(0, WIDTH + 8, 8)]
-    corners = [(WIDTH, HEIGHT), (0, HEIGHT)]
+    corners: list[Point] = [(WIDTH, HEIGHT), (0, HEIGHT)]
     c.polygon((255, 255, 255, 230), [(x, y - 4) for x, y in edge] + corners)
     c.polygon((214, 184, 130), edge + corners)
     sand = jitter(rng, (246, 222, 164), 8)
@@ -59,9 +61,9 @@ def paint_lake(c: Canvas, rng: Random, horizon: float) -> None:
     for x0 in rng.sample((-4, 192), rng.randint(1, 2)):
         c.oval((112, 150, 70), x0 + 18, HEIGHT + 4, 34, 12)
         for _ in range(9):
-            x, h = x0 + rng.uniform(0, 36), rng.uniform(18, 40)
-            top = (x + rng.uniform(-5, 5), HEIGHT - h)
-            c.line(jitter(rng, (78, 128, 58), 10), 1.2, [(x, HEIGHT), top])
+            reed, h = x0 + rng.uniform(0, 36), rng.uniform(18, 40)
+            top = (reed + rng.uniform(-5, 5), HEIGHT - h)
+            c.line(jitter(rng, (78, 128, 58), 10), 1.2, [(reed, HEIGHT), top])
             if rng.random() < 0.5:
                 c.oval((122, 78, 44), top[0], top[1] + 3, 1.6, 4.5)
 
@@ -167,8 +169,8 @@ def paint_garden(c: Canvas, rng: Random, horizon: float) -> None:
     for _ in range(44):
         _flower(c, rng, rng.uniform(0, WIDTH), row + rng.uniform(10, 22), rng.uniform(1.6, 2.4))
     for _ in range(22):
-        x = rng.choice((rng.uniform(-4, 58), rng.uniform(166, 228)))
-        _flower(c, rng, x, rng.uniform(142, 160), rng.uniform(2.6, 4))
+        left = rng.choice((rng.uniform(-4, 58), rng.uniform(166, 228)))
+        _flower(c, rng, left, rng.uniform(142, 160), rng.uniform(2.6, 4))
     c.specks(rng, (76, 146, 58), row + 26, HEIGHT, 40, tall=3)
 
 

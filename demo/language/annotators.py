@@ -9,8 +9,8 @@ from random import Random
 from demo.language import phrases
 from demo.world.scenes import Scene
 
-CAPTIONS_PER_PICTURE = 5
-_MENTION = {"colour": 0.85, "count": 0.9, "companion": 0.8, "time": 0.7}
+CAPTIONS_PER_IMAGE = 5
+_MENTION = {"color": 0.85, "count": 0.9, "companion": 0.8, "time": 0.7}
 _FORMS = ("participle", "participle", "participle", "finite", "progressive")
 # "A dog running beside a tree in the park" instead of "... in the park beside a tree".
 _COMPANION_FIRST = 0.25
@@ -18,9 +18,9 @@ _REWRITES = 6
 
 
 def write_captions(rng: Random, scene: Scene) -> list[str]:
-    """Writes the five captions of a picture, in random order, different wherever words allow."""
+    """Writes the five captions of an image, in random order, different wherever words allow."""
     captions: list[str] = []
-    for form in rng.sample(_FORMS, CAPTIONS_PER_PICTURE):
+    for form in rng.sample(_FORMS, CAPTIONS_PER_IMAGE):
         drafts = (_write(rng, scene, form) for _ in range(_REWRITES))
         draft = next((text for text in drafts if text not in captions), None)
         captions.append(draft or _write(rng, scene, form))
@@ -30,7 +30,7 @@ def write_captions(rng: Random, scene: Scene) -> list[str]:
 def _write(rng: Random, scene: Scene, form: str) -> str:
     mentions = {name: rng.random() < chance for name, chance in _MENTION.items()}
     subject = phrases.noun_phrase(
-        rng, scene.main, colour=mentions["colour"], count=mentions["count"], rich=True
+        rng, scene.main, color=mentions["color"], count=mentions["count"], rich=True
     )
     forms = phrases.verb_forms(rng, scene, rich=True)
     verb = phrases.conjugate(forms, form, many=scene.main.count > 1)
@@ -38,7 +38,7 @@ def _write(rng: Random, scene: Scene, form: str) -> str:
     time = phrases.time_phrase(rng, scene, rich=True) if mentions["time"] else ""
     extra = ""
     if mentions["companion"]:
-        extra = phrases.companion_phrase(rng, scene, colour=mentions["colour"], rich=True)
+        extra = phrases.companion_phrase(rng, scene, color=mentions["color"], rich=True)
     if rng.random() < _COMPANION_FIRST and not extra.startswith("with"):
         return phrases.sentence(subject, verb, extra, place, time)
     return phrases.sentence(subject, verb, place, extra, time)

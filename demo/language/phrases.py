@@ -155,18 +155,18 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def noun_phrase(rng: Random, thing: Thing, *, colour: bool, count: bool, rich: bool) -> str:
+def noun_phrase(rng: Random, thing: Thing, *, color: bool, count: bool, rich: bool) -> str:
     """Says what the thing is: "a dog", "two brown dogs", "some bread".
 
     Args:
         rng: Chooses among synonyms.
         thing: What to name.
-        colour: Whether to say its colour (if it has one to say).
+        color: Whether to say its color (if it has one to say).
         count: Whether to say exactly how many; otherwise a plural is "some dogs".
         rich: Synonyms may be used; otherwise the plainest words.
     """
     singular, plural = rng.choice(thing.kind.words) if rich else thing.kind.words[0]
-    adjective = f"{thing.colour} " if colour and thing.colour else ""
+    adjective = f"{thing.color} " if color and thing.color else ""
     if thing.count == 1:
         if singular in ("bread", "corn"):
             return f"some {adjective}{singular}"
@@ -212,13 +212,13 @@ def time_phrase(rng: Random, scene: Scene, *, rich: bool) -> str:
     return rng.choice(phrases) if rich else phrases[0]
 
 
-def companion_phrase(rng: Random, scene: Scene, *, colour: bool, rich: bool) -> str:
+def companion_phrase(rng: Random, scene: Scene, *, color: bool, rich: bool) -> str:
     """Says what else is there: "next to a tree", or nothing."""
     if scene.companion is None:
         return ""
     relations = _RELATIONS[scene.relation]
     relation = rng.choice(relations) if rich else relations[0]
-    return relation.format(noun_phrase(rng, scene.companion, colour=colour, count=True, rich=rich))
+    return relation.format(noun_phrase(rng, scene.companion, color=color, count=True, rich=rich))
 
 
 def sentence(*parts: str) -> str:

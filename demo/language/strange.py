@@ -15,7 +15,7 @@ from demo.world.scenes import RELATIONS, Scene, Thing
 # Surfing brings a place of its own along, whatever the scene's is.
 _TIED_POSES = frozenset({"surf"})
 _MADE_UP_SHARE = 0.4
-_COLOURS = ("red", "blue", "green", "yellow", "white", "black", "brown", "gray", "orange")
+_COLORS = ("red", "blue", "green", "yellow", "white", "black", "brown", "gray", "orange")
 _HEADS = ("b", "br", "d", "dr", "f", "fl", "g", "gl", "k", "l", "m", "n", "p", "pl", "r", "s", "st",
           "t", "tr", "v", "w", "z")  # fmt: skip
 _TAILS = ("b", "ck", "d", "g", "l", "m", "mp", "n", "nd", "nk", "p", "r", "rd", "t", "")
@@ -39,7 +39,7 @@ def estranged(rng: Random, scene: Scene) -> Scene:
         scene,
         place=place,
         time="day" if PLACES[place].indoors else scene.time,
-        main=Thing(kind, scene.main.count, rng.choice((None, *kind.colours))),
+        main=Thing(kind, scene.main.count, rng.choice((None, *kind.colors))),
         pose=pose,
         companion=companion,
         relation=rng.choice(RELATIONS),
@@ -53,7 +53,7 @@ def _stranger(rng: Random) -> Kind:
         return kind
     word = _made_up_word(rng)
     words = ((word, f"{word}s"),)
-    return replace(kind, name=word, words=words, colours=_COLOURS, herd=True)
+    return replace(kind, name=word, words=words, colors=_COLORS, herd=True)
 
 
 def _made_up_word(rng: Random) -> str:

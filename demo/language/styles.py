@@ -152,11 +152,11 @@ def describe(rng: Random, scene: Scene, style: Style) -> str:
         raise ValueError(f"no sentence opens with {style.opening!r} and has a {style.verb} verb")
     rich = style.wording == "rich"
     told = style.detail != "short"
-    subject = phrases.noun_phrase(rng, scene.main, colour=told, count=told, rich=rich)
+    subject = phrases.noun_phrase(rng, scene.main, color=told, count=told, rich=rich)
     place = phrases.place_phrase(rng, scene, rich=rich)
     extra = time = ""
     if style.detail == "full":
-        extra = phrases.companion_phrase(rng, scene, colour=True, rich=rich)
+        extra = phrases.companion_phrase(rng, scene, color=True, rich=rich)
         time = phrases.time_phrase(rng, scene, rich=rich)
     verb = _verb(rng, scene, style)
     plural = scene.main.count > 1

@@ -2,7 +2,7 @@
 
 The answer always FOLLOWS its instruction, in content and in style (`styles.py`); that is what
 makes a frozen model steerable. The captioning template of the pipeline is none of these tasks, and
-the annotators' captions of the miniature's pictures are neither asked about nor an answer
+the annotators' captions of the miniature's images are neither asked about nor an answer
 (`forbidden`). Part of the scenes are strange ones, so that it must read what it retells.
 """
 
@@ -112,7 +112,7 @@ def _consensus(scenes: list[Scene]) -> Scene:
     main = Thing(
         kind,
         _most(scene.main.count for scene in alike),
-        _most(scene.main.colour for scene in alike),
+        _most(scene.main.color for scene in alike),
     )
     pose = _most(scene.pose for scene in alike)
     companion = _most(scene.companion for scene in alike)
@@ -138,7 +138,7 @@ def _combine(rng: Random, scene: Scene) -> Example:
     """Makes one description from two that each tell a part."""
     style, requests = sample_style(rng)
     main = describe(rng, scene, replace(_any_style(rng), detail="medium", verb="participle"))
-    plain = replace(scene, main=replace(scene.main, colour=None))
+    plain = replace(scene, main=replace(scene.main, color=None))
     around = describe(rng, plain, replace(_any_style(rng), detail="full", verb="none"))
     lines = rng.sample([main, around], 2)
     return _ask(rng, _COMBINE_REQUESTS, requests, _listed(rng, lines)), describe(rng, scene, style)
@@ -148,10 +148,10 @@ def _keywords(rng: Random, scene: Scene) -> Example:
     """Describes a scene given as loose words."""
     style, requests = sample_style(rng)
     words = [
-        phrases.noun_phrase(rng, scene.main, colour=True, count=True, rich=False),
+        phrases.noun_phrase(rng, scene.main, color=True, count=True, rich=False),
         phrases.verb_forms(rng, scene, rich=False)[0],
         phrases.place_phrase(rng, scene, rich=False),
-        phrases.companion_phrase(rng, scene, colour=True, rich=False),
+        phrases.companion_phrase(rng, scene, color=True, rich=False),
         phrases.time_phrase(rng, scene, rich=False),
     ]
     words = [word for word in words if word]
@@ -172,10 +172,10 @@ def _list_things(rng: Random, scene: Scene) -> Example:
 def _gap(rng: Random, scene: Scene) -> Example:
     """Finds the word that is missing, from the same scene told otherwise."""
     sentence = describe(rng, scene, replace(_FULL, opening="direct"))
-    options = [phrases.noun_phrase(rng, scene.main, colour=True, count=True, rich=False)]
+    options = [phrases.noun_phrase(rng, scene.main, color=True, count=True, rich=False)]
     if scene.companion:
         companion = scene.companion
-        options.append(phrases.noun_phrase(rng, companion, colour=True, count=True, rich=False))
+        options.append(phrases.noun_phrase(rng, companion, color=True, count=True, rich=False))
     answer = rng.choice(options).split(" ", 1)[-1]
     blank = rng.choice(("___", "[blank]", "..."))
     gapped = sentence.replace(answer, blank, 1)
@@ -196,8 +196,8 @@ def _question(rng: Random, scene: Scene) -> Example:
         f"How many {scene.main.kind.words[0][1]} are there?": str(scene.main.count),
         "What kind of place is it?": PLACES[scene.place].name,
     }
-    if scene.main.colour:
-        answers[f"What color {be} the {noun}?"] = scene.main.colour
+    if scene.main.color:
+        answers[f"What color {be} the {noun}?"] = scene.main.color
     if scene.companion:
         other = scene.companion.kind.name
         answers[f"What is {scene.relation} the {other}?"] = scene.main.kind.name

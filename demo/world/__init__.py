@@ -1,1 +1,1 @@
-"""What can be seen in the miniature's pictures: places, kinds, and scenes made of them."""
+"""What can be seen in the miniature's images: places, kinds, and scenes made of them."""

@@ -17,8 +17,8 @@ class Kind:
         glyph: The emoji drawn for it. A person's glyph depends on the pose (`sprites.py`).
         homes: Place name -> poses it may take there.
         words: (singular, plural) pairs, synonyms; the first is the plainest.
-        colours: Colours it can be drawn in and described with; () keeps the glyph's own.
-        height: Height in the picture relative to a dog's, for a main thing.
+        colors: Colors it can be drawn in and described with; () keeps the glyph's own.
+        height: Height in the image relative to a dog's, for a main thing.
         herd: Whether it also comes in twos and threes.
         supercategory: COCO's coarse grouping, for the instances file.
     """
@@ -28,7 +28,7 @@ class Kind:
     glyph: str
     homes: dict[str, tuple[str, ...]]
     words: tuple[tuple[str, str], ...]
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     height: float
     herd: bool
     supercategory: str
@@ -66,7 +66,7 @@ def _kind(
     family: str,
     glyph: str,
     homes: str = "",
-    colours: str = "",
+    colors: str = "",
     *,
     height: float = 1.0,
     herd: bool = False,
@@ -78,7 +78,7 @@ def _kind(
         glyph=glyph,
         homes=_homes(homes),
         words=pairs,
-        colours=tuple(colours.split()),
+        colors=tuple(colors.split()),
         height=height,
         herd=herd,
         supercategory=_SUPERCATEGORIES[family],

@@ -1,4 +1,4 @@
-"""Scenes: what a picture shows and what a caption can say, sampled from the places and kinds."""
+"""Scenes: what an image shows and what a caption can say, sampled from the places and kinds."""
 
 from dataclasses import dataclass, replace
 from random import Random
@@ -18,11 +18,11 @@ _PEOPLE_WEIGHT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One kind of thing in a scene, `count` times, all in the same colour (None: the artwork's)."""
+    """One kind of thing in a scene, `count` times, all in the same color (None: the artwork's)."""
 
     kind: Kind
     count: int = 1
-    colour: str | None = None
+    color: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Scene:
 def _sample_thing(rng: Random, kind: Kind, *, may_be_many: bool = True) -> Thing:
     many = kind.herd and may_be_many
     count = rng.choices((1, 2, 3), _COUNT_WEIGHTS)[0] if many else 1
-    return Thing(kind, count, rng.choice(kind.colours) if kind.colours else None)
+    return Thing(kind, count, rng.choice(kind.colors) if kind.colors else None)
 
 
 def _sample_companion(rng: Random, place: str, main: Kind, pose: str) -> Thing | None:
@@ -101,7 +101,7 @@ def sample_similar(rng: Random, scene: Scene, *, likeness: float = 0.65) -> Scen
         main=Thing(
             kind,
             scene.main.count if keep() else fresh.count,
-            scene.main.colour if keep() else fresh.colour,
+            scene.main.color if keep() else fresh.color,
         ),
         pose=pose,
         companion=scene.companion if keep() else _sample_companion(rng, scene.place, kind, pose),

@@ -1,4 +1,4 @@
-"""The scenes of the miniature's train, validation and test pictures, with their captions."""
+"""The scenes of the miniature's train, validation and test images, with their captions."""
 
 from dataclasses import dataclass
 from random import Random
@@ -9,7 +9,7 @@ from demo.world.scenes import Scene, sample_scene
 SPLIT_SIZES = {"train": 2000, "val": 300, "test": 300}
 SEED = 2017
 _LARGEST_ID = 600_000
-# Names of the pictures in input/, which belong to no split.
+# Names of the images in input/, which belong to no split.
 _RESERVED_IDS = frozenset(range(1000))
 
 

@@ -64,7 +64,7 @@ def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     rows = [line.split(" | ") for line in first.stdout.splitlines()[2:]]
     assert [row[:2] for row in rows] == [
         ["| the defaults (3 epochs of 16 x 8, learning rate 0.03)", "3"],
-        ["| 1 epoch, rate 0.01", "1"],
+        ["| 1 epoch, learning rate 0.01", "1"],
     ]
     files = sorted((tmp_path / "runs").glob("*/all_results.json"))
     assert len(files) == 4
@@ -90,7 +90,7 @@ def test_another_run_has_another_folder(tmp_path: Path) -> None:
         sweep_prompt_tuning._content_hash.cache_clear()
         return sweep_prompt_tuning.Run(number, seed, (*more, *others)).folder(tmp_path)
 
-    names = [folder(), folder(4), folder(3, 1), folder(3, 0, "prompt.prompt_length=7")]
+    names = [folder(), folder(4), folder(3, 1), folder(3, 0, "prompt_tuning.prompt_length=7")]
     assert folder() == names[0] == folder(3, 0, "output.report_to=tensorboard")
     for changed in (train, val, model / "model.safetensors", weights):
         changed.write_bytes(changed.read_bytes() + b"\n")
@@ -110,13 +110,13 @@ def test_every_failure_is_told(
 ) -> None:
     """A run that was killed without a word, or did not even start: the exit code is not 0."""
     killed = subprocess.CompletedProcess([], -9, "", stderr)
-    monkeypatch.setattr(sweep_prompt_tuning.subprocess, "run", lambda *_, **__: killed)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: killed)
     words = ["--rows", "3", "--seeds", "0", "1", "--output", str(tmp_path)]
     assert sweep_prompt_tuning.main(words) == 1
     out, err = capsys.readouterr()
     assert "failed" in out and err.count(told) == 2 and "row 3, seed 1" in err
-    assert sweep_prompt_tuning.main([*words, "--set", "prompt.prompt_length=0"]) == 1
-    assert capsys.readouterr().err.count("prompt.prompt_length") == 2
+    assert sweep_prompt_tuning.main([*words, "--set", "prompt_tuning.prompt_length=0"]) == 1
+    assert capsys.readouterr().err.count("prompt_tuning.prompt_length") == 2
 
 
 def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
@@ -124,5 +124,5 @@ def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
     words = ["--rows", 3, "--seeds", 0, "--output", tmp_path, "--set", "data.train_file=none.jsonl"]
     done = run("sweep_prompt_tuning.py", *words)
     assert done.returncode == 1
-    assert "| 1 epoch, rate 0.01 | - | failed | - |" in done.stdout
+    assert "| 1 epoch, learning rate 0.01 | - | failed | - |" in done.stdout
     assert "none.jsonl" in done.stderr

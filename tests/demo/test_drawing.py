@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ from demo.drawing.backgrounds import paint_backdrop
 from demo.drawing.paint import COLORS, recolor
 from demo.drawing.render import Rendered, render
 from demo.drawing.sprites import FontMissingError, artwork, find_font, sprite
-from demo.world.kinds import KINDS, MAIN_KINDS
+from demo.world.kinds import KINDS, MAIN_KINDS, Kind
 from demo.world.places import PLACES
 from demo.world.scenes import Scene, Thing, sample_scene
 
 needs_font = pytest.mark.usefixtures("emoji_font")
 
 
-def _scene(kind: str, place: str, pose: str, **changes) -> Scene:
+def _scene(kind: str, place: str, pose: str, **changes: Any) -> Scene:
     return replace(Scene(place, "day", Thing(KINDS[kind]), pose), **changes)
 
 
@@ -63,7 +64,7 @@ def test_recoloring_keeps_details_and_transparency() -> None:
     assert (painted[2:] == pixels[2:]).all()
 
 
-def test_a_missing_font_is_said_in_one_line(monkeypatch) -> None:
+def test_a_missing_font_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the font the error names it and the command that installs it."""
     monkeypatch.setattr("demo.drawing.sprites.FONT_PATHS", ())
     with pytest.raises(FontMissingError, match="apt-get install fonts-noto-color-emoji") as caught:
@@ -73,7 +74,7 @@ def test_a_missing_font_is_said_in_one_line(monkeypatch) -> None:
 
 @needs_font
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
-def test_every_kind_has_artwork_in_every_color(kind) -> None:
+def test_every_kind_has_artwork_in_every_color(kind: Kind) -> None:
     """Artwork in each color of a kind is visible, and the colors differ."""
     colors = kind.colors or (None,)
     arts = [artwork(kind.name, "stand", color, 2) for color in colors]
@@ -90,7 +91,7 @@ def test_a_sprite_has_the_size_asked_for() -> None:
 
 @needs_font
 @pytest.mark.parametrize("kind", MAIN_KINDS, ids=lambda kind: kind.name)
-def test_every_pose_can_be_drawn(kind) -> None:
+def test_every_pose_can_be_drawn(kind: Kind) -> None:
     """Each kind is drawn in all its places and poses, its box inside the image."""
     for place, poses in kind.homes.items():
         for pose in poses:
@@ -140,7 +141,7 @@ def test_a_relation_decides_who_is_nearer(relation: str, nearer: bool) -> None:
 def test_the_main_thing_is_larger_than_a_companion_nearly_always() -> None:
     """In nearly all scenes the companion's box is smaller than the main things' together."""
     rng = Random(8)
-    smaller = []
+    smaller: list[bool] = []
     while len(smaller) < 60:
         scene = sample_scene(rng)
         if scene.companion is None or scene.main.kind.name == scene.companion.kind.name:

@@ -3,6 +3,7 @@
 import re
 from itertools import islice
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_the_mixture_holds_no_forbidden_caption() -> None:
     """The captions of the miniature's images are no answers, and stand in no question."""
     forbidden = all_captions()
 
-    def of(side: int, **options) -> str:
+    def of(side: int, **options: Any) -> str:
         return "\n".join(pair[side] for pair in islice(mixture(Random(4), **options), 1500))
 
     for side in (0, 1):

@@ -67,7 +67,7 @@ def test_data_are_of_the_split_and_leak_nothing(split: str) -> None:
     path = _DEMO / "data" / f"{split}.jsonl"
     captions = {item.image_id: item.captions for item in captioned_scenes(split)}
     for example in iter_examples(path):
-        assert tuple(example.references) == captions.pop(int(example.image_id))
+        assert tuple(example.references) == captions.pop(int(str(example.image_id)))
         assert example.caption in example.references
     assert captions == {}
     assert list(audit_leaks(path)) == []

@@ -16,7 +16,7 @@ _CAPTIONS = ["A brown dog running in the park.", "Two red cars parked on the str
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory) -> Path:
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an untrained model."""
     torch.manual_seed(1)
     tokenizer = train_tokenizer(_CAPTIONS)
@@ -43,7 +43,8 @@ def test_a_text_vector_is_taken_at_its_end(saved: Path) -> None:
         batch = tokenizer(text, padding="max_length", max_length=length, return_tensors="pt")
         inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
         with torch.no_grad():
-            return model.get_text_features(**inputs).pooler_output
+            output: torch.Tensor = model.get_text_features(**inputs).pooler_output
+        return output
 
     short, long = vector("a brown dog", 16), vector("a brown dog", 28)
     assert torch.allclose(short, long, atol=1e-5)

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from demo.coco_files import input_scenes
-from demo.world.kinds import KINDS, MAIN_KINDS
-from demo.world.places import PLACES
+from demo.world.kinds import KINDS, MAIN_KINDS, Kind
+from demo.world.places import PLACES, Place
 from demo.world.scenes import Scene, sample_scene, sample_similar
 from demo.world.splits import SPLIT_SIZES, captioned_scenes
 from igrag.config import REPO_ROOT
@@ -25,14 +25,14 @@ def test_the_world_is_as_large_as_promised() -> None:
 
 
 @pytest.mark.parametrize("kind", MAIN_KINDS, ids=lambda kind: kind.name)
-def test_a_kind_lives_in_places_that_exist(kind) -> None:
+def test_a_kind_lives_in_places_that_exist(kind: Kind) -> None:
     """Every home of a kind is a known place with at least one pose."""
     assert set(kind.homes) <= set(PLACES)
     assert all(kind.homes.values())
 
 
 @pytest.mark.parametrize("place", PLACES.values(), ids=lambda place: place.name)
-def test_a_place_has_main_kinds_and_known_props(place) -> None:
+def test_a_place_has_main_kinds_and_known_props(place: Place) -> None:
     """Every place is some kind's home, and its props are known kinds."""
     assert any(place.name in kind.homes for kind in MAIN_KINDS)
     assert set(place.props) <= set(KINDS)

@@ -44,7 +44,7 @@ def adapter(tmp_path: Path, tiny_t5: Path) -> Path:
     torch.manual_seed(5)
     config = LoraConfig(r=8, lora_alpha=400, target_modules=["q", "v"], init_lora_weights=False)
     model = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5)
-    get_peft_model(model, config).save_pretrained(tmp_path / "lora" / "best")
+    get_peft_model(model, config).save_pretrained(str(tmp_path / "lora" / "best"))
     return tmp_path / "lora" / "best"
 
 

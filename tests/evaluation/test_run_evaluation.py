@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from PIL import Image
 from evaluation.methods import TrainedPaths
 from evaluation.options import EvaluationOptions, check_options, parse_arguments
 from evaluation.run_evaluation import main
+from igrag.captioning.language_model import LanguageModel
 from igrag.cli import run
-from igrag.config import REPO_ROOT
+from igrag.config import REPO_ROOT, Config
 from igrag.metrics import Metric, MetricScore, TokenizedCorpus, registry, score_captions, tokenize
 from igrag.metrics.meteor import Meteor
 from tests.command import one_error
@@ -99,9 +101,12 @@ def test_all_methods_share_one_loaded_model(
 
     loads: list[str] = []
     load = from_config.load_language
-    monkeypatch.setattr(
-        from_config, "load_language", lambda config, path: loads.append(path) or load(config, path)
-    )
+
+    def record_load(config: Config, path: str) -> LanguageModel:
+        loads.append(path)
+        return load(config, path)
+
+    monkeypatch.setattr(from_config, "load_language", record_load)
     code, out, _ = evaluator("--data", data)
     together = evaluator.read("results.json")
     assert code == 0 and list(together) == ALL and len(loads) == 1
@@ -145,11 +150,14 @@ def test_meteor_is_computed_by_default(
     untrained: Evaluator, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it is available, METEOR is in the table, the chart and metrics.json."""
-    seen: list[Any] = []
+    seen: list[TokenizedCorpus] = []
+
+    def compute(self: Meteor, corpus: TokenizedCorpus) -> MetricScore:
+        seen.append(corpus)
+        return MetricScore(0.25)
+
     monkeypatch.setattr(Meteor, "unavailable", lambda self: None)
-    monkeypatch.setattr(
-        Meteor, "compute", lambda self, corpus: seen.append(corpus) or MetricScore(0.25)
-    )
+    monkeypatch.setattr(Meteor, "compute", compute)
     code, out, _ = untrained("--data", data, "--meteor", "auto")
     metrics = untrained.read("metrics.json")
     assert code == 0 and metrics["methods"]["base"]["meteor"] == 0.25
@@ -186,9 +194,12 @@ def test_registered_metric_appears_everywhere(
     """A metric that is registered, and nothing else, is in every file of an evaluation."""
     titles: list[str] = []
     draw = Axes.set_title
-    monkeypatch.setattr(
-        Axes, "set_title", lambda self, title: titles.append(title) or draw(self, title)
-    )
+
+    def record_title(self: Axes, title: str) -> object:
+        titles.append(title)
+        return draw(self, title)
+
+    monkeypatch.setattr(Axes, "set_title", record_title)
     monkeypatch.setattr(registry, "_registered", {**registry._registered})
     registry.register(CaptionLength())
     code, out, _ = untrained("--data", data)
@@ -231,11 +242,12 @@ def test_image_never_retrieves_itself(
         image.save(coco.image(3), quality=30)
     prompts: list[str] = []
     generate = CaptionGenerator.generate
-    monkeypatch.setattr(
-        CaptionGenerator,
-        "generate",
-        lambda self, texts: prompts.extend(texts) or generate(self, texts),
-    )
+
+    def record_prompts(self: CaptionGenerator, texts: Sequence[str]) -> list[str]:
+        prompts.extend(texts)
+        return generate(self, texts)
+
+    monkeypatch.setattr(CaptionGenerator, "generate", record_prompts)
     code, _, _ = untrained("--captions", coco.captions, "--images", coco.images)
     assert code == 0
     prompts = prompts[1:]  # The first is the warm-up, and captioned again.

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -60,7 +61,10 @@ def test_cost_without_record_is_the_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("method", "folder"), [("lora", "best_model"), ("prompt_tuning", "mine")])
 def test_record_of_another_training_is_ignored(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, folder: str
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    method: Literal["prompt_tuning", "lora"],
+    folder: str,
 ) -> None:
     """A record of another method, or without this checkpoint, is ignored with a warning."""
     replace(training({5: 0.4}, steps=5), method=method).write(tmp_path / "all_results.json")

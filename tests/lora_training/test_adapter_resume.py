@@ -1,4 +1,4 @@
-"""LoRA training that is interrupted and resumed equals an uninterrupted run."""
+"""Interrupted and resumed training of the adapter: the same as without the interruption."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from tests.tiny import WORDS, save_t5
 LATEST = ("--resume_from_checkpoint", "latest")
 
 
-def make_best(output: Path, step: int) -> None:
-    """Makes a checkpoint the best one of a run, in its records and its best folder."""
+def crown(output: Path, step: int) -> None:
+    """Makes a checkpoint the best of a run, by its records and the best folder."""
     for path in output.rglob("*.json"):
         if path.name in ("training_record.json", "all_results.json"):
             record = TrainingRecord.read(path)
@@ -37,20 +37,20 @@ def make_best(output: Path, step: int) -> None:
 @pytest.mark.parametrize(
     ("after", "eval_steps"),
     [
-        pytest.param(3, 3, id="before_first_checkpoint", marks=pytest.mark.slow),
         pytest.param(9, 3, id="mid_epoch"),
-        pytest.param(15, 3, id="mid_second_epoch", marks=pytest.mark.slow),
         pytest.param(14, "null", id="end_of_epoch"),
+        pytest.param(3, 3, id="before_the_first_checkpoint", marks=pytest.mark.slow),
+        pytest.param(15, 3, id="second_epoch", marks=pytest.mark.slow),
     ],
 )
-def test_resumed_run_equals_uninterrupted_run(
+def test_resumed_lora_training_equals_uninterrupted(
     trainer: Trainer,
     copy_run: CopyRun,
     monkeypatch: pytest.MonkeyPatch,
     after: int,
     eval_steps: object,
 ) -> None:
-    """A resumed run has the same bits, dropout included, wherever it was interrupted."""
+    """Bit for bit, dropout included, wherever the interruption comes."""
     whole = copy_run("whole", training__eval_steps=eval_steps)
     trainer.interrupt("parts", monkeypatch, after=after, training__eval_steps=eval_steps)
     parts = trainer.train("parts", *LATEST, training__eval_steps=eval_steps)
@@ -60,7 +60,7 @@ def test_resumed_run_equals_uninterrupted_run(
     assert scores[0] == scores[1]
 
 
-def test_resuming_on_other_base_weights_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
+def test_resuming_with_another_base_model_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
     """Other weights in the folder of the same name are another base model, and nothing is lost."""
     trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
     settings = {"model__name": trainer.model, "training__num_train_epochs": 1}
@@ -71,8 +71,8 @@ def test_resuming_on_other_base_weights_is_refused(trainer: Trainer, tiny_t5: Pa
     assert adapters(output) == before
 
 
-def test_incomplete_checkpoint_is_not_resumed_from(trainer: Trainer, copy_run: CopyRun) -> None:
-    """A checkpoint whose writing was interrupted is skipped, and written again."""
+def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer, copy_run: CopyRun) -> None:
+    """A checkpoint whose saving was interrupted is not resumed from, but saved again."""
     whole = adapters(copy_run())
     incomplete = trainer.output / "run" / "checkpoint-10"
     (incomplete / "training_record.json").unlink()
@@ -81,7 +81,7 @@ def test_incomplete_checkpoint_is_not_resumed_from(trainer: Trainer, copy_run: C
 
 
 def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
-    """The adapters and the record of a finished run keep their bytes."""
+    """Resuming what is finished changes nothing."""
     output = trainer.train()
     before, record = adapters(output), (output / "all_results.json").read_bytes()
     trainer.train("run", *LATEST)
@@ -90,10 +90,10 @@ def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("resume", [LATEST, ()], ids=["resumed", "new_run"])
-def test_folder_with_only_the_best_adapter_is_not_overwritten(
+def test_best_without_checkpoints_is_not_overwritten(
     trainer: Trainer, copy_run: CopyRun, resume: tuple[str, ...]
 ) -> None:
-    """Where only best is left, there is no checkpoint to resume from, and no new run starts."""
+    """If only best is left, no run can resume, and no new one starts over it."""
     output = copy_run()
     for checkpoint in output.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -110,7 +110,7 @@ def test_folder_with_only_the_best_adapter_is_not_overwritten(
 def test_resuming_with_other_settings_or_data_is_refused(
     trainer: Trainer, copy_run: CopyRun
 ) -> None:
-    """The error names what differs; settings that do not change the results may differ."""
+    """Differences are named; settings that do not change what is computed may differ."""
     copy_run()
     with pytest.raises(UsageError, match=r"training\.learning_rate was 0\.01, is 0\.1"):
         trainer.train("run", *LATEST, training__learning_rate=0.1)
@@ -124,7 +124,7 @@ def test_resuming_with_other_settings_or_data_is_refused(
 
 
 def test_resuming_in_another_precision_is_refused(trainer: Trainer, copy_run: CopyRun) -> None:
-    """The precision that the options lead to on this machine is recorded, and compared."""
+    """The precision that was resolved on this machine is recorded, and compared."""
     output = copy_run()
     with pytest.raises(UsageError, match=r"precision\.dtype was float32, is bfloat16"):
         trainer.train("run", *LATEST, "--dtype", "bfloat16")
@@ -137,8 +137,8 @@ def test_resuming_in_another_precision_is_refused(trainer: Trainer, copy_run: Co
     }
 
 
-def test_resuming_from_an_earlier_checkpoint(trainer: Trainer, copy_run: CopyRun) -> None:
-    """A checkpoint can be given by its path; one of another folder, or none, is refused."""
+def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer, copy_run: CopyRun) -> None:
+    """An earlier checkpoint can be given; one of another folder, or none, is refused."""
     output = copy_run()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-6"))
@@ -150,17 +150,17 @@ def test_resuming_from_an_earlier_checkpoint(trainer: Trainer, copy_run: CopyRun
         trainer.train("run", "--resume_from_checkpoint", str(output))
 
 
-@pytest.mark.parametrize("limit", ["null", 1])
-def test_resuming_without_the_folder_of_the_best_checkpoint(
+@pytest.mark.parametrize("limit", [1, "null"])
+def test_resume_without_the_best_checkpoints_folder(
     trainer: Trainer, copy_run: CopyRun, limit: object
 ) -> None:
-    """A run resumes with only best left of its best checkpoint, and is refused without best.
+    """Without its folder training ends the same; without best too it is refused.
 
-    Where best is the only copy of a later checkpoint, it is not replaced.
+    A best folder that is the only copy of a later checkpoint is not replaced.
     """
     settings = {"training__eval_steps": 2, "training__save_total_limit": limit}
     output = copy_run(training__eval_steps=2)
-    make_best(output, 4)
+    crown(output, 4)
     before = adapters(output)
     assert before["best"] != before["checkpoint-10"]
     shutil.rmtree(output / "checkpoint-4")
@@ -180,13 +180,13 @@ def test_resuming_without_the_folder_of_the_best_checkpoint(
         trainer.train("run", *LATEST, **settings)
 
 
-def test_resuming_from_an_earlier_checkpoint_supersedes_later_ones(
+def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
     trainer: Trainer,
     copy_run: CopyRun,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Later checkpoints are kept but not resumed from, also if overwriting one is interrupted."""
+    """Later checkpoints no longer count, even if overwriting them is interrupted."""
     output = copy_run()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-3"))
@@ -210,19 +210,19 @@ def test_resuming_from_an_earlier_checkpoint_supersedes_later_ones(
     assert not list(output.rglob("superseded_record.json"))
 
 
-def test_pruning_keeps_checkpoints_with_higher_numbers(copy_run: CopyRun) -> None:
-    """The newest checkpoint is the one just written, whatever higher numbers are left."""
+def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(copy_run: CopyRun) -> None:
+    """Later checkpoints of an earlier run do not count as newer than the one just saved."""
     output = copy_run(training__eval_steps=2)
-    make_best(output, 2)
+    crown(output, 2)
     record = TrainingRecord.read(output / "checkpoint-6" / "training_record.json")
     AdapterFolder(output, save_total_limit=1).complete(record, 6)
     steps = sorted(int(path.name.partition("-")[2]) for path in output.glob("checkpoint-*"))
     assert steps == [2, 6, 8, 10]
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", WEIGHTS, "trainer_state.json"])
+@pytest.mark.parametrize("name", [WEIGHTS, "optimizer.pt", "rng_state.pth", "trainer_state.json"])
 def test_damaged_checkpoint_is_refused(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
-    """The error names a truncated or missing file, where the library would continue without it."""
+    """A truncated or missing file is named, although the library would continue without it."""
     file = copy_run() / "checkpoint-10" / name
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
@@ -232,21 +232,21 @@ def test_damaged_checkpoint_is_refused(trainer: Trainer, copy_run: CopyRun, name
         trainer.train("run", *LATEST)
 
 
-class MakesFolder:
+class Planted:
     """An object that makes a folder when it is unpickled."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self._folder),)
+        return os.mkdir, (str(self._trace),)
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
 def test_code_in_a_checkpoint_is_not_run(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
-    """A state file that holds code is refused, and the code is not run."""
-    folder = trainer.output / "made"
-    (copy_run() / "checkpoint-10" / name).write_bytes(pickle.dumps(MakesFolder(folder)))
+    """A state file with pickled code is refused, and the code is not run."""
+    trace = trainer.output / "trace"
+    (copy_run() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
         trainer.train("run", *LATEST)
-    assert not folder.exists()
+    assert not trace.exists()

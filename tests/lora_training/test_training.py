@@ -1,8 +1,9 @@
-"""LoRA training as a whole: what it writes, what it leaves alone, and what it refuses."""
+"""LoRA training from the command line: what it saves, keeps and refuses."""
 
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,17 +25,19 @@ from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, rec
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
     """Returns the outputs [1, 3, V] for some tokens."""
-    tokens, begun = torch.tensor([[5, 9, 20, 33, 1]]), torch.tensor([[0, 8, 12]])
+    tokens, decoder_tokens = torch.tensor([[5, 9, 20, 33, 1]]), torch.tensor([[0, 8, 12]])
     with torch.inference_mode():
-        output: torch.Tensor = model.eval()(input_ids=tokens, decoder_input_ids=begun).logits
+        output: torch.Tensor = model.eval()(
+            input_ids=tokens, decoder_input_ids=decoder_tokens
+        ).logits
     return output
 
 
-@pytest.mark.usefixtures("curves")
-def test_training_writes_checkpoints_best_record_and_curves(
+@pytest.mark.usefixtures("real_curves")
+def test_lora_training_writes_checkpoints_best_record_and_curves(
     trainer: Trainer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Training writes checkpoints, best, record and curves; the library prints nothing."""
+    """Only these files are written, and the library's own logs are not printed."""
     output = trainer.train()
     assert sorted(path.name for path in output.iterdir()) == [
         "all_results.json",
@@ -45,8 +48,8 @@ def test_training_writes_checkpoints_best_record_and_curves(
         "checkpoint-9",
         "training_curves.png",
     ]
-    assert not list(output.rglob("training_args.bin"))
     assert (output / "training_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(output.rglob("training_args.bin"))
     record = record_of(output)
     assert (record.method, record.best_folder) == ("lora", "best")
     assert [evaluation.step for evaluation in record.evaluations] == [0, 3, 6, 9, 10]
@@ -72,7 +75,7 @@ def test_training_writes_checkpoints_best_record_and_curves(
 def test_training_time_ends_with_the_last_step(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The training time includes the validations in between, but not the last one."""
+    """Validations in between count and the last one does not, as for prompt tuning."""
     call, delay = Scorer.__call__, 0.4
 
     def score_late(self: Scorer, gathered: EvalPrediction) -> dict[str, float]:
@@ -85,16 +88,19 @@ def test_training_time_ends_with_the_last_step(
     assert record.history[4].seconds + delay < record.history[5].seconds
 
 
-def test_training_improves_loss_and_bleu(trainer: Trainer) -> None:
-    """The loss falls, and BLEU-1 rises."""
+@pytest.mark.slow
+def test_lora_training_improves_loss_and_captions(trainer: Trainer) -> None:
+    """The validation loss falls, and BLEU-1 rises."""
     output = trainer.train(training__num_train_epochs=6, training__eval_steps=30)
     untuned, tuned = record_of(output).evaluations
     assert tuned.loss < 0.5 * untuned.loss
     assert tuned.bleu1 > untuned.bleu1 + 0.2
 
 
-def test_adapter_loads_with_peft_and_for_captioning(copy_run: CopyRun, tiny_t5: Path) -> None:
-    """PEFT and captioning, merged or not, compute the same; the base model does not."""
+def test_best_adapter_computes_the_same_in_peft_and_merged(
+    copy_run: CopyRun, tiny_t5: Path
+) -> None:
+    """PEFT and captioning, with the adapter merged or not, compute the same logits."""
     best = copy_run() / "best"
     names = ["adapter_config.json", WEIGHTS, "base_model.json"]
     assert sorted(path.name for path in best.iterdir()) == names
@@ -111,7 +117,7 @@ def test_adapter_loads_with_peft_and_for_captioning(copy_run: CopyRun, tiny_t5: 
 
 
 def test_best_adapter_equals_the_best_checkpoint(copy_run: CopyRun) -> None:
-    """It is a copy of the checkpoint with the highest recorded BLEU-4, byte for byte."""
+    """Byte for byte, and it is the one with the highest BLEU-4 on record."""
     output = copy_run(training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None and record.best.checkpoint is not None
@@ -122,14 +128,14 @@ def test_best_adapter_equals_the_best_checkpoint(copy_run: CopyRun) -> None:
     assert len(set(adapters(output).values())) == 5
 
 
-def test_base_model_is_unchanged_by_training(
+def test_lora_training_leaves_the_base_model_unchanged(
     trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every tensor of the base model is bit-identical after training."""
     trainers: list[AdapterTrainer] = []
     train = AdapterTrainer.train
 
-    def keep(self: AdapterTrainer, **options: object) -> object:
+    def keep(self: AdapterTrainer, **options: Any) -> object:
         trainers.append(self)
         return train(self, **options)
 
@@ -142,8 +148,8 @@ def test_base_model_is_unchanged_by_training(
 
 
 @pytest.mark.slow
-def test_same_seed_gives_same_adapters(trainer: Trainer, copy_run: CopyRun) -> None:
-    """The same command gives the same bytes, another seed gives others."""
+def test_same_seed_gives_the_same_adapter(trainer: Trainer, copy_run: CopyRun) -> None:
+    """The same command gives the same bytes, another seed other ones."""
     runs = [copy_run("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
     first, second, other = [adapters(output) for output in runs]
     assert first == second
@@ -151,7 +157,7 @@ def test_same_seed_gives_same_adapters(trainer: Trainer, copy_run: CopyRun) -> N
 
 
 @pytest.mark.parametrize("action", ["--train", "--all"])
-def test_file_instead_of_the_output_folder_is_refused(trainer: Trainer, action: str) -> None:
+def test_file_in_place_of_the_output_folder_is_refused_first(trainer: Trainer, action: str) -> None:
     """The error comes before any data are built or the model is loaded."""
     file = trainer.output / "run"
     file.write_text("mine")
@@ -161,8 +167,8 @@ def test_file_instead_of_the_output_folder_is_refused(trainer: Trainer, action: 
     assert file.read_text() == "mine"
 
 
-def test_earlier_run_is_not_overwritten(trainer: Trainer, copy_run: CopyRun) -> None:
-    """A second run into the same folder is refused before any data are built."""
+def test_earlier_run_is_refused_before_building_data(trainer: Trainer, copy_run: CopyRun) -> None:
+    """A second training into the same folder is refused before any data are built."""
     output = copy_run()
     before = (output / "all_results.json").read_bytes()
     elsewhere = trainer.output / "data"
@@ -175,8 +181,8 @@ def test_earlier_run_is_not_overwritten(trainer: Trainer, copy_run: CopyRun) -> 
 
 
 @pytest.mark.slow
-def test_save_total_limit_keeps_the_newest_and_the_best(trainer: Trainer) -> None:
-    """Older checkpoints are removed, but never the best one."""
+def test_save_total_limit_keeps_the_best_and_the_newest(trainer: Trainer) -> None:
+    """save_total_limit keeps the newest checkpoints, and the best one besides."""
     output = trainer.train(training__save_total_limit=1, training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None
@@ -185,8 +191,8 @@ def test_save_total_limit_keeps_the_newest_and_the_best(trainer: Trainer) -> Non
     assert left == {record.best.checkpoint, f"checkpoint-{tail}"}
 
 
-def test_training_stops_early_without_improvement(trainer: Trainer) -> None:
-    """With a tiny learning rate BLEU-4 stays, patience runs out, and resuming adds no step."""
+def test_early_stopping_after_patience_validations(trainer: Trainer) -> None:
+    """A tiny learning rate changes no BLEU-4, so that training stops, and stays so when resumed."""
     settings = {
         "training__learning_rate": 1e-12,
         "training__early_stopping_patience": 2,
@@ -199,33 +205,33 @@ def test_training_stops_early_without_improvement(trainer: Trainer) -> None:
     assert adapters(output) == before and len(losses(output)) == 3
 
 
-def test_without_eval_steps_every_epoch_is_validated(copy_run: CopyRun) -> None:
-    """With eval_steps null there is one validation after each epoch."""
+def test_eval_steps_null_validates_after_every_epoch(copy_run: CopyRun) -> None:
+    """eval_steps null: one validation and one checkpoint after each epoch."""
     output = copy_run(training__eval_steps="null")
     assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
 
 
-def test_training_with_infinite_loss_is_stopped(trainer: Trainer) -> None:
-    """The error says which setting to change."""
+def test_loss_that_is_not_finite_stops_lora_training(trainer: Trainer) -> None:
+    """The error names the settings to change."""
     with pytest.raises(TrainingError, match=r"not finite; lower training\.learning_rate"):
         trainer.train(training__learning_rate=1e30, lora__lora_alpha=10**12)
 
 
-def test_missing_data_is_refused(trainer: Trainer) -> None:
-    """Without train.jsonl the error says how to build it."""
+def test_missing_training_data_is_an_error(trainer: Trainer) -> None:
+    """The error for a missing train.jsonl names the command that builds it."""
     (trainer.data / "train.jsonl").unlink()
-    with pytest.raises(DataError, match=r"train\.jsonl: no such file; .*--build-data"):
+    with pytest.raises(DataError, match=r"train\.jsonl: no such file; .*data_builder"):
         trainer.train()
 
 
-def test_image_in_both_train_and_val_is_refused(trainer: Trainer) -> None:
-    """The error names the image and both files; an equal id with other captions is accepted."""
+def test_image_in_train_and_val_is_refused(trainer: Trainer) -> None:
+    """The image is named with both files; an equal id with other captions is another image."""
     train, val = (trainer.data / f"{name}.jsonl" for name in ("train", "val"))
     line = json.loads(train.read_text("utf-8").splitlines()[6])
     lines = val.read_text("utf-8")
     shared = {**line, "prompt": "another one", "references": line["references"][::-1]}
     val.write_text(lines + json.dumps(shared) + "\n", encoding="utf-8")
-    message = rf"{train} and {val}: both hold the image 7 .*--force-rebuild"
+    message = rf"{train} and {val}: both hold the image 7 .*--overwrite_output_dir"
     with pytest.raises(DataError, match=message):
         trainer.train()
     assert not (trainer.output / "run").exists()
@@ -234,29 +240,33 @@ def test_image_in_both_train_and_val_is_refused(trainer: Trainer) -> None:
     trainer.train(training__num_train_epochs=1)
 
 
-def test_max_target_length_without_a_token_is_refused(trainer: Trainer) -> None:
-    """Labels of only the end token would train the model to generate nothing."""
+def test_target_truncated_to_the_end_token_is_refused(trainer: Trainer) -> None:
+    """Labels that keep only the end token would teach the model to say nothing."""
     with pytest.raises(TrainingError, match=r"raise training\.max_target_length"):
         trainer.train(training__max_target_length=1)
 
 
-def test_several_processes_are_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_lora_processes_are_refused(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under torchrun each process would overwrite the others' files."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="one process"):
         trainer.train()
 
 
-def test_second_gpu_is_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Trainer knows only cuda:0; the error for cuda:1 says how to use it."""
+def test_second_gpu_is_refused_with_cuda_visible_devices(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's trainer knows cuda:0 alone, so that cuda:1 is refused with the way to it."""
     monkeypatch.setattr("lora_training.setup.resolve_device", lambda name: torch.device("cuda:1"))
     with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=1"):
         trainer.train()
 
 
 @pytest.mark.slow
-def test_adapter_is_float32_with_a_bfloat16_model(trainer: Trainer) -> None:
-    """The adapter is trained and saved in float32, and the run resumes in its precision."""
+def test_adapter_of_a_bfloat16_model_is_saved_in_float32(trainer: Trainer) -> None:
+    """With a bfloat16 model the adapter is float32 all the same, and its run resumes."""
     words, settings = ("--dtype", "bfloat16"), {"training__mixed_precision": "bf16"}
     output = trainer.train("run", *words, **settings)
     weights = load_file(output / "best" / WEIGHTS)
@@ -270,16 +280,14 @@ def test_adapter_is_float32_with_a_bfloat16_model(trainer: Trainer) -> None:
     }
 
 
-def test_missing_tensorboard_is_reported_before_loading(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """--report_to tensorboard says what to install before anything is loaded."""
+def test_missing_tensorboard_is_named(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of --report_to tensorboard names what to install, before anything is loaded."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         trainer.train("run", "--report_to", "tensorboard")
 
 
-def test_overwrite_output_dir_replaces_the_run_after_all_checks(
+def test_overwriting_replaces_the_run_once_everything_is_checked(
     trainer: Trainer, copy_run: CopyRun
 ) -> None:
     """A run that cannot start leaves the earlier one; one that can removes its files, no others."""
@@ -290,19 +298,20 @@ def test_overwrite_output_dir_replaces_the_run_after_all_checks(
         with pytest.raises((ConfigError, TrainingError)):
             trainer.train("run", "--overwrite_output_dir", **wrong)
     assert adapters(output) == before
-    trainer.train("run", "--overwrite_output_dir", training__eval_steps=5)
+    options = {"training__num_train_epochs": 1, "training__eval_steps": 4}
+    trainer.train("run", "--overwrite_output_dir", **options)
     assert sorted(path.name for path in output.iterdir()) == [
         "all_results.json",
         "best",
-        "checkpoint-10",
+        "checkpoint-4",
         "checkpoint-5",
         "notes.txt",
         "training_curves.png",
     ]
 
 
-def test_force_rebuild_of_data_keeps_the_run(trainer: Trainer, copy_run: CopyRun) -> None:
-    """--force-rebuild applies to the data alone: with --all, too, an earlier run is refused."""
+def test_rebuilding_data_alone_keeps_the_run(trainer: Trainer, copy_run: CopyRun) -> None:
+    """--force-rebuild replaces the data alone: with --all, an earlier run is refused as before."""
     output = copy_run()
     before = adapters(output)
     with pytest.raises(UsageError, match=r"earlier training run .*--overwrite_output_dir"):
@@ -310,10 +319,10 @@ def test_force_rebuild_of_data_keeps_the_run(trainer: Trainer, copy_run: CopyRun
     assert adapters(output) == before
 
 
-def test_train_file_replaces_the_built_data(
+def test_given_files_are_trained_on(
     trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """data.train_file and data.val_file each replace one file of output_data."""
+    """data.train_file and data.val_file replace the files of output_data, each for itself."""
     other = save_examples(tmp_path / "other.jsonl", count=9, seed=7)
     trainer.train(data__train_file=other, training__num_train_epochs=1)
     val = trainer.data / "val.jsonl"
@@ -321,10 +330,10 @@ def test_train_file_replaces_the_built_data(
     assert line in capsys.readouterr().out
 
 
-def test_default_data_are_the_built_ones_or_the_demo(
+def test_default_data_are_what_was_built_or_else_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The demo data replace only the default folder, and never after --all."""
+    """The demo data replace those of the default folder only, and never after --all."""
     monkeypatch.setattr(settings, "BUILT_DATA", tmp_path)
     data = LoraSettings.load(DEFAULT_SETTINGS, [f"data.output_data={tmp_path}"]).data
     demo = REPO_ROOT / "demo" / "data"

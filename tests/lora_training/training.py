@@ -1,6 +1,7 @@
 """Runs the training of the adapter on the tiny model, and reads what it wrote."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class Trainer:
-    """Trains on tiny data; every run has its own output folder unless told otherwise."""
+    """Trains on tiny data; each run has an output folder of its own by default."""
 
     def __init__(self, model: Path, data: Path, output: Path) -> None:
         self.model, self.data, self.output = model, data, output
@@ -30,13 +31,13 @@ class Trainer:
         }
 
     def words(self, output: Path, *more: str, **settings: object) -> list[str]:
-        """Returns the command line; keys are written section__key."""
+        """Returns the command line; keys are given as section__key."""
         changed = {key.replace("__", "."): value for key, value in settings.items()}
         both = {**self._settings, **changed}
         pairs = [word for key, value in both.items() for word in ("--set", f"{key}={value}")]
         return ["--train", "--device", "cpu", "--output_dir", str(output), *pairs, *more]
 
-    def train(self, name: str = "run", *more: str, **settings: object) -> Path:
+    def train(self, name: str = "run", /, *more: str, **settings: object) -> Path:
         """Trains in this process and returns the output folder."""
         output = self.output / name
         words = self.words(output, *more, **settings)
@@ -49,7 +50,7 @@ class Trainer:
         """Trains until Ctrl-C comes in the micro-batch number `after`."""
         step, calls = AdapterTrainer.training_step, []
 
-        def interrupted(self: AdapterTrainer, *arguments: object) -> object:
+        def interrupted(self: AdapterTrainer, *arguments: Any) -> object:
             calls.append(1)
             if len(calls) == after:
                 raise KeyboardInterrupt

@@ -20,7 +20,7 @@ def save_adapter(folder: Path, model: Path, *, seed: int = 3, alpha: int = 64) -
         task_type="SEQ_2_SEQ_LM",
     )
     base = AutoModelForSeq2SeqLM.from_pretrained(model)
-    get_peft_model(base, config).save_pretrained(folder)
+    get_peft_model(base, config).save_pretrained(str(folder))
     return folder
 
 

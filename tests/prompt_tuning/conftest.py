@@ -40,21 +40,21 @@ def finished_runs(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Fi
 def copy_run(trainer: Trainer, finished_runs: FinishedRuns) -> CopyRun:
     """Copies a finished run into the trainer's output folder."""
 
-    def copy(name: str = "run", **settings: object) -> Path:
+    def copy(name: str = "run", /, **settings: object) -> Path:
         return finished_runs.copy_to(trainer.output / name, **settings)
 
     return copy
 
 
 @pytest.fixture
-def curves() -> None:
-    """Has the training curves drawn."""
+def real_curves() -> None:
+    """Has the curves drawn, for tests that check them."""
 
 
 @pytest.fixture(autouse=True)
 def without_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trains without drawing the curves, unless a test uses `curves`."""
-    if "curves" not in request.fixturenames:
+    """Trains without drawing the curves, unless a test uses `real_curves`."""
+    if "real_curves" not in request.fixturenames:
         skip_curves(monkeypatch)
 
 

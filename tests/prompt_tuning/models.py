@@ -1,12 +1,13 @@
 """Models, prompts and batches for the tests of the soft prompt."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from igrag.captioning.language_model import LanguageModel
+from igrag.captioning.language_model import LanguageModel, embedding_weight
 from igrag.config.choices import Initialization, Reparameterization
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
 from prompt_tuning.initialization import make_initial_prompt
@@ -41,7 +42,7 @@ def make_tuner(
 ) -> PromptTuner:
     """Prepends an initial prompt to the model; `options` are those of `make_initial_prompt`."""
     generator = torch.Generator().manual_seed(seed)
-    weight = language.model.get_input_embeddings().weight.detach()
+    weight = embedding_weight(language.model).detach()
     initial_prompt = make_initial_prompt(
         initialization, weight, language.tokenizer, prompt_length, generator=generator, **options
     )
@@ -80,6 +81,18 @@ def batch_of(tokenizer: PreTrainedTokenizerBase, *, side: str = "right") -> dict
         "attention_mask": source["attention_mask"],
         "labels": target["input_ids"].masked_fill(target["attention_mask"] == 0, -100),
     }
+
+
+class Inputs(TypedDict):
+    """What the encoder takes: ids and mask [B, T]."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+def inputs_of(batch: Mapping[str, Tensor]) -> Inputs:
+    """Returns a batch without its labels."""
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
 
 def row(batch: dict[str, Tensor], place: int) -> dict[str, Tensor]:

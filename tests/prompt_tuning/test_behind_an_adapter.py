@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from igrag.captioning.language_model import load_language_model
 from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.adapters import load_adapted, save_adapter
-from tests.prompt_tuning.models import batch_of, make_tuner, noise, tuner_of
+from tests.prompt_tuning.models import batch_of, inputs_of, make_tuner, noise, tuner_of
 
 
 def test_it_is_used_and_stays_on(tiny_t5: Path, tmp_path: Path) -> None:
@@ -19,8 +19,8 @@ def test_it_is_used_and_stays_on(tiny_t5: Path, tmp_path: Path) -> None:
     model: Any = language.model
     tuner = tuner_of(language, noise(5))
     batch = batch_of(language.tokenizer)
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    options = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
+    inputs = inputs_of(batch)
+    options: dict[str, Any] = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
     with torch.no_grad():
         behind = tuner(**batch).logits
         with tuner.disabled():
@@ -56,8 +56,7 @@ def test_unmerged_equals_merged(tiny_t5: Path, tmp_path: Path) -> None:
         batch = batch_of(language.tokenizer)
         loss = tuner(**batch).loss
         loss.backward()
-        del batch["labels"]
-        tokens = tuner.generate(**batch, max_new_tokens=8, num_beams=1, do_sample=False)
+        tokens = tuner.generate(**inputs_of(batch), max_new_tokens=8, num_beams=1, do_sample=False)
         found.append((loss.detach(), tuner.prompt_embeddings.grad, tokens))
     for unmerged, merged in zip(*found, strict=True):
         torch.testing.assert_close(unmerged, merged, atol=1e-4, rtol=1e-4)

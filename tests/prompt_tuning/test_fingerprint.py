@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
-from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.captioning.language_model import LanguageModel, embedding_weight, load_language_model
 from igrag.errors import CheckpointError
 from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
@@ -53,7 +53,7 @@ def test_one_embedding_and_what_is_given(tiny_t5: Path) -> None:
     assert differing(plain, fingerprint_of(model, tokenizer, template="y")) == ["template"]
     assert differing(plain, fingerprint_of(model, tokenizer, template="x", lora="z")) == ["lora"]
     with torch.no_grad():
-        model.get_input_embeddings().weight[5, 0] += 1
+        embedding_weight(model)[5, 0] += 1
     found = differing(plain, fingerprint_of(model, tokenizer, template="x"))
     assert found == ["embeddings", "weights"]
 
@@ -138,7 +138,7 @@ def test_layers_trained_as_a_whole_count(tiny_t5: Path, tmp_path: Path) -> None:
         for name, tensor in model.named_parameters():
             if "modules_to_save" in name:
                 tensor.data += shift
-        model.save_pretrained(tmp_path / str(shift))
+        model.save_pretrained(str(tmp_path / str(shift)))
         hashes.append(adapter_hash(tmp_path / str(shift)))
         loaded = load_adapted(tiny_t5, tmp_path / str(shift))
         assert fingerprint_of(loaded.model, loaded.tokenizer).lora == hashes[-1]

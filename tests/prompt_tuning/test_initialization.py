@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.captioning.language_model import LanguageModel, embedding_weight, load_language_model
 from igrag.config.choices import Initialization
 from igrag.errors import CheckpointError
 from prompt_tuning.initialization import DEFAULT_TEXT, frequent_tokens
@@ -25,8 +25,7 @@ def prompt_of(
 
 def table(language: LanguageModel) -> torch.Tensor:
     """Returns the model's embeddings [V, H]."""
-    weight: torch.Tensor = language.model.get_input_embeddings().weight.detach()
-    return weight
+    return embedding_weight(language.model).detach()
 
 
 def test_random_has_the_scale_of_the_embeddings(language: LanguageModel) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from igrag.captioning.generator import Decoding, GenerativeModel
+from igrag.captioning.generator import Decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.errors import CheckpointError
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
@@ -71,7 +71,7 @@ def adapted(files: Files) -> LanguageModel:
     return load_adapted(files.model, files.lora)
 
 
-def generated(model: GenerativeModel, language: LanguageModel) -> list[list[int]]:
+def generated(model: Any, language: LanguageModel) -> list[list[int]]:
     """Returns the tokens that a model generates for a padded batch."""
     batch = batch_of(language.tokenizer)
     tokens: Tensor = model.generate(
@@ -128,7 +128,8 @@ def test_without_adapter_leaves_the_model_as_it_was(files: Files, adapted: Langu
 def test_open_methods_without_an_adapter(files: Files, language: LanguageModel) -> None:
     """Only what needs no adapter; the base is the model itself."""
     nothing = AvailablePrompts(prompt=None, prompt_on_lora=None, has_lora=False)
-    assert open_methods(language, nothing, template=TEMPLATE) == {"base": language.model}
+    base: Any = language.model
+    assert open_methods(language, nothing, template=TEMPLATE) == {"base": base}
     found = open_methods(language, replace(nothing, prompt=files.prompt), template=TEMPLATE)
     assert list(found) == ["base", "prompt"]
 
@@ -145,7 +146,8 @@ def test_open_methods_with_some_prompts(
     files: Files, adapted: LanguageModel, absent: set[str], expected: list[str]
 ) -> None:
     """A position whose prompt is missing is left out, and the others stay in their order."""
-    trained = replace(files.find(), **dict.fromkeys(absent))
+    missing: dict[str, Any] = dict.fromkeys(absent)
+    trained = replace(files.find(), **missing)
     assert list(open_methods(adapted, trained, template=TEMPLATE)) == expected
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from igrag.errors import CheckpointError
 from prompt_tuning import peft_format
 from prompt_tuning.peft_format import export_peft, import_peft
 from prompt_tuning.prompt_file import PromptFile
-from tests.prompt_tuning.models import batch_of, noise, tuner_of
+from tests.prompt_tuning.models import batch_of, inputs_of, noise, tuner_of
 
 
 def peft_twin(language: LanguageModel, prompt: torch.Tensor, folder: Path) -> PeftModel:
@@ -49,8 +50,8 @@ def test_generate_gives_pefts_tokens(
     """Greedy and with beams, on a padded batch."""
     prompt = noise(6, seed=4)
     batch = batch_of(language.tokenizer)
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    options = {"max_new_tokens": 8, "num_beams": num_beams, "do_sample": False}
+    inputs = inputs_of(batch)
+    options: dict[str, Any] = {"max_new_tokens": 8, "num_beams": num_beams, "do_sample": False}
     ours = tuner_of(language, prompt).generate(**inputs, **options)
     theirs = peft_twin(language, prompt, tmp_path / "peft").generate(**inputs, **options)
     assert torch.equal(ours, theirs)
@@ -104,7 +105,7 @@ def test_a_prompt_that_peft_trained_is_imported(language: LanguageModel, tmp_pat
     config = PromptTuningConfig(
         task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, num_transformer_submodules=1
     )
-    model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
+    model: Any = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
     model.save_pretrained(tmp_path / "theirs")
     values = model.prompt_encoder["default"].embedding.weight
     assert torch.equal(import_peft(tmp_path / "theirs").embeddings, values.detach())
@@ -114,7 +115,7 @@ def test_a_second_prompt_is_refused(language: LanguageModel, tmp_path: Path) -> 
     """PEFT's default of 2 x P is named, with what to set."""
     config = PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
     model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
-    model.save_pretrained(tmp_path / "theirs")
+    model.save_pretrained(str(tmp_path / "theirs"))
     with pytest.raises(CheckpointError, match=r"json: found num_transformer_submodules 2, exp"):
         import_peft(tmp_path / "theirs")
 
@@ -123,7 +124,7 @@ def test_other_adapters_are_refused(language: LanguageModel, tmp_path: Path) -> 
     """A LoRA adapter is no soft prompt."""
     config = LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")
     model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
-    model.save_pretrained(tmp_path / "lora")
+    model.save_pretrained(str(tmp_path / "lora"))
     with pytest.raises(CheckpointError, match=r"json: found peft_type LORA, .* PROMPT_TUNING"):
         import_peft(tmp_path / "lora")
 

@@ -1,12 +1,22 @@
 """Prompts before rows: each row computes what it computes alone, whatever stands beside it."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from igrag.captioning.language_model import LanguageModel
 from prompt_tuning.prompt_tuner import prepend_prompt
-from tests.prompt_tuning.models import assert_same, batch_of, noise, row, trimmed, tuner_of
+from tests.prompt_tuning.models import (
+    assert_same,
+    batch_of,
+    inputs_of,
+    noise,
+    row,
+    trimmed,
+    tuner_of,
+)
 
 LENGTHS = {"long": 30, "short": 1, "default": 4}
 MIXTURES = (
@@ -109,17 +119,16 @@ def test_a_mixed_batch_equals_single_prompts(
     """Logits to 1e-5 of the largest, and the same tokens, as a tuner that knows one prompt only."""
     prompts = {name: noise(length, seed=length) for name, length in LENGTHS.items()}
     mixed = tuner_of(language, prompts["default"])
-    for name in ("long", "short"):
-        mixed.add_prompt(name, prompts[name])
+    for added in ("long", "short"):
+        mixed.add_prompt(added, prompts[added])
     batch = batch_of(language.tokenizer, side=side)
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    greedy = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
+    greedy: dict[str, Any] = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
     with torch.no_grad():
         together = mixed(**batch, prompts=names).logits
-        tokens = mixed.generate(**inputs, prompts=names, **greedy)
+        tokens = mixed.generate(**inputs_of(batch), prompts=names, **greedy)
         for place, name in enumerate(names):
             alone = row(batch, place)
-            one = language.model if name is None else tuner_of(language, prompts[name])
+            one: Any = language.model if name is None else tuner_of(language, prompts[name])
             assert_same(together[place], one(**alone).logits[0])
-            del alone["labels"]
-            assert trimmed(tokens[place]) == trimmed(one.generate(**alone, **greedy)[0])
+            single = one.generate(**inputs_of(alone), **greedy)
+            assert trimmed(tokens[place]) == trimmed(single[0])

@@ -3,6 +3,7 @@
 import errno
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,8 +95,8 @@ def test_older_files_load_with_a_warning(
 ) -> None:
     """A bare tensor, a dict without a fingerprint, or with one that says nothing."""
     prompt = noise(3)
-    marks = {"empty": {}, "unknown": {"model": None, "clip": "x"}}
-    content = {"prompt_embeddings": prompt}
+    marks: dict[str, Any] = {"empty": {}, "unknown": {"model": None, "clip": "x"}}
+    content: dict[str, Any] = {"prompt_embeddings": prompt}
     if kind in marks:
         content["fingerprint"] = marks[kind]
     torch.save(prompt if kind == "tensor" else content, path)

@@ -308,7 +308,7 @@ def test_left_out_keys_have_the_known_defaults(tmp_path: Path) -> None:
     file.write_text(
         "data: {train_file: a.jsonl, val_file: b.jsonl}\noutput: {output_dir: out}\n", "utf-8"
     )
-    settings = prompt_training.PromptTrainingSettings.load(file, [])
+    settings = PromptTrainingSettings.load(file, [])
     training, prompt = settings.training, settings.prompt_tuning
     assert (training.num_train_epochs, training.learning_rate) == (3, 0.03)
     assert training.per_device_train_batch_size == 16

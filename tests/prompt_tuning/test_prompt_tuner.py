@@ -2,6 +2,7 @@
 
 import doctest
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,14 +15,13 @@ from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.models import (
     assert_same,
     batch_of,
+    inputs_of,
     make_tuner,
     noise,
     row,
     trimmed,
     tuner_of,
 )
-
-INPUTS = ("input_ids", "attention_mask")
 
 
 def test_the_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,10 +41,10 @@ def test_a_saved_prompt_loads_from_its_folder(language: LanguageModel, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["prompt_embeddings.pt"]
 
 
-def written(tuner: PromptTuner, batch: dict[str, Tensor], **options: object) -> Tensor:
+def written(tuner: PromptTuner, batch: dict[str, Tensor], **options: Any) -> Tensor:
     """Generate greedily."""
-    inputs = {key: batch[key] for key in INPUTS}
-    return tuner.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False, **options)
+    greedy: dict[str, Any] = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
+    return tuner.generate(**inputs_of(batch), **greedy, **options)
 
 
 def test_one_tensor_is_trained(language: LanguageModel) -> None:
@@ -91,10 +91,10 @@ def test_disabled_is_the_base_model(language: LanguageModel, way: str) -> None:
     """Logit for logit and token for token; afterwards the prompt is back."""
     tuner = tuner_of(language, noise(5))
     batch = batch_of(language.tokenizer)
-    inputs = {key: batch[key] for key in INPUTS}
+    model: Any = language.model
     with torch.no_grad():
-        base, tuned = language.model(**batch).logits, tuner(**batch).logits
-        tokens = language.model.generate(**inputs, max_new_tokens=8, num_beams=1, do_sample=False)
+        base, tuned = model(**batch).logits, tuner(**batch).logits
+        tokens = model.generate(**inputs_of(batch), max_new_tokens=8, num_beams=1, do_sample=False)
         if way == "context":
             with tuner.disabled():
                 found, wrote = tuner(**batch).logits, written(tuner, batch)
@@ -138,7 +138,7 @@ def test_generate_is_the_argmax_of_forward(language: LanguageModel) -> None:
     finished = torch.zeros(len(tokens), dtype=torch.bool)
     with torch.no_grad():
         for step in range(1, tokens.shape[1]):
-            logits = tuner(**{key: batch[key] for key in INPUTS}, decoder_input_ids=so_far).logits
+            logits = tuner(**inputs_of(batch), decoder_input_ids=so_far).logits
             chosen = logits[:, -1].argmax(dim=-1).masked_fill(finished, 0)
             assert torch.equal(chosen, tokens[:, step])
             finished |= chosen == 1
@@ -215,17 +215,16 @@ def test_encoded_once_decoded_twice(language: LanguageModel) -> None:
     """Loss and tokens from encoder states are those of forward and generate, with beams too."""
     tuner = tuner_of(language, noise(6))
     batch = batch_of(language.tokenizer)
-    inputs = {key: batch[key] for key in INPUTS}
+    inputs = inputs_of(batch)
     with torch.no_grad():
         states, mask = tuner.encode(**inputs)
         assert states.shape == (3, 6 + batch["input_ids"].shape[1], 32)
-        assert torch.equal(
-            tuner.forward_from(states, mask, batch["labels"]).loss, tuner(**batch).loss
-        )
+        loss = tuner.forward_from(states, mask, batch["labels"]).loss
+        assert loss is not None and torch.equal(loss, tuner(**batch).loss)
         for num_beams in (1, 3):
-            options = {"max_new_tokens": 8, "num_beams": num_beams, "do_sample": False}
-            tokens = tuner.generate_from(states, mask, **options)
-            assert torch.equal(tokens, tuner.generate(**inputs, **options))
+            options: dict[str, Any] = {"max_new_tokens": 8, "num_beams": num_beams}
+            tokens = tuner.generate_from(states, mask, do_sample=False, **options)
+            assert torch.equal(tokens, tuner.generate(**inputs, do_sample=False, **options))
 
 
 def test_an_impossible_prompt_is_refused(language: LanguageModel) -> None:

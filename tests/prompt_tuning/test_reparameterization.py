@@ -1,10 +1,12 @@
 """Other ways to parameterize a prompt: where they begin, and what of them is trained."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from igrag.captioning.language_model import LanguageModel
+from igrag.captioning.language_model import LanguageModel, embedding_weight
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.reparameterization import Residual, Superposition
 from tests.prompt_tuning.models import batch_of, make_tuner, noise
@@ -69,10 +71,11 @@ def test_superpos_trains_weights_alone(language: LanguageModel) -> None:
     """One tensor [P, M]; the embeddings that it mixes are drawn once and stay fixed."""
     mixed = tuner(language, "superpos", sampled_embeddings=10)
     assert trained(mixed) == {"original": (6, 10)}
-    module = mixed.parametrizations.prompt_embeddings[0]  # type: ignore[index, union-attr]
+    parametrizations: Any = mixed.parametrizations
+    module = parametrizations.prompt_embeddings[0]
     before, first = module.embeddings.clone(), mixed.plain_prompt()
-    table: Tensor = language.model.get_input_embeddings().weight
-    assert all((table == row).all(dim=1).any() for row in before)
+    weight = embedding_weight(language.model)
+    assert all((weight == row).all(dim=1).any() for row in before)
     stepped(mixed, language)
     assert torch.equal(module.embeddings, before) and not torch.equal(mixed.plain_prompt(), first)
     prompt = mixed.plain_prompt()

@@ -119,7 +119,9 @@ def test_resuming_on_another_model_is_refused(trainer: Trainer, tiny_t5: Path) -
             trainer.train("run", *LATEST, **settings)
 
 
-def test_checkpoint_without_the_weights_hash_is_resumed_from(trainer: Trainer, copy_run: CopyRun) -> None:
+def test_checkpoint_without_the_weights_hash_is_resumed_from(
+    trainer: Trainer, copy_run: CopyRun
+) -> None:
     """Earlier versions recorded no hash of the weights; the resumed run records it."""
     output = copy_run()
     path = output / "checkpoint-10" / "training_record.json"

@@ -57,7 +57,12 @@ def test_the_encoder_runs_once_a_batch(
     )
     encoder = language.model.get_encoder()
     calls, forward = [], encoder.forward
-    monkeypatch.setattr(encoder, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
+
+    def count(*arguments: object, **options: object) -> object:
+        calls.append(1)
+        return forward(*arguments, **options)
+
+    monkeypatch.setattr(encoder, "forward", count)
     validation = Validation(
         data, language.tokenizer, prepare_decoding(language.model, Decoding()), batch_size=4,
         accelerator=Accelerator(cpu=True),

@@ -39,7 +39,7 @@ class Trainer:
         pairs = [word for key, value in both.items() for word in ("--set", f"{key}={value}")]
         return ["--train", "--device", "cpu", "--output_dir", str(output), *pairs, *more]
 
-    def train(self, name: str = "run", *more: str, **settings: object) -> Path:
+    def train(self, name: str = "run", /, *more: str, **settings: object) -> Path:
         """Trains in this process and returns the output folder."""
         output = self.output / name
         arguments, parser = prompt_training.parse_arguments(self.words(output, *more, **settings))

@@ -22,7 +22,8 @@ def adapter(tiny_t5: Path, tmp_path: Path) -> Path:
     """An adapter that knows its model, which has been moved since."""
     model = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5)
     base = BaseModelIdentity("elsewhere/t5", weights_hash(model))
-    get_peft_model(model, LoraConfig(r=4, target_modules=["q"])).save_pretrained(tmp_path / "lora")
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["q"]))
+    adapted.save_pretrained(str(tmp_path / "lora"))
     base.write(tmp_path / "lora")
     return tmp_path / "lora"
 

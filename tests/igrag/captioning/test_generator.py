@@ -1,6 +1,7 @@
 """Prompts to captions."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ def language(tiny_t5: Path) -> LanguageModel:
     head = torch.randn(loaded.model.lm_head.weight.shape, generator=torch.manual_seed(3))
     loaded.model.lm_head.weight.copy_(head)
     # Its encoder hardly tells prompts apart: let the decoder listen to it.
-    for block in loaded.model.decoder.block:
+    model: Any = loaded.model
+    for block in model.decoder.block:
         block.layer[1].EncDecAttention.o.weight.mul_(20)
     return loaded
 
@@ -46,10 +48,11 @@ def test_captions_equal_transformers_generate(language: LanguageModel, decoding:
     options: dict[str, float] = {"max_new_tokens": 8, "num_beams": decoding.num_beams}
     if decoding is BEAMS:
         options |= {"length_penalty": 0.5, "no_repeat_ngram_size": 2}
+    model: Any = language.model
     expected = []
     for prompt in PROMPTS:
         encoded = language.tokenizer(prompt, return_tensors="pt")
-        tokens = language.model.generate(
+        tokens = model.generate(
             input_ids=encoded["input_ids"],
             attention_mask=encoded["attention_mask"],
             do_sample=False,

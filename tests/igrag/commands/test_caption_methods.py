@@ -44,7 +44,7 @@ def adapter(tmp_path: Path, tiny_t5: Path) -> Path:
     torch.manual_seed(5)
     config = LoraConfig(r=8, lora_alpha=400, target_modules=["q", "v"], init_lora_weights=False)
     get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(tiny_t5), config).save_pretrained(
-        tmp_path / "adapter"
+        str(tmp_path / "adapter")
     )
     return tmp_path / "adapter"
 

@@ -1,4 +1,4 @@
-"""Training and validation examples share no image."""
+"""Train and val share no image."""
 
 import json
 from pathlib import Path
@@ -31,25 +31,28 @@ def check(
     refuse_shared_images(files[0], files[1], sets[0], sets[1])
 
 
-def test_equal_files_are_refused(tiny_t5: Path, tmp_path: Path) -> None:
-    """Two files of the same content are refused also without image ids."""
+def test_files_of_equal_content_are_refused(tiny_t5: Path, tmp_path: Path) -> None:
+    """Examples without image ids are compared by the content of their files."""
     with pytest.raises(DataError, match=r"train\.jsonl and .*val\.jsonl: have the same content"):
         check(tmp_path, tiny_t5, [EXAMPLE], [EXAMPLE])
 
 
-def test_equal_examples_without_a_common_image_id_are_accepted(
-    tiny_t5: Path, tmp_path: Path
-) -> None:
-    """Two images may have the same caption."""
+def test_two_images_may_share_a_caption(tiny_t5: Path, tmp_path: Path) -> None:
+    """Equal captions without an equal image id are no shared image."""
     check(tmp_path, tiny_t5, [EXAMPLE, {**EXAMPLE, "caption": "a cat"}], [EXAMPLE])
     check(tmp_path, tiny_t5, [{**EXAMPLE, "image_id": 1}], [{**EXAMPLE, "image_id": 2}])
 
 
 def test_image_in_both_files_is_refused(tiny_t5: Path, tmp_path: Path) -> None:
-    """An image is the same if its id and its captions are; their order does not count."""
+    """The same id with the same captions in any order; another image may have the same id."""
     both = {"image_id": 7, "references": ["a dog", "a cat"]}
     reordered = {"image_id": 7, "references": ["a cat", "a dog"], "prompt": "a bird"}
     with pytest.raises(DataError, match="both hold the image 7 with the same"):
         check(tmp_path, tiny_t5, [EXAMPLE | both], [EXAMPLE | reordered])
-    for other in ({"references": ["a bird"]}, {"image_id": None}, {"image_id": "x"}):
+    others: list[dict[str, Any]] = [
+        {"references": ["a bird"]},
+        {"image_id": None},
+        {"image_id": "x"},
+    ]
+    for other in others:
         check(tmp_path, tiny_t5, [EXAMPLE | both], [EXAMPLE | reordered | other])

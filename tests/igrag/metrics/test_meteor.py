@@ -134,7 +134,7 @@ def test_missing_requirements_are_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     """The reason names Java or the package, whichever is missing."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert Meteor().unavailable() == "needs Java, which is not installed"
-    monkeypatch.setattr(module.shutil, "which", lambda name: name)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     assert Meteor().unavailable() is None
     monkeypatch.setattr(module, "_PACKAGE", "no_such_package")
     reason = "needs no_such_package, which is not installed (pip install no_such_package)"

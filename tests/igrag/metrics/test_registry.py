@@ -18,6 +18,7 @@ from igrag.metrics import (
     score_captions,
     tokens,
 )
+from igrag.metrics.tokens import Tokens
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
 # The order of the scores in golden.json.
@@ -142,7 +143,12 @@ def test_captions_are_tokenized_once(registered: None, monkeypatch: pytest.Monke
     """All metrics share the tokens, and BLEU-1 to 4 share their counts."""
     calls: list[str] = []
     tokenize = tokens.tokenize
-    monkeypatch.setattr(tokens, "tokenize", lambda text: calls.append(text) or tokenize(text))
+
+    def record_call(text: str) -> Tokens:
+        calls.append(text)
+        return tokenize(text)
+
+    monkeypatch.setattr(tokens, "tokenize", record_call)
     scores = score_captions(["a dog", "a cat"], [["b", "c"], ["d"]], **SKIP)
     assert calls == ["a dog", "a cat", "b", "c", "d"]
     assert scores.scores["bleu1"].statistics is scores.scores["bleu4"].statistics
