@@ -31,14 +31,21 @@ def trainer(tiny_t5: Path, tmp_path: Path) -> Trainer:
 
 
 @pytest.fixture(scope="session")
-def finished_runs(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRuns:
+def shared_trainer(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """The trainer of the runs that `copy_run` copies."""
+    return make_trainer(tiny_t5, tmp_path_factory.mktemp("prompts"))
+
+
+@pytest.fixture(scope="session")
+def finished_runs(shared_trainer: Trainer) -> FinishedRuns:
     """The runs that `copy_run` copies."""
-    return FinishedRuns(make_trainer(tiny_t5, tmp_path_factory.mktemp("prompts")))
+    return FinishedRuns(shared_trainer)
 
 
 @pytest.fixture
-def copy_run(trainer: Trainer, finished_runs: FinishedRuns) -> CopyRun:
-    """Copies a finished run into the trainer's output folder."""
+def copy_run(trainer: Trainer, shared_trainer: Trainer, finished_runs: FinishedRuns) -> CopyRun:
+    """Copies a finished run into the trainer's output folder, and gives it the run's data."""
+    trainer.share_data(shared_trainer)  # A run resumes only with the files that it records.
 
     def copy(name: str = "run", /, **settings: object) -> Path:
         return finished_runs.copy_to(trainer.output / name, **settings)
