@@ -14,6 +14,7 @@ from igrag.training.record import TrainingRecord
 from lora_training.checkpoints import AdapterFolder
 from lora_training.train_lora import main, parse_arguments
 from lora_training.trainer import AdapterTrainer
+from tests.finished_runs import CopyRun
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 from tests.tiny import WORDS, save_t5
 
@@ -36,17 +37,21 @@ def crown(output: Path, step: int) -> None:
 @pytest.mark.parametrize(
     ("after", "eval_steps"),
     [
-        (9, 3),  # in the middle of an epoch
-        pytest.param(3, 3, marks=pytest.mark.slow),  # before the first checkpoint
-        pytest.param(15, 3, marks=pytest.mark.slow),
-        pytest.param(14, "null", marks=pytest.mark.slow),  # from the end of an epoch
+        pytest.param(9, 3, id="mid_epoch"),
+        pytest.param(14, "null", id="end_of_epoch"),
+        pytest.param(3, 3, id="before_the_first_checkpoint", marks=pytest.mark.slow),
+        pytest.param(15, 3, id="second_epoch", marks=pytest.mark.slow),
     ],
 )
 def test_resumed_lora_training_equals_uninterrupted(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, after: int, eval_steps: object
+    trainer: Trainer,
+    copy_run: CopyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    eval_steps: object,
 ) -> None:
     """Bit for bit, dropout included, wherever the interruption comes."""
-    whole = trainer.train("whole", training__eval_steps=eval_steps)
+    whole = copy_run("whole", training__eval_steps=eval_steps)
     trainer.interrupt("parts", monkeypatch, after=after, training__eval_steps=eval_steps)
     parts = trainer.train("parts", *LATEST, training__eval_steps=eval_steps)
     assert adapters(parts) == adapters(whole)
@@ -58,19 +63,20 @@ def test_resumed_lora_training_equals_uninterrupted(
 def test_resuming_with_another_base_model_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
     """Other weights in the folder of the same name are another base model, and nothing is lost."""
     trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
-    before = adapters(output := trainer.train(model__name=trainer.model))
+    settings = {"model__name": trainer.model, "training__num_train_epochs": 1}
+    before = adapters(output := trainer.train(**settings))
     save_t5(trainer.model, words=WORDS.split(), seed=1)
-    with pytest.raises(CheckpointError, match=r"checkpoint-10: was trained on .*weights"):
-        trainer.train("run", *LATEST, model__name=trainer.model)
+    with pytest.raises(CheckpointError, match=r"checkpoint-5: was trained on .*weights"):
+        trainer.train("run", *LATEST, **settings)
     assert adapters(output) == before
 
 
-def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer) -> None:
+def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer, copy_run: CopyRun) -> None:
     """A checkpoint whose saving was interrupted is not resumed from, but saved again."""
-    whole = adapters(trainer.train())
-    torn = trainer.output / "run" / "checkpoint-10"
-    (torn / "training_record.json").unlink()
-    (torn / WEIGHTS).write_bytes(b"half")
+    whole = adapters(copy_run())
+    incomplete = trainer.output / "run" / "checkpoint-10"
+    (incomplete / "training_record.json").unlink()
+    (incomplete / WEIGHTS).write_bytes(b"half")
     assert adapters(trainer.train("run", *LATEST)) == whole
 
 
@@ -83,17 +89,17 @@ def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
     assert (output / "all_results.json").read_bytes() == record
 
 
-@pytest.mark.parametrize("resume", [LATEST, ()])
+@pytest.mark.parametrize("resume", [LATEST, ()], ids=["resumed", "new_run"])
 def test_best_without_checkpoints_is_not_overwritten(
-    trainer: Trainer, resume: tuple[str, ...]
+    trainer: Trainer, copy_run: CopyRun, resume: tuple[str, ...]
 ) -> None:
     """If only best is left, no run can resume, and no new one starts over it."""
-    output = trainer.train(training__num_train_epochs=1)
+    output = copy_run()
     for checkpoint in output.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     before = {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     elsewhere = trainer.output / "data"
-    words = trainer.words(output, "--all", *resume, training__num_train_epochs=1)
+    words = trainer.words(output, "--all", *resume)
     with pytest.raises(UsageError, match=r"\(best\); without a complete checkpoint") as refusal:
         main(parse_arguments([*words, "--output_data", str(elsewhere)]))
     assert "latest" not in str(refusal.value)
@@ -101,9 +107,11 @@ def test_best_without_checkpoints_is_not_overwritten(
     assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
-def test_resuming_with_other_settings_or_data_is_refused(trainer: Trainer) -> None:
+def test_resuming_with_other_settings_or_data_is_refused(
+    trainer: Trainer, copy_run: CopyRun
+) -> None:
     """Differences are named; settings that do not change what is computed may differ."""
-    trainer.train()
+    copy_run()
     with pytest.raises(UsageError, match=r"training\.learning_rate was 0\.01, is 0\.1"):
         trainer.train("run", *LATEST, training__learning_rate=0.1)
     with pytest.raises(UsageError, match=r"lora\.r was 4, is 8"):
@@ -115,24 +123,23 @@ def test_resuming_with_other_settings_or_data_is_refused(trainer: Trainer) -> No
         trainer.train("run", *LATEST)
 
 
-def test_resuming_in_another_precision_is_refused(trainer: Trainer) -> None:
+def test_resuming_in_another_precision_is_refused(trainer: Trainer, copy_run: CopyRun) -> None:
     """The precision that was resolved on this machine is recorded, and compared."""
-    trainer.train("run", "--dtype", "bfloat16")
-    with pytest.raises(UsageError, match=r"precision\.dtype was bfloat16, is float32"):
-        trainer.train("run", *LATEST)
+    output = copy_run()
+    with pytest.raises(UsageError, match=r"precision\.dtype was float32, is bfloat16"):
+        trainer.train("run", *LATEST, "--dtype", "bfloat16")
     with pytest.raises(UsageError, match=r"precision\.mixed_precision was fp32, is bf16"):
-        trainer.train("run", *LATEST, "--dtype", "bfloat16", training__mixed_precision="bf16")
-    config = record_of(trainer.train("run", *LATEST, "--dtype", "bfloat16")).config
-    assert config["precision"] == {
-        "dtype": "bfloat16",
+        trainer.train("run", *LATEST, training__mixed_precision="bf16")
+    assert record_of(output).config["precision"] == {
+        "dtype": "float32",
         "attn_implementation": "eager",
         "mixed_precision": "fp32",
     }
 
 
-def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer) -> None:
+def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer, copy_run: CopyRun) -> None:
     """An earlier checkpoint can be given; one of another folder, or none, is refused."""
-    output = trainer.train()
+    output = copy_run()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-6"))
     trainer.train("run", *resume)
@@ -143,14 +150,16 @@ def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer) -> None:
         trainer.train("run", "--resume_from_checkpoint", str(output))
 
 
-@pytest.mark.parametrize("limit", [1, pytest.param("null", marks=pytest.mark.slow)])
-def test_resume_without_the_best_checkpoints_folder(trainer: Trainer, limit: object) -> None:
+@pytest.mark.parametrize("limit", [1, "null"])
+def test_resume_without_the_best_checkpoints_folder(
+    trainer: Trainer, copy_run: CopyRun, limit: object
+) -> None:
     """Without its folder training ends the same; without best too it is refused.
 
     A best folder that is the only copy of a later checkpoint is not replaced.
     """
     settings = {"training__eval_steps": 2, "training__save_total_limit": limit}
-    output = trainer.train(training__eval_steps=2)
+    output = copy_run(training__eval_steps=2)
     crown(output, 4)
     before = adapters(output)
     assert before["best"] != before["checkpoint-10"]
@@ -172,10 +181,13 @@ def test_resume_without_the_best_checkpoints_folder(trainer: Trainer, limit: obj
 
 
 def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    trainer: Trainer,
+    copy_run: CopyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Later checkpoints no longer count, even if overwriting them is interrupted."""
-    output = trainer.train()
+    output = copy_run()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-3"))
 
@@ -198,9 +210,9 @@ def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
     assert not list(output.rglob("superseded_record.json"))
 
 
-def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(trainer: Trainer) -> None:
+def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(copy_run: CopyRun) -> None:
     """Later checkpoints of an earlier run do not count as newer than the one just saved."""
-    output = trainer.train(training__eval_steps=2)
+    output = copy_run(training__eval_steps=2)
     crown(output, 2)
     record = TrainingRecord.read(output / "checkpoint-6" / "training_record.json")
     AdapterFolder(output, save_total_limit=1).complete(record, 6)
@@ -208,19 +220,10 @@ def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(trainer: Trainer)
     assert steps == [2, 6, 8, 10]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        WEIGHTS,
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("optimizer.pt", "rng_state.pth", "trainer_state.json")
-        ),
-    ],
-)
-def test_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
+@pytest.mark.parametrize("name", [WEIGHTS, "optimizer.pt", "rng_state.pth", "trainer_state.json"])
+def test_damaged_checkpoint_is_refused(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
     """A truncated or missing file is named, although the library would continue without it."""
-    file = trainer.train() / "checkpoint-10" / name
+    file = copy_run() / "checkpoint-10" / name
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
         trainer.train("run", *LATEST)
@@ -239,17 +242,11 @@ class Planted:
         return os.mkdir, (str(self._trace),)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "optimizer.pt",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("scheduler.pt", "rng_state.pth")),
-    ],
-)
-def test_code_in_a_checkpoint_is_not_run(trainer: Trainer, name: str) -> None:
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_code_in_a_checkpoint_is_not_run(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
     """A state file with pickled code is refused, and the code is not run."""
     trace = trainer.output / "trace"
-    (trainer.train() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))
+    (copy_run() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
         trainer.train("run", *LATEST)
     assert not trace.exists()

@@ -46,8 +46,13 @@ def test_two_images_may_share_a_caption(tiny_t5: Path, tmp_path: Path) -> None:
 def test_image_in_both_files_is_refused(tiny_t5: Path, tmp_path: Path) -> None:
     """The same id with the same captions in any order; another image may have the same id."""
     both = {"image_id": 7, "references": ["a dog", "a cat"]}
-    turned = {"image_id": 7, "references": ["a cat", "a dog"], "prompt": "a bird"}
+    reordered = {"image_id": 7, "references": ["a cat", "a dog"], "prompt": "a bird"}
     with pytest.raises(DataError, match="both hold the image 7 with the same"):
-        check(tmp_path, tiny_t5, [EXAMPLE | both], [EXAMPLE | turned])
-    other = {"image_id": 7, "references": ["a bird"]}
-    check(tmp_path, tiny_t5, [EXAMPLE | both], [EXAMPLE | other])
+        check(tmp_path, tiny_t5, [EXAMPLE | both], [EXAMPLE | reordered])
+    others: list[dict[str, Any]] = [
+        {"references": ["a bird"]},
+        {"image_id": None},
+        {"image_id": "x"},
+    ]
+    for other in others:
+        check(tmp_path, tiny_t5, [EXAMPLE | both], [EXAMPLE | reordered | other])
