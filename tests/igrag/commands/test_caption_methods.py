@@ -96,8 +96,8 @@ def test_contradicting_keys_are_reported(
     assert code == 0
     assert "prompt_length" in err and "7" in err and "initialization" in err
     compared = command("--compare", "--i", coco.image(1), settings=(*prompt, *more))[2]
-    told = [line for line in err.splitlines() if "the configuration says" in line]
-    assert len(told) == 2 and all(line in compared for line in told)
+    logged = [line for line in err.splitlines() if "the configuration has" in line]
+    assert len(logged) == 2 and all(line in compared for line in logged)
 
 
 def test_compare_generates_batch_by_batch(
