@@ -109,14 +109,14 @@ def build(
     arguments: argparse.Namespace,
     count_tokens: Callable[[str], int],
 ) -> str:
-    """Writes the examples as `train_lora.py --build-data` does; return the parts' seconds."""
+    """Writes the examples as `data_builder.py` does; returns the seconds of each part."""
     from igrag.from_config import build_template
     from lora_training.data_builder import build_split
     from lora_training.examples import ExampleBuilder, ImageVectors
     from lora_training.splits import sample_images
 
     def no_encoder() -> ImageEncoder:
-        raise AssertionError("a image is not in the knowledge base")
+        raise AssertionError("an image is not in the knowledge base")
 
     config = Config.load(DEFAULT_CONFIG, [])
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Walks the whole path with models of the real shapes: CLIP ViT-B/32 and Flan-T5-base.
+"""Runs the whole pipeline with models of the real shapes: CLIP ViT-B/32 and Flan-T5-base.
 
 python benchmarks/real_shapes.py --captions CAPTIONS.json --images FOLDER [--quick]
 
@@ -19,7 +19,7 @@ from typing import Any
 _ROOT = Path(__file__).resolve().parent.parent
 _DEMO = _ROOT / "demo"
 _LAYERS, _FLAN_T5_BASE = 12, 247_577_856  # layers of either model; the second one's parameters
-# Random weights learn nothing, so a few updates show as much as many.
+# Random weights learn nothing, so a few steps show as much as many.
 _TRAIN_EXAMPLES, _VAL_EXAMPLES = 12, 3
 
 
@@ -81,8 +81,8 @@ def _save_t5(folder: Path, *, layers: int) -> None:
         **untyped,
     )
     model = T5ForConditionalGeneration(config)
-    # Flan-T5's output layer is its own. The library's T5Config ties it to the embeddings whatever
-    # it is told; of a file that holds both tensors it loads both.
+    # Flan-T5's output layer is its own. The library's T5Config always ties it to the embeddings;
+    # from a file with both tensors it loads both.
     model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     model.save_pretrained(folder)
     count = sum(tensor.numel() for tensor in model.parameters())
@@ -129,9 +129,9 @@ def _write_config(folder: Path, options: list[str]) -> Path:
 def _build_data(captions: Path, images: Path, folder: Path, config: Path) -> None:
     """Builds training data from the same files and audits it."""
     data = ["--set", f"data.captions_path={captions}", "--set", f"data.images_path={images}"]
-    output = ["--output-data", str(folder / "data"), "--train-ratio", "0.8"]
-    script = "lora_training/train_lora.py"
-    print(_run(script, "--build-data", "--main-config", str(config), *data, *output), end="")
+    output = ["--output_data", str(folder / "data"), "--train_ratio", "0.8"]
+    script = "lora_training/data_builder.py"
+    print(_run(script, "--main_config", str(config), *data, *output), end="")
     files = [folder / "data" / f"{name}.jsonl" for name in ("train", "val")]
     print(_run(script, "--audit", *map(str, files)), end="")
     for file, count in zip(files, (_TRAIN_EXAMPLES, _VAL_EXAMPLES), strict=True):
@@ -140,15 +140,15 @@ def _build_data(captions: Path, images: Path, folder: Path, config: Path) -> Non
 
 
 def _train(folder: Path, config: Path) -> None:
-    """Trains an adapter, a soft prompt, and a soft prompt on the adapter: a few updates each."""
+    """Trains an adapter, a soft prompt, and a soft prompt on the adapter: a few steps each."""
     short = _settings(
         training__num_train_epochs=1,
         training__per_device_train_batch_size=2,
         training__gradient_accumulation_steps=2,
     )
     lora = folder / "lora_training"
-    data = ["--output-data", str(folder / "data"), "--output_dir", str(lora)]
-    print(_run("lora_training/train_lora.py", "--train", "--main-config", str(config), *data,
+    data = ["--output_data", str(folder / "data"), "--output_dir", str(lora)]
+    print(_run("lora_training/train_lora.py", "--train", "--main_config", str(config), *data,
                *short, *_settings(training__max_new_tokens=8)), end="")  # fmt: skip
     files = _settings(
         model__main_config=config,
@@ -167,7 +167,7 @@ def _train(folder: Path, config: Path) -> None:
 
 
 def _caption_with_all(captions: Path, images: Path, folder: Path, config: Path) -> None:
-    """Captions a image in all four switch positions around one loaded model."""
+    """Captions an image with all four methods around one loaded model."""
     image = json.loads(captions.read_text(encoding="utf-8"))["images"][0]
     words = ["--config", str(config), "--compare", "--json", "--set",
              "generation_config.max_new_tokens=8"]  # fmt: skip

@@ -15,6 +15,7 @@ from igrag.training.chart_style import COLORS, DPI, GRAY, INK, STYLE, save_figur
 _BASELINE_COLOR = "#999999"
 _PANEL_WIDTH = 3.0  # inches
 _ROW_HEIGHT, _FRAME_HEIGHT = 0.42, 1.35  # inches: of a method, and of titles and axes together
+_LEAST_RANGE = 0.02  # share of a metric's range that an axis shows
 _NAME_LENGTH, _SUBTITLE_LENGTH = 28, 110  # characters
 _STYLE = {
     **STYLE,
@@ -87,7 +88,8 @@ def _draw_panel(
         axes.annotate(
             f"{value:.3f}", (end, row), xytext=(5, 0), textcoords="offset points", va="center"
         )
-    axes.set_xlim(0, right * 1.28 or 1)  # Room for the figures right of the bars.
+    # At least some of the range: noise must not look like a score. Figures need room on the right.
+    axes.set_xlim(0, 1.28 * max(right, _LEAST_RANGE * metric.maximum))
 
 
 def _shorten(text: str, length: int) -> str:

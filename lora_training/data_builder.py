@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # torch and transformers take seconds to load
     from lora_training.examples import ExampleBuilder, ImageObjects, ImageVectors
     from lora_training.splits import Split
 
-EARLIER_OPTIONS = {"--force-rebuild": "--overwrite_data"}
 EXIT_LEAKS = 1
 _CHUNK = 512  # Images in memory at a time, however many examples are built.
 # Keys that options of their own set.
@@ -73,7 +72,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line."""
-    parser = CommandParser("Build training data from captioned images.", earlier=EARLIER_OPTIONS)
+    parser = CommandParser("Build training data from captioned images.")
     add_data_options(parser)
     parser.add_argument(
         "--overwrite_output_dir", action="store_true", help="replace data of other settings"
@@ -96,7 +95,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="seed of the data and of the training")
     add("--output_data", type=Path, metavar="FOLDER",
         help="output folder of train.jsonl, val.jsonl and data.json")  # fmt: skip
-    add("--overwrite_data", action="store_true", help=argparse.SUPPRESS)
+    add(
+        "--force_rebuild", action="store_true", help="as --overwrite_output_dir, for the data alone"
+    )
     add_config_options(parser)
     add_common_options(parser)
 
@@ -123,8 +124,8 @@ def check_audit(arguments: argparse.Namespace) -> None:
 
 
 def overwrites_data(arguments: argparse.Namespace) -> bool:
-    """Returns whether data of other settings may be replaced; --force-rebuild means these alone."""
-    return bool(arguments.overwrite_output_dir or arguments.overwrite_data)
+    """Returns whether data of other settings may be replaced."""
+    return bool(arguments.overwrite_output_dir or arguments.force_rebuild)
 
 
 def load_settings(arguments: argparse.Namespace) -> tuple[LoraSettings, Config, str]:

@@ -95,7 +95,7 @@ class DataSettings(Section):
         return train or self._default_file("train", built), val or self._default_file("val", built)
 
     def _default_file(self, split: str, built: bool) -> Path:
-        # The demo data stand in for the default folder only: whoever names another one means it.
+        # Only the default folder is replaced by the demo data: another one was chosen on purpose.
         if built or self.output_data != BUILT_DATA:
             return self.output_data / f"{split}.jsonl"
         return default_examples(split, BUILT_DATA)

@@ -21,7 +21,6 @@ from igrag.errors import UsageError
 from igrag.files import ADAPTER_WEIGHTS
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME
 from lora_training.data_builder import (
-    EARLIER_OPTIONS,
     add_data_options,
     audit,
     build_data,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to load
 
 _ACTIONS = {"build_data", "train", "all"}
 # Options that only some actions use: with others they would have no effect.
-_BUILD_OPTIONS = {"sample_count", "train_ratio", "overwrite_data"}
+_BUILD_OPTIONS = {"sample_count", "train_ratio", "force_rebuild"}
 _TRAIN_OPTIONS = {"output_dir", "resume_from_checkpoint", "report_to"}
 _EXIT_USAGE = 2
 
@@ -80,11 +79,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        "Build training data and train a LoRA adapter.",
-        prog="train_lora.py",
-        earlier=EARLIER_OPTIONS,
-    )
+    parser = CommandParser("Build training data and train a LoRA adapter.")
     add = parser.add_argument
     add("--build_data", action="store_true", help="build train.jsonl and val.jsonl")
     add("--train", action="store_true",

@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 
 _SUBJECTS = ("dog", "cat", "horse", "bird", "man", "woman", "car", "bus")
-_PLACES = ("street", "field", "beach", "kitchen", "house")
+_LOCATIONS = ("street", "field", "beach", "kitchen", "house")
 
 
 def save_examples(path: Path, *, count: int, seed: int) -> Path:
@@ -13,13 +13,13 @@ def save_examples(path: Path, *, count: int, seed: int) -> Path:
     rng = Random(seed)
     with path.open("w", encoding="utf-8") as stream:
         for number in range(count):
-            subject, place = rng.choice(_SUBJECTS), rng.choice(_PLACES)
-            similar = [f"a {subject} in the {place}"] * rng.randint(1, 4)
-            caption = f"the {subject} sits near a {place}" + " and sits" * rng.randint(0, 2)
+            subject, location = rng.choice(_SUBJECTS), rng.choice(_LOCATIONS)
+            similar = [f"a {subject} in the {location}"] * rng.randint(1, 4)
+            caption = f"the {subject} sits near a {location}" + " and sits" * rng.randint(0, 2)
             line = {
                 "prompt": "generate a caption : " + " . ".join(similar),
                 "caption": caption,
-                "references": [caption, f"the {subject} sits in the {place}"],
+                "references": [caption, f"the {subject} sits in the {location}"],
                 "image_id": number + 1,
             }
             stream.write(json.dumps(line) + "\n")

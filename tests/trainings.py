@@ -1,4 +1,4 @@
-"""Records of trainings that never were."""
+"""Made-up training records."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ def evaluation(step: int, bleu4: float, *, loss: float = 1.0) -> Evaluation:
 
 
 def training(bleu4: Mapping[int, float], *, steps: int = 0) -> TrainingRecord:
-    """Makes a record of a training with these scores (step -> BLEU-4) and so many steps."""
+    """Makes a record with these scores (step -> BLEU-4) and so many steps."""
     return TrainingRecord(
         method="prompt_tuning",
         config={"training": {"learning_rate": 0.3, "seed": None}},

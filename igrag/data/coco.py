@@ -1,4 +1,4 @@
-"""Read COCO-format annotation files: captions and object instances."""
+"""COCO annotation files: captions and object instances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ImageId = int | str
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImage:
-    """A image's entry: its id, its file below the images' folder, and its captions."""
+    """An image: its id, its file name relative to the images' folder, and its captions."""
 
     image_id: ImageId
     file_name: str
@@ -29,7 +29,7 @@ class CaptionedImage:
 
 @dataclass(frozen=True, slots=True)
 class DetectedObject:
-    """An object in a image; `box` is (x, y, width, height) as fractions of the image."""
+    """An object in an image; `box` is (x, y, width, height) as fractions of the image."""
 
     label: str
     box: tuple[float, float, float, float]
@@ -40,8 +40,8 @@ def read_captions(path: Path) -> list[CaptionedImage]:
     """Reads a COCO captions file.
 
     Images come in the order of `images`, captions in the order of `annotations` with their
-    white space normalized. A image without captions is kept with an empty tuple. Captions that
-    are empty or belong to no listed image are left out, and the log says how many.
+    white space normalized. An image without captions has an empty tuple. Captions that are empty
+    or belong to no listed image are skipped with a warning.
 
     Raises:
         DataError: The file cannot be read, is no COCO captions file, or repeats an image id.
@@ -60,7 +60,7 @@ def read_captions(path: Path) -> list[CaptionedImage]:
             captions[image_id].append(text)
     for count, what in ((empty, "are empty"), (unknown, "belong to no listed image")):
         if count:
-            logger.warning("%s: %d captions %s and are left out", path, count, what)
+            logger.warning("%s: %d captions %s and are skipped", path, count, what)
     return [
         CaptionedImage(image_id, _text(image, "file_name", f"{path}: image {image_id}"), tuple(own))
         for (image_id, image), own in zip(images.items(), captions.values(), strict=True)
@@ -70,7 +70,7 @@ def read_captions(path: Path) -> list[CaptionedImage]:
 def read_instances(path: Path) -> dict[str, list[DetectedObject]]:
     """Reads a COCO instances file: the objects of every listed image, by its `file_name`.
 
-    Objects come in the file's order. Boxes are made relative to the image and cut at its edges.
+    Objects come in the file's order. Boxes are relative to the image and clipped at its edges.
 
     Raises:
         DataError: The file cannot be read or is no COCO instances file.
@@ -115,7 +115,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_images(path: Path, data: dict[str, Any]) -> dict[ImageId, dict[str, Any]]:
-    """Indexes the `images` list by id, all ids being numbers or all being texts."""
+    """Indexes the `images` list by id; ids are all numbers or all texts."""
     images: dict[ImageId, dict[str, Any]] = {}
     for index, image in enumerate(_list(path, data, "images")):
         image_id = _image_id(image, "id", f"{path}: images[{index}]")
@@ -125,7 +125,9 @@ def _read_images(path: Path, data: dict[str, Any]) -> dict[ImageId, dict[str, An
     if not images:
         raise DataError(f"{path}: lists no images")
     if len({type(image_id) for image_id in images}) > 1:
-        raise DataError(f"{path}: image ids are partly numbers and partly texts, expected one kind")
+        raise DataError(
+            f"{path}: image ids are partly numbers and partly texts, expected one of the two"
+        )
     return images
 
 
@@ -167,7 +169,7 @@ def _text(entry: object, key: str, where: str) -> str:
 
 
 def _whole(text: str, key: str, where: str) -> str:
-    """What is not whole could not be written, hours later, beside its image's vector."""
+    # Checked here: it could not be written, hours later, next to its image's vector.
     if not is_whole(text):
         raise DataError(
             f"{where}: {key!r} has half a surrogate pair, expected whole characters, "
@@ -179,7 +181,7 @@ def _whole(text: str, key: str, where: str) -> str:
 def _relative_box(
     annotation: Mapping[str, Any], image: Mapping[str, Any], where: str
 ) -> tuple[float, float, float, float]:
-    """Turns a box in pixels, `[x, y, width, height]`, into fractions of the image."""
+    """Converts a box in pixels, `[x, y, width, height]`, to fractions of the image."""
     width: Any = image.get("width")
     height: Any = image.get("height")
     if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):

@@ -1,4 +1,4 @@
-"""Examples in JSONL: prompts with the captions to be written, read strictly, told by file:line."""
+"""Examples in JSONL: prompts and target captions, read strictly, with file:line in errors."""
 
 import json
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ class CaptionExample:
     """One example.
 
     Attributes:
-        prompt: What the model reads.
-        caption: What it should write.
-        references: All captions of the image; the target alone where the data has no others.
+        prompt: Input of the model.
+        caption: Target caption.
+        references: All captions of the image; the target alone if the data has no others.
         image_id: The image, if known.
-        metadata: Whatever else the line says.
-        line: Where it stands in its file, counted from 1; 0 for one of no file.
+        metadata: Anything else about the example.
+        line: Line number in its file, from 1; 0 for an example of no file.
     """
 
     prompt: str
@@ -42,11 +42,10 @@ def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[Capti
 
     Args:
         path: The file.
-        skip_bad_lines: Pass over lines that are wrong; `count_lines` less what is read tells how
-            many they were.
+        skip_bad_lines: Skip invalid lines; their number is `count_lines` minus what is read.
 
     Raises:
-        DataError: The file cannot be read or has no example, or (file:line) a line is wrong.
+        DataError: The file cannot be read or has no example, or (file:line) a line is invalid.
     """
     skipped = read = 0
     for number, raw in enumerate(_read_lines(path), 1):
@@ -70,7 +69,7 @@ def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[Capti
 
 
 def count_lines(path: Path) -> int:
-    """Counts the lines that should be examples: all but blank ones.
+    """Returns the number of lines that should be examples: all but blank ones.
 
     Raises:
         DataError: The file cannot be read.
@@ -79,7 +78,7 @@ def count_lines(path: Path) -> int:
 
 
 class _BadLineError(ValueError):
-    """What is wrong with one line."""
+    """One line is invalid."""
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:
@@ -88,7 +87,7 @@ def _read_lines(path: Path) -> Iterator[bytes]:
             yield from stream
     except FileNotFoundError:
         raise DataError(
-            f"{path}: no such file; build it with python lora_training/train_lora.py --build-data"
+            f"{path}: no such file; build it with python lora_training/data_builder.py"
         ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None

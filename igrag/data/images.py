@@ -1,4 +1,4 @@
-"""Open images safely: an RGB image, or a one-line error that names the file."""
+"""Opens images safely: returns an RGB image, or raises a one-line error that names the file."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from igrag.errors import ImageError
 
-# Pillow's own default: a image above it decodes to more than 256 MB of RGB.
+# Pillow's own default: an image above it decodes to more than 256 MB of RGB.
 MAX_PIXELS = 89_478_485
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
 
 
 def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Reads one image as the eye should see it.
+    """Reads one image upright, in RGB with 8 bits.
 
     The EXIF rotation is applied, 16-bit and floating-point grays are scaled to 8 bits instead of
-    being clipped, transparency is laid over white, and of an animation the first frame is taken.
+    being clipped, transparency is composited over white, and an animation is its first frame.
 
     Args:
         path: The image file.
-        max_pixels: Width times height allowed; it is checked before anything is decoded. Pillow
-            itself refuses twice `PIL.Image.MAX_IMAGE_PIXELS`, whatever is allowed here.
+        max_pixels: Maximum of width times height, checked before decoding. Pillow itself refuses
+            twice `PIL.Image.MAX_IMAGE_PIXELS`, whatever is allowed here.
 
     Returns:
-        A image in mode RGB.
+        An image in mode RGB.
 
     Raises:
-        ImageError: The file is missing, not a image, truncated, or too large.
+        ImageError: The file is missing, not an image, truncated, or too large.
     """
     path = Path(path)
     try:
         _check_is_file(path)
-        # Pillow warns of large images, corrupt EXIF data and the like: here our own limit
-        # decides, and what can be read is read.
+        # Pillow warns of large images, corrupt EXIF data and the like; here max_pixels decides,
+        # and what can be read is read.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
@@ -48,7 +48,7 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: the image is too large ({_one_line(error)})") from None
     except UnidentifiedImageError:
-        found = "not a image in a known format" if path.stat().st_size else "the file is empty"
+        found = "not an image in a known format" if path.stat().st_size else "the file is empty"
         raise ImageError(f"{path}: {found}") from None
     except Exception as error:
         # Pillow's decoders raise nearly anything on damaged files (OSError, SyntaxError,
@@ -61,7 +61,7 @@ def list_images(path: Path) -> list[Path]:
     """Lists the images directly inside a folder, sorted by name.
 
     Args:
-        path: A folder; hidden files and files without a image's suffix are passed over.
+        path: A folder; hidden files and files without an image suffix are skipped.
 
     Raises:
         ImageError: The folder is missing, is not a folder, or holds no image.
@@ -86,10 +86,10 @@ def list_images(path: Path) -> list[Path]:
 
 
 def _check_is_file(path: Path) -> None:
-    """Until Python 3.14 this raises OSError for a name too long or a folder that is closed."""
+    # Before Python 3.14, is_file raises OSError for a name too long or in an unreadable folder.
     if not path.is_file():
-        found = "is not a image file" if path.exists() else "no such image file"
-        raise ImageError(f"{path}: {'is a folder, not a image' if path.is_dir() else found}")
+        found = "is not an image file" if path.exists() else "no such image file"
+        raise ImageError(f"{path}: {'is a folder, not an image' if path.is_dir() else found}")
 
 
 def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
@@ -122,8 +122,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Scales deep grays to 0..255; `convert` alone would clip them to white.
 
-    16-bit modes have a known range. Modes I (32-bit) and F do not say theirs, so the usual one
-    that holds the values is taken (0..1 for F, 0..255, 0..65535), or else their own range.
+    16-bit modes have a known range. For modes I (32-bit) and F the smallest usual one that holds
+    the values is assumed (0..1 for F, 0..255, 0..65535), or else their own range.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     low, high = float(values.min()), float(values.max())

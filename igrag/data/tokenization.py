@@ -1,4 +1,4 @@
-"""Examples as token ids: memory-mapped and cached by `datasets`, batched by length, padded."""
+"""Tokenized examples, memory-mapped and cached by `datasets`."""
 
 import hashlib
 import json
@@ -36,30 +36,31 @@ def tokenized_dataset(
 ) -> Dataset:
     """Tokenizes a JSONL file into an Arrow file that is read from disk, not held in memory.
 
-    The second call with the same file content, tokenizer and lengths finds the first one's files.
+    A second call with the same file content, tokenizer and lengths finds the first one's files.
 
     Args:
         path: The JSONL file; see `iter_examples`.
         tokenizer: Its end token closes every target.
-        max_source_length: Longest prompt in tokens; longer ones are cut, and the log says so.
-        max_target_length: Longest target in tokens, likewise.
-        skip_bad_lines: See `iter_examples`; the log says how many were skipped, at every call.
-        cache_dir: Where the Arrow files go; None for the library's own place.
+        max_source_length: Maximum prompt length in tokens; longer ones are truncated, with a
+            warning.
+        max_target_length: Maximum target length in tokens, likewise.
+        skip_bad_lines: See `iter_examples`; the number of skipped lines is logged at every call.
+        cache_dir: Folder of the Arrow files; None for the library's own.
 
     Returns:
-        Rows of input_ids [T], labels [L], source_length, prompt, caption, references, image_id
-        (as text, "" when unknown).
+        A dataset with input_ids [T], labels [L], source_length, prompt, caption, references,
+        image_id (as text, "" if unknown).
 
     Raises:
         DataError: See `iter_examples`; also (file:line) when a target has no token of its own.
     """
     if not path.is_file():
-        next(iter_examples(path))  # Raises the error that says so.
+        next(iter_examples(path))  # Raises the error for a missing file.
     key = [sha256_file(path), skip_bad_lines]
     settings = [max_source_length, max_target_length, tokenizer_fingerprint(tokenizer)]
     with datasets_bars(shown=sys.stderr.isatty()):
-        rows = _read_rows(path, skip_bad_lines, cache_dir, fingerprint=Hasher.hash(key))
-        tokenized = rows.map(
+        examples = _read_examples(path, skip_bad_lines, cache_dir, fingerprint=Hasher.hash(key))
+        tokenized = examples.map(
             partial(
                 _tokenize,
                 path=path,
@@ -74,8 +75,8 @@ def tokenized_dataset(
             new_fingerprint=Hasher.hash([*key, *settings]),
         )
     if skip_bad_lines:
-        _report_skipped(path, len(rows))
-    _report_cuts(path, tokenized)
+        _log_skipped(path, len(examples))
+    _log_truncated(path, tokenized)
     return tokenized
 
 
@@ -85,7 +86,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     state: Any = sorted(tokenizer.get_vocab().items())
     if backend is not None:
         state = json.loads(backend.to_str())
-        # How the last call padded and cut is kept in there too.
+        # These hold how the last call padded and truncated.
         del state["truncation"], state["padding"]
     text = json.dumps([state, tokenizer.eos_token_id], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -101,12 +102,12 @@ _FEATURES = Features(
 )
 
 
-def _read_rows(
+def _read_examples(
     path: Path, skip_bad_lines: bool, cache_dir: Path | None, *, fingerprint: str
 ) -> Dataset:
     try:
         return Dataset.from_generator(
-            _generate_rows,
+            _generate_examples,
             features=_FEATURES,
             gen_kwargs={"path": path, "skip_bad_lines": skip_bad_lines},
             cache_dir=str(cache_dir) if cache_dir else None,
@@ -118,7 +119,7 @@ def _read_rows(
         raise
 
 
-def _generate_rows(path: Path, skip_bad_lines: bool) -> Iterator[dict[str, Any]]:
+def _generate_examples(path: Path, skip_bad_lines: bool) -> Iterator[dict[str, Any]]:
     for example in iter_examples(path, skip_bad_lines=skip_bad_lines):
         yield {
             "prompt": example.prompt,
@@ -129,7 +130,7 @@ def _generate_rows(path: Path, skip_bad_lines: bool) -> Iterator[dict[str, Any]]
 
 
 def _tokenize(
-    rows: dict[str, list[str]],
+    batch: dict[str, list[str]],
     numbers: list[int],
     *,
     path: Path,
@@ -138,14 +139,14 @@ def _tokenize(
     max_source_length: int,
     max_target_length: int,
 ) -> dict[str, list[Any]]:
-    sources = tokenizer(rows["prompt"])["input_ids"]
+    sources = tokenizer(batch["prompt"])["input_ids"]
     end = tokenizer.eos_token_id
     targets = [
-        ids if ids[-1:] == [end] else [*ids, end]  # Not every tokenizer closes texts by itself.
-        for ids in tokenizer(text_target=rows["caption"])["input_ids"]
+        ids if ids[-1:] == [end] else [*ids, end]  # Not every tokenizer adds the end token.
+        for ids in tokenizer(text_target=batch["caption"])["input_ids"]
     ]
     for number, ids in zip(numbers, targets, strict=True):
-        if len(ids) < 2:  # The end token alone would teach the model to say nothing.
+        if len(ids) < 2:  # The end token alone would train the model to generate nothing.
             examples = iter_examples(path, skip_bad_lines=skip_bad_lines)
             example = next(islice(examples, number, None))
             raise DataError(
@@ -153,27 +154,27 @@ def _tokenize(
                 f"{example.caption!r}, expected text in its alphabet; fix or remove the line"
             )
     return {
-        "input_ids": [_cut(ids, max_source_length, end) for ids in sources],
-        "labels": [_cut(ids, max_target_length, end) for ids in targets],
+        "input_ids": [_truncate(ids, max_source_length, end) for ids in sources],
+        "labels": [_truncate(ids, max_target_length, end) for ids in targets],
         "source_length": [min(len(ids), max_source_length) for ids in sources],
         "cut_source": [len(ids) > max_source_length for ids in sources],
         "cut_target": [len(ids) > max_target_length for ids in targets],
     }
 
 
-def _cut(ids: list[int], longest: int, end: int) -> list[int]:
-    return ids if len(ids) <= longest else [*ids[: longest - 1], end]
+def _truncate(ids: list[int], max_length: int, end: int) -> list[int]:
+    return ids if len(ids) <= max_length else [*ids[: max_length - 1], end]
 
 
-def _report_skipped(path: Path, read: int) -> None:
-    """Counted again, as the reader does not run where its rows are cached."""
+def _log_skipped(path: Path, read: int) -> None:
+    # Counted here, since a cached file is not read again.
     skipped = count_lines(path) - read
     if skipped:
         logger.warning("%s: %d bad lines skipped, %d examples read", path, skipped, read)
 
 
-def _report_cuts(path: Path, rows: Dataset) -> None:
+def _log_truncated(path: Path, dataset: Dataset) -> None:
     for column, what in (("cut_source", "prompts"), ("cut_target", "captions")):
-        count = compute.sum(rows.data.column(column)).as_py()
+        count = compute.sum(dataset.data.column(column)).as_py()
         if count:
-            logger.warning("%s: %d of %d %s cut to fit", path, count, len(rows), what)
+            logger.warning("%s: %d of %d %s truncated", path, count, len(dataset), what)

@@ -99,16 +99,16 @@ def paired_bootstrap(
     if baseline.shape != system.shape:
         raise ValueError(f"shapes {baseline.shape} and {system.shape}, expected the same images")
     count, width = _count(baseline), baseline.shape[1]
-    both = np.hstack([baseline, system]).astype(np.float64)  # [N, 2 S]
-
-    def difference(sums: Array) -> Array:
-        return corpus_score(sums[..., width:], count) - corpus_score(sums[..., :width], count)
-
-    draws = difference(_resampled_sums(both, resamples, seed))
+    sums = _resampled_sums(np.hstack([baseline, system]), resamples, seed)  # [R, 2 S]
+    draws = corpus_score(sums[:, width:], count) - corpus_score(sums[:, :width], count)
     low, high = np.quantile(draws, _TAILS).tolist()
     fewer = min((draws <= 0).sum(), (draws >= 0).sum())
+    before, after = (
+        corpus_score(statistics.astype(np.float64).sum(axis=0), count)
+        for statistics in (baseline, system)
+    )
     return Comparison(
-        difference=float(difference(both.sum(axis=0))),
+        difference=float(after - before),
         low=low,
         high=high,
         p_value=min(1.0, 2 * (int(fewer) + 1) / (resamples + 1)),

@@ -1,7 +1,7 @@
 """The output folder of a training run: its checkpoints, and which of them a run resumes from.
 
 Prompt tuning and LoRA keep different files in a checkpoint; what they find, refuse and remove is
-the same, and stands here.
+the same for both.
 """
 
 import logging

@@ -1,7 +1,6 @@
 """The record of a training run: every validation, every step, and what they were made with.
 
-Prompt tuning and LoRA write the same all_results.json from here, so that their figures can be
-compared.
+Prompt tuning and LoRA write the same all_results.json, so that their figures can be compared.
 """
 
 import json

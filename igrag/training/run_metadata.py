@@ -42,7 +42,7 @@ def count_parameters(name: str, module: nn.Module, trainable: Iterable[nn.Parame
 
     Args:
         name: Folder or hub id of the base model.
-        module: The whole model, with the prompt or adapter.
+        module: The model, with its prompt or adapter.
         trainable: Those of its parameters that are trained.
     """
     return ModelFacts(

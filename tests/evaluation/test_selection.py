@@ -1,6 +1,6 @@
 """Which checkpoint is best, and whether its lead is significant."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evaluation.scoring import score_methods
 from evaluation.selection import CheckpointSelection, select_checkpoint
@@ -17,11 +17,10 @@ def mostly_good(every: int, *, first: int = 0) -> list[str]:
 
 
 def select(
-    selected_by_training: str | None = None,
-    /,
+    captions: Mapping[str, Sequence[str]],
     *,
+    selected_by_training: str | None = None,
     untuned: Sequence[str] = (WRONG,) * COUNT,
-    **captions: Sequence[str],
 ) -> CheckpointSelection:
     """Selects one of these checkpoints."""
     methods = score_methods(
@@ -36,7 +35,7 @@ def select(
 
 def test_clear_lead_over_second_best_is_significant() -> None:
     """The best checkpoint is compared with the second best, whichever comes first."""
-    found = select(a=mostly_good(2), b=GOOD, c=mostly_good(3))
+    found = select({"a": mostly_good(2), "b": GOOD, "c": mostly_good(3)})
     assert found.best == "b" and found.bleu4 > 0.99
     (compared,) = found.comparisons
     assert compared.over == "c" and compared.is_significant
@@ -46,7 +45,7 @@ def test_clear_lead_over_second_best_is_significant() -> None:
 
 def test_lead_by_one_image_is_not_significant() -> None:
     """A checkpoint that leads by chance is the best all the same, with a warning."""
-    found = select(a=mostly_good(2), b=[*mostly_good(2, first=1)[:-1], GOOD[-1]])
+    found = select({"a": mostly_good(2), "b": [*mostly_good(2, first=1)[:-1], GOOD[-1]]})
     (compared,) = found.comparisons
     assert found.best == "b" and not compared.is_significant and compared.comparison is not None
     assert compared.comparison.p_value > 0.05
@@ -57,8 +56,8 @@ def test_lead_by_one_image_is_not_significant() -> None:
 def test_earliest_of_equal_checkpoints_is_best() -> None:
     """Of checkpoints with equal BLEU-4 training's own selection is best, else the earliest."""
     captions = {"a": mostly_good(2), "b": mostly_good(3), "c": mostly_good(3)}
-    assert select("c", **captions).best == "c"
-    found = select(**captions)
+    assert select(captions, selected_by_training="c").best == "c"
+    found = select(captions)
     assert found.best == "b" and found.comparisons[0].over == "c"
     assert not found.comparisons[0].is_significant
 
@@ -66,26 +65,29 @@ def test_earliest_of_equal_checkpoints_is_best() -> None:
 def test_checkpoint_selected_by_training_is_compared_too() -> None:
     """best_model is compared if it is neither the best nor the second best here."""
     captions = {"a": mostly_good(2), "b": GOOD, "c": mostly_good(3)}
-    assert [each.over for each in select("a", **captions).comparisons] == ["c", "a"]
-    assert [each.over for each in select("c", **captions).comparisons] == ["c"]
-    assert [each.over for each in select("b", **captions).comparisons] == ["c"]
+    assert [each.over for each in select(captions, selected_by_training="a").comparisons] == [
+        "c",
+        "a",
+    ]
+    assert [each.over for each in select(captions, selected_by_training="c").comparisons] == ["c"]
+    assert [each.over for each in select(captions, selected_by_training="b").comparisons] == ["c"]
 
 
 def test_single_checkpoint_is_compared_with_none() -> None:
     """With a single checkpoint nothing was selected, so no warning is needed."""
-    assert select(a=GOOD).notes() == ["best: a, BLEU-4 1.000"]
+    assert select({"a": GOOD}).notes() == ["best: a, BLEU-4 1.000"]
 
 
 def test_single_image_cannot_be_tested() -> None:
     """Resamples of a single image are all equal, so no lead is significant."""
-    (compared,) = select(untuned=[""], a=GOOD[:1], b=[""]).comparisons
+    (compared,) = select({"a": GOOD[:1], "b": [""]}, untuned=[""]).comparisons
     assert compared.comparison is None and not compared.is_significant
     assert "single image" in str(compared)
 
 
 def test_scores_of_noise_are_noted() -> None:
     """A best BLEU-4 below 0.001, or not above the untuned model's, is stated as noise."""
-    noise = select(untuned=GOOD, a=[WRONG] * COUNT)
+    noise = select({"a": [WRONG] * COUNT}, untuned=GOOD)
     assert "below 0.001" in noise.notes()[1]
-    equal = select(untuned=mostly_good(2), a=mostly_good(2))
+    equal = select({"a": mostly_good(2)}, untuned=mostly_good(2))
     assert "not 0.0005 above the untuned model's" in equal.notes()[1]

@@ -1,18 +1,52 @@
-"""Fixtures of the adapter's training."""
+"""Fixtures of LoRA training."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.examples import save_examples
+from tests.finished_runs import CopyRun, FinishedRuns, skip_curves
 from tests.lora_training.training import Trainer
+
+
+def make_trainer(model: Path, output: Path) -> Trainer:
+    """Makes a trainer of 5 steps an epoch, the last of them short: 37 examples, 4 x 2 a step."""
+    data = output / "examples"
+    data.mkdir()
+    save_examples(data / "train.jsonl", count=37, seed=0)
+    save_examples(data / "val.jsonl", count=10, seed=1)
+    return Trainer(model, data, output)
 
 
 @pytest.fixture
 def trainer(tiny_t5: Path, tmp_path: Path) -> Trainer:
-    """A training of 5 steps an epoch, the last of them short: 37 examples, 4 x 2 a step."""
-    data = tmp_path / "examples"
-    data.mkdir()
-    save_examples(data / "train.jsonl", count=37, seed=0)
-    save_examples(data / "val.jsonl", count=10, seed=1)
-    return Trainer(tiny_t5, data, tmp_path)
+    """A trainer with data and an output folder of the test's own; see `make_trainer`."""
+    return make_trainer(tiny_t5, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRuns:
+    """The runs that `copy_run` copies."""
+    return FinishedRuns(make_trainer(tiny_t5, tmp_path_factory.mktemp("lora")))
+
+
+@pytest.fixture
+def copy_run(trainer: Trainer, finished_runs: FinishedRuns) -> CopyRun:
+    """Copies a finished run into the trainer's output folder."""
+
+    def copy(name: str = "run", /, **settings: object) -> Path:
+        return finished_runs.copy_to(trainer.output / name, **settings)
+
+    return copy
+
+
+@pytest.fixture
+def real_curves() -> None:
+    """Has the curves drawn, for tests that check them."""
+
+
+@pytest.fixture(autouse=True)
+def without_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains without drawing the curves, unless a test uses `real_curves`."""
+    if "real_curves" not in request.fixturenames:
+        skip_curves(monkeypatch)

@@ -32,12 +32,12 @@ def adapt(path: Path, *, targets: Sequence[str] = ("q", "v"), seed: int = 0) -> 
 
 
 def check(model: Any) -> None:
-    """Checks a model on data that is all right."""
+    """Checks a model on valid data."""
     check_before_training(model, BATCH, source_lengths=[4, 3], target_lengths=[3, 2])
 
 
-def test_a_new_adapter_changes_nothing(tiny_t5: Path) -> None:
-    """Only its own tensors are trainable, and until they are trained the model says the same."""
+def test_new_adapter_changes_no_output(tiny_t5: Path) -> None:
+    """Only its own tensors are trainable, and before training the loss is the base model's."""
     model = adapt(tiny_t5)
     trainable = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
     assert trainable == {name for name, _ in model.named_parameters() if "lora_" in name} != set()
@@ -48,8 +48,8 @@ def test_a_new_adapter_changes_nothing(tiny_t5: Path) -> None:
     assert model.peft_config["default"].base_model_name_or_path == "tiny"
 
 
-def test_the_seed_decides_the_adapter(tiny_t5: Path) -> None:
-    """One seed gives one adapter to begin with, another another."""
+def test_seed_determines_the_initial_adapter(tiny_t5: Path) -> None:
+    """One seed always initializes the same adapter, another seed another one."""
     first, second, other = (
         next(tensor for name, tensor in adapt(tiny_t5, seed=seed).named_parameters()
              if "lora_A" in name)
@@ -59,13 +59,13 @@ def test_the_seed_decides_the_adapter(tiny_t5: Path) -> None:
 
 
 @pytest.mark.parametrize("targets", [("query",), ("q", "query")])
-def test_unknown_layers_are_refused(tiny_t5: Path, targets: Sequence[str]) -> None:
-    """A misspelt layer is named, beside a right one too, where the library would pass over it."""
+def test_unknown_target_modules_are_refused(tiny_t5: Path, targets: Sequence[str]) -> None:
+    """A misspelled layer is named, even next to a correct one, which the library would accept."""
     with pytest.raises(ConfigError, match=r"lora\.target_modules: .*query"):
         adapt(tiny_t5, targets=targets)
 
 
-def test_layers_can_be_named_by_their_ends(tiny_t5: Path) -> None:
+def test_target_modules_match_the_end_of_a_name(tiny_t5: Path) -> None:
     """As in PEFT, "SelfAttention.q" is q of the self-attentions alone."""
     names = [name for name, _ in adapt(tiny_t5, targets=["SelfAttention.q"]).named_parameters()]
     assert {name.split(".lora_")[0].rsplit(".", 2)[-2] for name in names if "lora_" in name} == {
@@ -73,16 +73,18 @@ def test_layers_can_be_named_by_their_ends(tiny_t5: Path) -> None:
     }
 
 
-def test_shared_weights_are_told(tiny_t5: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An adapter that cannot be merged is said to be one before it is trained; others are not."""
+def test_target_with_shared_weights_is_warned_of(
+    tiny_t5: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning before training names layers that prevent merging; others cause none."""
     adapt(tiny_t5, targets=["q", "wo"])
     assert caplog.text == ""
     adapt(tiny_t5, targets=["q", "lm_head"])
     assert "share the weights of lm_head; captioning will not merge the adapter" in caplog.text
 
 
-def test_the_check_passes_what_is_right(tiny_t5: Path) -> None:
-    """It leaves no gradient behind and changes no weight."""
+def test_self_check_changes_no_weight_and_leaves_no_gradient(tiny_t5: Path) -> None:
+    """A correct model passes, without a gradient left and with the same weights."""
     model = adapt(tiny_t5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     check(model)
@@ -91,24 +93,24 @@ def test_the_check_passes_what_is_right(tiny_t5: Path) -> None:
 
 
 def break_base(model: Any) -> None:
-    """Thaw a tensor of the base model."""
+    """Unfreezes a tensor of the base model."""
     model.get_base_model().shared.weight.requires_grad_(True)
 
 
 def break_freeze(model: Any) -> None:
-    """Freeze the whole model."""
+    """Freezes the whole model."""
     model.requires_grad_(False)
 
 
 def break_use(model: Any) -> None:
-    """Takes the adapter out of the computation, but leave it trainable."""
+    """Removes the adapter from the computation, but leaves it trainable."""
     for module in model.modules():
         if hasattr(module, "lora_A"):
             module._disable_adapters = True
 
 
 def break_numbers(model: Any) -> None:
-    """Puts a number that is none into the adapter."""
+    """Puts NaN into the adapter."""
     with torch.no_grad():
         next(tensor for tensor in model.parameters() if tensor.requires_grad).fill_(torch.nan)
 
@@ -122,10 +124,10 @@ def break_numbers(model: Any) -> None:
         (break_numbers, "not finite"),
     ],
 )
-def test_what_would_train_the_wrong_thing_is_refused(
+def test_self_check_refuses_wrongly_trainable_tensors(
     tiny_t5: Path, damage: Any, message: str
 ) -> None:
-    """Each way in which nothing, or too much, would be trained is named."""
+    """Whatever would train nothing, or too much, is named."""
     model = adapt(tiny_t5)
     damage(model)
     with pytest.raises(TrainingError, match=f"self-check before training: .*{message}"):

@@ -14,6 +14,7 @@ from igrag.training.record import TrainingRecord
 from lora_training.checkpoints import AdapterFolder
 from lora_training.train_lora import main, parse_arguments
 from lora_training.trainer import AdapterTrainer
+from tests.finished_runs import CopyRun
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 from tests.tiny import WORDS, save_t5
 
@@ -21,7 +22,7 @@ LATEST = ("--resume_from_checkpoint", "latest")
 
 
 def crown(output: Path, step: int) -> None:
-    """Has a checkpoint be the best of a training whose BLEU-4 only rises."""
+    """Makes a checkpoint the best of a run, by its records and the best folder."""
     for path in output.rglob("*.json"):
         if path.name in ("training_record.json", "all_results.json"):
             record = TrainingRecord.read(path)
@@ -35,13 +36,22 @@ def crown(output: Path, step: int) -> None:
 
 @pytest.mark.parametrize(
     ("after", "eval_steps"),
-    [(3, 3), (9, 3), (15, 3), (14, "null")],  # the last one: from the end of an epoch
+    [
+        pytest.param(9, 3, id="mid_epoch"),
+        pytest.param(14, "null", id="end_of_epoch"),
+        pytest.param(3, 3, id="before_the_first_checkpoint", marks=pytest.mark.slow),
+        pytest.param(15, 3, id="second_epoch", marks=pytest.mark.slow),
+    ],
 )
-def test_resumed_equals_uninterrupted(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, after: int, eval_steps: object
+def test_resumed_lora_training_equals_uninterrupted(
+    trainer: Trainer,
+    copy_run: CopyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+    eval_steps: object,
 ) -> None:
     """Bit for bit, dropout included, wherever the interruption comes."""
-    whole = trainer.train("whole", training__eval_steps=eval_steps)
+    whole = copy_run("whole", training__eval_steps=eval_steps)
     trainer.interrupt("parts", monkeypatch, after=after, training__eval_steps=eval_steps)
     parts = trainer.train("parts", *LATEST, training__eval_steps=eval_steps)
     assert adapters(parts) == adapters(whole)
@@ -50,26 +60,27 @@ def test_resumed_equals_uninterrupted(
     assert scores[0] == scores[1]
 
 
-def test_only_on_the_same_model(trainer: Trainer, tiny_t5: Path) -> None:
+def test_resuming_with_another_base_model_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
     """Other weights in the folder of the same name are another base model, and nothing is lost."""
     trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
-    before = adapters(output := trainer.train(model__name=trainer.model))
+    settings = {"model__name": trainer.model, "training__num_train_epochs": 1}
+    before = adapters(output := trainer.train(**settings))
     save_t5(trainer.model, words=WORDS.split(), seed=1)
-    with pytest.raises(CheckpointError, match=r"checkpoint-10: was trained on .*weights"):
-        trainer.train("run", *LATEST, model__name=trainer.model)
+    with pytest.raises(CheckpointError, match=r"checkpoint-5: was trained on .*weights"):
+        trainer.train("run", *LATEST, **settings)
     assert adapters(output) == before
 
 
-def test_half_a_checkpoint_is_passed_over(trainer: Trainer) -> None:
-    """A checkpoint whose writing was interrupted is not gone on from, but written again."""
-    whole = adapters(trainer.train())
-    torn = trainer.output / "run" / "checkpoint-10"
-    (torn / "training_record.json").unlink()
-    (torn / WEIGHTS).write_bytes(b"half")
+def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer, copy_run: CopyRun) -> None:
+    """A checkpoint whose saving was interrupted is not resumed from, but saved again."""
+    whole = adapters(copy_run())
+    incomplete = trainer.output / "run" / "checkpoint-10"
+    (incomplete / "training_record.json").unlink()
+    (incomplete / WEIGHTS).write_bytes(b"half")
     assert adapters(trainer.train("run", *LATEST)) == whole
 
 
-def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
+def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
     """Resuming what is finished changes nothing."""
     output = trainer.train()
     before, record = adapters(output), (output / "all_results.json").read_bytes()
@@ -78,17 +89,17 @@ def test_a_finished_training_stays_as_it_is(trainer: Trainer) -> None:
     assert (output / "all_results.json").read_bytes() == record
 
 
-@pytest.mark.parametrize("resume", [LATEST, ()])
-def test_the_best_adapter_alone_is_not_overwritten(
-    trainer: Trainer, resume: tuple[str, ...]
+@pytest.mark.parametrize("resume", [LATEST, ()], ids=["resumed", "new_run"])
+def test_best_without_checkpoints_is_not_overwritten(
+    trainer: Trainer, copy_run: CopyRun, resume: tuple[str, ...]
 ) -> None:
-    """Where only best is left there is nothing to go on from, and nothing is begun over it."""
-    output = trainer.train(training__num_train_epochs=1)
+    """If only best is left, no run can resume, and no new one starts over it."""
+    output = copy_run()
     for checkpoint in output.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     before = {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     elsewhere = trainer.output / "data"
-    words = trainer.words(output, "--all", *resume, training__num_train_epochs=1)
+    words = trainer.words(output, "--all", *resume)
     with pytest.raises(UsageError, match=r"\(best\); without a complete checkpoint") as refusal:
         main(parse_arguments([*words, "--output_data", str(elsewhere)]))
     assert "latest" not in str(refusal.value)
@@ -96,9 +107,11 @@ def test_the_best_adapter_alone_is_not_overwritten(
     assert {path.name: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
-def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
-    """Other settings or data are named; what computes nothing differently is allowed."""
-    trainer.train()
+def test_resuming_with_other_settings_or_data_is_refused(
+    trainer: Trainer, copy_run: CopyRun
+) -> None:
+    """Differences are named; settings that do not change what is computed may differ."""
+    copy_run()
     with pytest.raises(UsageError, match=r"training\.learning_rate was 0\.01, is 0\.1"):
         trainer.train("run", *LATEST, training__learning_rate=0.1)
     with pytest.raises(UsageError, match=r"lora\.r was 4, is 8"):
@@ -110,24 +123,23 @@ def test_resuming_with_something_else_is_refused(trainer: Trainer) -> None:
         trainer.train("run", *LATEST)
 
 
-def test_resuming_in_another_precision_is_refused(trainer: Trainer) -> None:
-    """What --dtype and the like come to on this machine is on record, and compared."""
-    trainer.train("run", "--dtype", "bfloat16")
-    with pytest.raises(UsageError, match=r"precision\.dtype was bfloat16, is float32"):
-        trainer.train("run", *LATEST)
+def test_resuming_in_another_precision_is_refused(trainer: Trainer, copy_run: CopyRun) -> None:
+    """The precision that was resolved on this machine is recorded, and compared."""
+    output = copy_run()
+    with pytest.raises(UsageError, match=r"precision\.dtype was float32, is bfloat16"):
+        trainer.train("run", *LATEST, "--dtype", "bfloat16")
     with pytest.raises(UsageError, match=r"precision\.mixed_precision was fp32, is bf16"):
-        trainer.train("run", *LATEST, "--dtype", "bfloat16", training__mixed_precision="bf16")
-    config = record_of(trainer.train("run", *LATEST, "--dtype", "bfloat16")).config
-    assert config["precision"] == {
-        "dtype": "bfloat16",
+        trainer.train("run", *LATEST, training__mixed_precision="bf16")
+    assert record_of(output).config["precision"] == {
+        "dtype": "float32",
         "attn_implementation": "eager",
         "mixed_precision": "fp32",
     }
 
 
-def test_resuming_from_a_path(trainer: Trainer) -> None:
-    """An earlier checkpoint can be named; one of another folder, or none, is refused."""
-    output = trainer.train()
+def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer, copy_run: CopyRun) -> None:
+    """An earlier checkpoint can be given; one of another folder, or none, is refused."""
+    output = copy_run()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-6"))
     trainer.train("run", *resume)
@@ -138,14 +150,16 @@ def test_resuming_from_a_path(trainer: Trainer) -> None:
         trainer.train("run", "--resume_from_checkpoint", str(output))
 
 
-@pytest.mark.parametrize("limit", ["null", 1])
-def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) -> None:
-    """With its folder removed training goes on to the same end; with best gone too it is refused.
+@pytest.mark.parametrize("limit", [1, "null"])
+def test_resume_without_the_best_checkpoints_folder(
+    trainer: Trainer, copy_run: CopyRun, limit: object
+) -> None:
+    """Without its folder training ends the same; without best too it is refused.
 
-    Where best is a later checkpoint's, and all that is left of it, it is not replaced.
+    A best folder that is the only copy of a later checkpoint is not replaced.
     """
     settings = {"training__eval_steps": 2, "training__save_total_limit": limit}
-    output = trainer.train(training__eval_steps=2)
+    output = copy_run(training__eval_steps=2)
     crown(output, 4)
     before = adapters(output)
     assert before["best"] != before["checkpoint-10"]
@@ -166,11 +180,14 @@ def test_best_is_enough_of_the_best_checkpoint(trainer: Trainer, limit: object) 
         trainer.train("run", *LATEST, **settings)
 
 
-def test_going_back_leaves_no_mixture(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
+    trainer: Trainer,
+    copy_run: CopyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """What lies beyond counts no more, also where writing over it is interrupted; it is kept."""
-    output = trainer.train()
+    """Later checkpoints no longer count, even if overwriting them is interrupted."""
+    output = copy_run()
     before = adapters(output)
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-3"))
 
@@ -193,9 +210,9 @@ def test_going_back_leaves_no_mixture(
     assert not list(output.rglob("superseded_record.json"))
 
 
-def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
-    """The newest checkpoint is the one just written, whatever higher numbers are left."""
-    output = trainer.train(training__eval_steps=2)
+def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(copy_run: CopyRun) -> None:
+    """Later checkpoints of an earlier run do not count as newer than the one just saved."""
+    output = copy_run(training__eval_steps=2)
     crown(output, 2)
     record = TrainingRecord.read(output / "checkpoint-6" / "training_record.json")
     AdapterFolder(output, save_total_limit=1).complete(record, 6)
@@ -203,10 +220,10 @@ def test_going_back_prunes_nothing_beyond(trainer: Trainer) -> None:
     assert steps == [2, 6, 8, 10]
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", WEIGHTS, "trainer_state.json"])
-def test_a_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
-    """A file that is cut off or missing is named, where the library would go on without it."""
-    file = trainer.train() / "checkpoint-10" / name
+@pytest.mark.parametrize("name", [WEIGHTS, "optimizer.pt", "rng_state.pth", "trainer_state.json"])
+def test_damaged_checkpoint_is_refused(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
+    """A truncated or missing file is named, although the library would continue without it."""
+    file = copy_run() / "checkpoint-10" / name
     file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
         trainer.train("run", *LATEST)
@@ -216,7 +233,7 @@ def test_a_damaged_checkpoint_is_refused(trainer: Trainer, name: str) -> None:
 
 
 class Planted:
-    """What runs a command where it is unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self._trace = trace
@@ -226,10 +243,10 @@ class Planted:
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
-def test_nothing_is_unpickled(trainer: Trainer, name: str) -> None:
-    """A state with code in it is refused, and the code is not run."""
+def test_code_in_a_checkpoint_is_not_run(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
+    """A state file with pickled code is refused, and the code is not run."""
     trace = trainer.output / "trace"
-    (trainer.train() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))
+    (copy_run() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
         trainer.train("run", *LATEST)
     assert not trace.exists()

@@ -8,10 +8,10 @@ from igrag.errors import DataError
 from tests.lora_training.training import Trainer
 
 
-def test_bad_lines_are_passed_over_when_asked_for(
+def test_skip_bad_lines_trains_on_the_others(
     trainer: Trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong line is an error; with skip_bad_lines the others train, and it is said."""
+    """An invalid line is an error; with skip_bad_lines it is skipped, and the number is logged."""
     file = trainer.data / "train.jsonl"
     file.write_text('{"prompt": "a"}\n' + file.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(DataError, match=r'train\.jsonl:1: "caption" is missing'):

@@ -1,4 +1,4 @@
-"""Examples from captioned images: nobody sees their own answer, and nothing is lost."""
+"""Examples from captioned images: no prompt has its own caption, and no image is lost."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def captioned_images(*captions: str | tuple[str, ...]) -> list[CaptionedImage]:
 
 
 def save(path: Path, images: Sequence[CaptionedImage], vectors: Floats) -> KnowledgeBase:
-    """Saves and open a knowledge base."""
+    """Saves and opens a knowledge base."""
     encoder = EncoderIdentity("none", vectors.shape[1], "none", {})
     KnowledgeBase.write(path / "kb", vectors=vectors, entries=images, encoder=encoder)
     return KnowledgeBase.open(path / "kb")
@@ -68,7 +68,7 @@ def retrieved(examples: Sequence[dict[str, object]]) -> list[list[int]]:
 
 
 class FakeEncoder(ImageEncoder):
-    """Encodes a image as the unit vector of its mean color's first two channels."""
+    """Encodes an image as the unit vector of its mean color's first two channels."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -82,12 +82,12 @@ class FakeEncoder(ImageEncoder):
 
 
 def no_encoder() -> FakeEncoder:
-    """Stand for an encoder that must not be loaded."""
+    """Fails where an encoder would be loaded."""
     raise AssertionError("the encoder was loaded")
 
 
-def test_never_itself_nor_a_copy_of_it(tmp_path: Path) -> None:
-    """The image itself, and one with the same vector under another id, are passed over."""
+def test_prompt_has_neither_the_image_nor_its_copy(tmp_path: Path) -> None:
+    """The image itself, and one with the same vector under another id, are skipped."""
     vectors = fan(5)
     vectors[3] = vectors[0]
     images = captioned_images("own", "b", "c", "copy", "e")
@@ -98,8 +98,8 @@ def test_never_itself_nor_a_copy_of_it(tmp_path: Path) -> None:
     assert found[0]["prompt"] == "describe\n- b\n- c"
 
 
-def test_never_itself_by_its_id(tmp_path: Path) -> None:
-    """A image encoded a little differently, with other captions, still never finds its own id."""
+def test_prompt_never_has_the_image_of_the_same_id(tmp_path: Path) -> None:
+    """An image encoded a little differently, with other captions, still never finds its own id."""
     images, vectors = captioned_images("first wording", "b", "c"), fan(3)
     builder = example_builder(save(tmp_path, images, vectors))
     query = CaptionedImage(0, "0.png", ("second wording",))
@@ -107,7 +107,7 @@ def test_never_itself_by_its_id(tmp_path: Path) -> None:
     assert retrieved(builder.build([query], near, split="train")) == [[1, 2]]
 
 
-def test_never_its_own_reference_word_for_word(tmp_path: Path) -> None:
+def test_prompt_never_has_a_reference_word_for_word(tmp_path: Path) -> None:
     """A near image's captions that say one of the answers are left out, its others are used."""
     images = captioned_images(
         ("A dog runs.", "One dog."),
@@ -123,7 +123,7 @@ def test_never_its_own_reference_word_for_word(tmp_path: Path) -> None:
     assert retrieved([example]) == [[1, 4]]
 
 
-def test_looks_further_where_too_many_are_dropped(tmp_path: Path) -> None:
+def test_dropped_matches_are_replaced_by_farther_ones(tmp_path: Path) -> None:
     """Where the nearest all say the answer, farther ones are found, however many there are."""
     images = captioned_images(*["the same"] * 40, "b", "c", "d")
     vectors = fan(43, step=0.02)
@@ -135,7 +135,7 @@ def test_looks_further_where_too_many_are_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_fewer_matches_than_wanted_are_enough(tmp_path: Path, others: int) -> None:
+def test_small_knowledge_base_gives_shorter_prompts(tmp_path: Path, others: int) -> None:
     """A knowledge base with little or nothing else gives shorter prompts, not an error."""
     images = captioned_images("own", *["b"] * others)
     vectors = fan(1 + others)
@@ -167,8 +167,8 @@ def test_example_holds_target_references_and_metadata(tmp_path: Path) -> None:
     assert [example["metadata"]["target"] for example in other] != targets
 
 
-def test_split_is_by_image_and_seeded() -> None:
-    """Each image is on one side, the seed decides which, images without captions on none."""
+def test_split_is_by_image_and_by_seed() -> None:
+    """Each image is in one split, by the seed; images without captions are in none."""
     images = [
         *captioned_images(*[f"caption {n}" for n in range(20)]),
         CaptionedImage(99, "99.png", ()),
@@ -182,8 +182,8 @@ def test_split_is_by_image_and_seeded() -> None:
     assert sampled != sample_images(images, count=None, seed=4)
 
 
-def test_sample_count(caplog: pytest.LogCaptureFixture) -> None:
-    """So many different images are drawn; asking for more than there are is told."""
+def test_sample_count_beyond_the_images_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """The images drawn are distinct; a sample_count beyond them gives a warning."""
     images = captioned_images(*[f"caption {n}" for n in range(9)])
     assert len({image.image_id for image in sample_images(images, count=4, seed=0)}) == 4
     with caplog.at_level(logging.WARNING):
@@ -191,14 +191,14 @@ def test_sample_count(caplog: pytest.LogCaptureFixture) -> None:
     assert "10 samples requested, only 9 images have captions" in caplog.text
 
 
-def test_empty_side_is_refused() -> None:
-    """A split that leaves nothing for one side is an error."""
+def test_empty_split_is_refused() -> None:
+    """A ratio that leaves train or val without images is an error."""
     with pytest.raises(DataError, match=r"train_ratio 0.9 of 3 images leaves a split empty"):
         split_images(captioned_images("a", "b", "c"), train_ratio=0.9)
 
 
 def color(path: Path, name: str, vector: Floats) -> None:
-    """Saves a image that `FakeEncoder` turns into about this vector."""
+    """Saves an image that `FakeEncoder` turns into about this vector."""
     pixel = tuple(round(255 * float(value)) for value in vector)
     Image.new("RGB", (4, 4), (*pixel, 0)).save(path / name)
 
@@ -215,7 +215,7 @@ def test_vectors_of_the_knowledge_base_are_reused(tmp_path: Path) -> None:
     assert (source.reused, source.skipped) == (2, [])
 
 
-def test_others_are_encoded_in_batches(tmp_path: Path) -> None:
+def test_images_outside_the_knowledge_base_are_encoded_in_batches(tmp_path: Path) -> None:
     """Images that are not held, or only another one under their id, are encoded in order."""
     images, vectors = captioned_images("a", "b", "c", "d"), fan(4, step=0.4)
     knowledge_base = save(tmp_path, images[:2], vectors[:2])
@@ -232,7 +232,7 @@ def test_others_are_encoded_in_batches(tmp_path: Path) -> None:
 
 
 def test_unreadable_images_are_skipped_and_listed(tmp_path: Path) -> None:
-    """What cannot be read is left out and told; images and vectors stay aligned."""
+    """Unreadable images are left out and reported; images and vectors stay aligned."""
     images, vectors = captioned_images("a", "b", "c", "d"), fan(4, step=0.4)
     knowledge_base = save(tmp_path, images[:1], vectors[:1])
     (tmp_path / "1.png").write_text("no image")
@@ -264,8 +264,10 @@ def test_unreadable_images_are_skipped_and_listed(tmp_path: Path) -> None:
     assert not (tmp_path / "val.jsonl").exists()
 
 
-def test_no_bar_is_drawn_into_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is no terminal the progress bar stays away by itself."""
+def test_build_shows_no_progress_bar_without_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The progress bar is hidden if stderr is no terminal."""
     images = captioned_images("a", "b", "c", "d")
     opened = save(tmp_path, images, fan(4))
     vectors = ImageVectors(opened, tmp_path, get_encoder=no_encoder, batch_size=2)
@@ -274,10 +276,8 @@ def test_no_bar_is_drawn_into_a_log(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == ""
 
 
-def test_chunks_change_nothing_and_memory_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The file is written chunk by chunk, no more at a time, and is the same however long."""
+def test_chunks_do_not_change_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a chunk of images is in memory at a time; the file is the same for any chunk size."""
     images = captioned_images(*[f"Größe {n}" for n in range(11)])
     vectors = fan(11)
     knowledge_base = save(tmp_path, images, vectors)
@@ -308,10 +308,10 @@ def test_chunks_change_nothing_and_memory_stays(
     assert list(audit_leaks(tmp_path / "whole.jsonl")) == []
 
 
-def test_interrupted_writing_leaves_the_old_file(
+def test_interrupted_split_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file appears whole or not at all, and what stood there stays."""
+    """The new file appears complete or not at all."""
     images, vectors = captioned_images("a", "b", "c", "d"), fan(4)
     knowledge_base = save(tmp_path, images, vectors)
     monkeypatch.setattr(data_builder, "_CHUNK", 2)

@@ -18,7 +18,7 @@ from lora_training.examples import Leak, audit_leaks, find_caption
         ("- first line\nsecond line\nCaption:", "first line\nsecond line"),
     ],
 )
-def test_word_for_word_is_found(text: str, caption: str) -> None:
+def test_caption_in_a_prompt_is_found_word_for_word(text: str, caption: str) -> None:
     """Case, punctuation and surroundings hide nothing."""
     assert find_caption(text, ["nothing of it", caption]) == caption
 
@@ -35,13 +35,13 @@ def test_word_for_word_is_found(text: str, caption: str) -> None:
         ("anything", ""),
     ],
 )
-def test_anything_less_is_not(text: str, caption: str) -> None:
+def test_part_of_a_caption_is_no_leak(text: str, caption: str) -> None:
     """Parts of words, other words and captions that only meet across lines are no leaks."""
     assert find_caption(text, [caption]) is None
 
 
-def test_audit_lists_targets_and_references(tmp_path: Path) -> None:
-    """Each leaking example comes once, with its place, its image and what leaked."""
+def test_audit_lists_leaked_targets_and_references(tmp_path: Path) -> None:
+    """Each leaking example is listed once, with its number, its image and the caption."""
     lines = [
         {"prompt": "- a cat", "caption": "a dog"},
         {"prompt": "- A dog!", "caption": "a dog", "references": ["a dog", "one dog"]},

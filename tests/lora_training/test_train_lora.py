@@ -111,10 +111,10 @@ def no_encoder(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_builds_from_the_knowledge_bases_vectors(
+def test_build_reuses_the_vectors_of_the_knowledge_base(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Held images are written without loading the encoder, split by image, without leaks."""
+    """Images of the knowledge base need no encoder; examples are split by image without leaks."""
     capsys.readouterr()
     assert house.run() == 0
     printed = capsys.readouterr()
@@ -137,8 +137,10 @@ def test_builds_from_the_knowledge_bases_vectors(
     assert sorted(house.files()) == ["data.json", "train.jsonl", "val.jsonl"]
 
 
-def test_audit_finds_a_planted_leak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A prompt with its own answer is listed with its file and place, and the exit code is 1."""
+def test_audit_lists_leaks_and_exits_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prompt with its own caption is listed with its file and number, and the exit code is 1."""
     file = tmp_path / "train.jsonl"
     lines = [
         {"prompt": "- a cat", "caption": "a dog"},
@@ -171,8 +173,10 @@ def test_data_builder_builds_as_train_lora_does(house: House) -> None:
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_what_is_built_is_not_built_again(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same command a second time changes no file and says so."""
+def test_second_build_with_the_same_settings_does_nothing(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command a second time changes no file and prints so."""
     house.run()
     before = house.files()
     times = {path: path.stat().st_mtime_ns for path in house.output.iterdir()}
@@ -184,7 +188,9 @@ def test_what_is_built_is_not_built_again(house: House, capsys: pytest.CaptureFi
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_other_settings_need_force(house: House, tiny_clip: Path, tiny_t5: Path) -> None:
+def test_data_of_other_settings_need_overwrite(
+    house: House, tiny_clip: Path, tiny_t5: Path
+) -> None:
     """Data of other settings is refused as a matter of usage, and replaced only when forced."""
     house.run()
     before = house.files()
@@ -203,7 +209,7 @@ def test_other_settings_need_force(house: House, tiny_clip: Path, tiny_t5: Path)
 
 
 def interrupt(house: House, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    """Runs until train is written and val is begun."""
+    """Runs until train is built and val has started."""
     search = KnowledgeBase.search
     calls = []
 
@@ -220,7 +226,7 @@ def interrupt(house: House, monkeypatch: pytest.MonkeyPatch, *words: str) -> Non
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_an_interrupted_build_leaves_nothing_and_is_done_again(
+def test_interrupted_build_leaves_no_files_and_can_be_repeated(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted between its two files, a build leaves neither, and the same command builds."""
@@ -231,7 +237,7 @@ def test_an_interrupted_build_leaves_nothing_and_is_done_again(
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_an_interrupted_rebuild_leaves_the_old_data(
+def test_interrupted_rebuild_keeps_the_old_data(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until both new files are finished the old ones stay, with their record."""
@@ -243,10 +249,10 @@ def test_an_interrupted_rebuild_leaves_the_old_data(
 
 @pytest.mark.usefixtures("no_encoder")
 @pytest.mark.parametrize("moved", [0, 1])
-def test_data_of_two_builds_never_stand_side_by_side(
+def test_killed_rebuild_leaves_no_mixture_of_two_builds(
     house: House, monkeypatch: pytest.MonkeyPatch, moved: int
 ) -> None:
-    """Killed while files are put in place, a build leaves no mixture, and is done again."""
+    """A build that is killed while it moves its files leaves no mixture, and can be repeated."""
     house.run()
     before = house.files()
     replace, done = Path.replace, []
@@ -272,8 +278,8 @@ def test_data_of_two_builds_never_stand_side_by_side(
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_data_of_the_users_own_are_not_replaced(house: House) -> None:
-    """Files without a record are somebody's work: they are named as such, and stay."""
+def test_data_without_a_record_are_not_replaced(house: House) -> None:
+    """Files without a record may be the user's own work, and are named as such."""
     house.output.mkdir()
     (house.output / "train.jsonl").write_text("mine")
     with pytest.raises(UsageError, match=r"holds train\.jsonl without data\.json"):
@@ -325,10 +331,10 @@ def save_instances(coco: CocoFolder, path: Path, *, label: str = "zebra") -> Pat
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_prompts_show_the_objects_that_captioning_shows(
+def test_prompts_contain_objects_of_the_instances_file(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Objects of an instances file stand in the prompts, without opening a image."""
+    """Objects of an instances file are in the prompts, without opening an image."""
     file = save_instances(house.coco, house.path / "instances.json")
     house.configure_objects(source="instances", instances_path=str(file))
     for image_id in range(1, 13):
@@ -350,7 +356,7 @@ def test_prompts_show_the_objects_that_captioning_shows(
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_a_detector_sees_the_image(
+def test_prompts_contain_objects_of_a_detection_model(
     house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A detection model gets the opened image; one that cannot be opened is left out."""
@@ -377,8 +383,8 @@ def test_a_detector_sees_the_image(
         house.run()
 
 
-def test_a_image_on_both_sides_is_refused(house: House) -> None:
-    """Val captions that hold a image of the train captions are an error."""
+def test_val_captions_with_train_images_are_refused(house: House) -> None:
+    """Val captions that hold an image of the train captions are an error."""
     words = [word for word in house.words() if word not in ("--train_ratio", "0.75")]
     words += ["--set", f"data.val_captions_path={house.coco.captions}"]
     with pytest.raises(ConfigError, match="set both or neither"):
@@ -392,7 +398,7 @@ def test_a_image_on_both_sides_is_refused(house: House) -> None:
         main(parse_arguments([*words, "--set", f"data.val_images_path={link}"]))
 
 
-def test_equal_ids_of_other_images_are_no_image_on_both_sides(house: House) -> None:
+def test_val_captions_may_number_other_images_alike(house: House) -> None:
     """Two sets that both number their images from 1 can train and validate."""
     others = save_coco(house.path / "others", count=5, seed=9)
     words = [word for word in house.words() if word not in ("--train_ratio", "0.75")]
@@ -403,8 +409,8 @@ def test_equal_ids_of_other_images_are_no_image_on_both_sides(house: House) -> N
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_all_builds_and_trains(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    """--all does both; the second time it builds nothing and goes on where training was."""
+def test_all_builds_trains_and_resumes(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    """--all builds and trains; a second time it builds nothing and resumes."""
     capsys.readouterr()
     settings = ("training.per_device_train_batch_size=4", "training.max_new_tokens=4", "lora.r=2")
     sets = [word for setting in settings for word in ("--set", setting)]
@@ -432,24 +438,24 @@ def test_all_builds_and_trains(house: House, capsys: pytest.CaptureFixture[str])
             "--train_ratio and --set data.val_captions_path=a.json: found both",
         ),
         ("--train --sample_count 5", "--sample_count: is only for --build_data or --all"),
-        ("--train --force-rebuild", "--overwrite_data: is only for --build_data or --all"),
+        ("--train --force-rebuild", "--force_rebuild: is only for --build_data or --all"),
         ("--build_data --output_dir x", "--output_dir: is only for --train or --all"),
         ("--build_data --resume_from_checkpoint latest", "--resume_from_checkpoint: is only for"),
         ("--audit a.jsonl --seed 0", "--audit and --seed: found both"),
     ],
 )
-def test_contradictions_are_refused(words: str, message: str) -> None:
-    """No option is passed over in silence."""
+def test_options_without_effect_are_refused(words: str, message: str) -> None:
+    """Options that contradict each other, or would do nothing, are named."""
     with pytest.raises(UsageError, match=message):
         main(parse_arguments(words.split()))
 
 
 @pytest.mark.parametrize("name", ["run #1", "2026", "null", "a: b", 'quoted "\\ n', "été"])
 @pytest.mark.parametrize("option", ["--output_dir", "--output_data"])
-def test_folders_are_taken_as_they_are_called(
+def test_folder_options_accept_names_that_yaml_would_change(
     option: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder's name may look like anything in YAML: a number, a comment, nothing."""
+    """A folder may be named like a number, a comment or null in YAML."""
     seen: list[LoraSettings] = []
     load = LoraSettings.load
 
@@ -469,7 +475,7 @@ def test_folders_are_taken_as_they_are_called(
         assert found[option] in (folder, REPO_ROOT / folder)
 
 
-def test_no_action_prints_help(tmp_path: Path) -> None:
+def test_usage_errors_exit_with_2_before_heavy_imports(tmp_path: Path) -> None:
     """Without an action, or with a wrong value, the exit code is 2 and nothing heavy is loaded."""
     code = (
         "import runpy, sys\n"

@@ -1,4 +1,4 @@
-"""What the trainer computes, checked against the same worked out by hand."""
+"""The Trainer's losses, gradients and scores against independent computations."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from tests.lora_training.training import Trainer, record_of
 
 @pytest.fixture
 def exact(trainer: Trainer, tiny_t5: Path) -> Trainer:
-    """The trainer of a model that drops nothing, so that losses can be worked out."""
+    """The training of a model without dropout, so that losses can be computed independently."""
     trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
     config = json.loads((trainer.model / "config.json").read_text("utf-8"))
     (trainer.model / "config.json").write_text(json.dumps({**config, "dropout_rate": 0.0}))
@@ -32,12 +32,12 @@ def exact(trainer: Trainer, tiny_t5: Path) -> Trainer:
 
 
 def read(path: Path, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Tokenize a file as the training does."""
+    """Tokenizes a file as the training does."""
     return tokenized_dataset(path, tokenizer, max_source_length=512, max_target_length=40)
 
 
 def token_losses(language: LanguageModel, rows: Dataset) -> list[torch.Tensor]:
-    """Returns the cross-entropy of each row's target tokens, one row at a time, without padding."""
+    """Returns the cross-entropy of each example's target tokens, one at a time, without padding."""
     model: Any = language.model
     found = []
     with torch.inference_mode():
@@ -48,22 +48,25 @@ def token_losses(language: LanguageModel, rows: Dataset) -> list[torch.Tensor]:
     return found
 
 
-def test_an_update_is_the_mean_over_its_tokens(exact: Trainer) -> None:
-    """With accumulation too, the short last update included; the gradient's norm says the same."""
+def test_step_loss_is_the_mean_over_its_target_tokens(exact: Trainer) -> None:
+    """A global batch of accumulated micro-batches has its mean, the short last one included."""
     output = exact.train(training__learning_rate=1e-12, training__num_train_epochs=1)
     language = load_language_model(str(exact.model), device="cpu")
     rows = read(exact.data / "train.jsonl", language.tokenizer)
     batches = list(LengthGroupedBatches(rows["source_length"][:], batch_size=4, seed=42))
-    windows = [[*first, *second] for first, second in zip(batches[::2], batches[1::2], strict=True)]
+    global_batches = [
+        [*first, *second] for first, second in zip(batches[::2], batches[1::2], strict=True)
+    ]
     expected = [
-        float(torch.cat(token_losses(language, rows.select(window))).mean()) for window in windows
+        float(torch.cat(token_losses(language, rows.select(indices))).mean())
+        for indices in global_batches
     ]
     history = record_of(output).history
     assert [step.loss for step in history] == pytest.approx(expected, rel=1e-5)
-    assert sorted(example for window in windows for example in window) == list(range(37))
+    assert sorted(example for indices in global_batches for example in indices) == list(range(37))
 
 
-def test_accumulating_does_not_scale_the_gradient(exact: Trainer) -> None:
+def test_accumulation_does_not_scale_the_gradient(exact: Trainer) -> None:
     """One batch of all 37 examples and ten that are accumulated have the same gradient."""
     one_epoch = {"training__num_train_epochs": 1, "training__max_grad_norm": "null"}
     whole = exact.train(
@@ -77,7 +80,7 @@ def test_accumulating_does_not_scale_the_gradient(exact: Trainer) -> None:
     assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-4)
 
 
-def test_validation_is_what_captioning_would_write(exact: Trainer) -> None:
+def test_validation_scores_equal_captioning(exact: Trainer) -> None:
     """Loss a token and BLEU, untuned and tuned, equal those of the loaded model on the file."""
     output = exact.train(training__num_train_epochs=6, training__eval_steps=30)
     path = exact.data / "val.jsonl"
@@ -100,8 +103,8 @@ def test_validation_is_what_captioning_would_write(exact: Trainer) -> None:
         )
 
 
-def test_longest_first_changes_the_order_alone() -> None:
-    """Every row is still there, whole."""
+def test_longest_first_only_reorders() -> None:
+    """Every example is kept as it is."""
     rows = Dataset.from_dict({"source_length": [3, 9, 5], "image_id": ["a", "b", "c"]})
     assert longest_first(rows).to_dict() == {
         "source_length": [9, 5, 3],

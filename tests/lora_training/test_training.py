@@ -1,4 +1,4 @@
-"""The adapter's training as a whole: what it writes, what it leaves alone, what it refuses."""
+"""LoRA training from the command line: what it saves, keeps and refuses."""
 
 import json
 import time
@@ -19,21 +19,25 @@ from lora_training.settings import DEFAULT_SETTINGS, LoraSettings
 from lora_training.train_lora import main, parse_arguments
 from lora_training.trainer import AdapterTrainer, Scorer
 from tests.examples import save_examples
+from tests.finished_runs import CopyRun
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
     """Returns the outputs [1, 3, V] for some tokens."""
-    tokens, begun = torch.tensor([[5, 9, 20, 33, 1]]), torch.tensor([[0, 8, 12]])
+    tokens, decoder_tokens = torch.tensor([[5, 9, 20, 33, 1]]), torch.tensor([[0, 8, 12]])
     with torch.inference_mode():
-        output: torch.Tensor = model.eval()(input_ids=tokens, decoder_input_ids=begun).logits
+        output: torch.Tensor = model.eval()(
+            input_ids=tokens, decoder_input_ids=decoder_tokens
+        ).logits
     return output
 
 
-def test_training_writes_what_it_promises(
+@pytest.mark.usefixtures("real_curves")
+def test_lora_training_writes_checkpoints_best_record_and_curves(
     trainer: Trainer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Checkpoints by steps, the best adapter, record and curves; no chatter of the library's."""
+    """Only these files are written, and the library's own logs are not printed."""
     output = trainer.train()
     assert sorted(path.name for path in output.iterdir()) == [
         "all_results.json",
@@ -44,6 +48,7 @@ def test_training_writes_what_it_promises(
         "checkpoint-9",
         "training_curves.png",
     ]
+    assert (output / "training_curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list(output.rglob("training_args.bin"))
     record = record_of(output)
     assert (record.method, record.best_folder) == ("lora", "best")
@@ -67,33 +72,36 @@ def test_training_writes_what_it_promises(
     assert "{" not in printed.out + printed.err
 
 
-def test_training_time_ends_with_the_last_update(
+def test_training_time_ends_with_the_last_step(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Validations in between count, the last one does not, as a soft prompt's time is taken."""
-    call, slow = Scorer.__call__, 0.4
+    """Validations in between count and the last one does not, as for prompt tuning."""
+    call, delay = Scorer.__call__, 0.4
 
-    def slowly(self: Scorer, gathered: EvalPrediction) -> dict[str, float]:
-        time.sleep(slow)
+    def score_late(self: Scorer, gathered: EvalPrediction) -> dict[str, float]:
+        time.sleep(delay)
         return call(self, gathered)
 
-    monkeypatch.setattr(Scorer, "__call__", slowly)
+    monkeypatch.setattr(Scorer, "__call__", score_late)
     record = record_of(trainer.train(training__eval_steps=5))
     assert record.training_seconds == record.history[-1].seconds
-    assert record.history[4].seconds + slow < record.history[5].seconds
+    assert record.history[4].seconds + delay < record.history[5].seconds
 
 
-def test_training_lifts_the_captions(trainer: Trainer) -> None:
-    """The loss falls, and the captions come nearer to their references."""
+@pytest.mark.slow
+def test_lora_training_improves_loss_and_captions(trainer: Trainer) -> None:
+    """The validation loss falls, and BLEU-1 rises."""
     output = trainer.train(training__num_train_epochs=6, training__eval_steps=30)
     untuned, tuned = record_of(output).evaluations
     assert tuned.loss < 0.5 * untuned.loss
     assert tuned.bleu1 > untuned.bleu1 + 0.2
 
 
-def test_the_adapter_loads_everywhere(trainer: Trainer, tiny_t5: Path) -> None:
-    """PEFT alone, and captioning with it merged or beside, compute the same; the base does not."""
-    best = trainer.train() / "best"
+def test_best_adapter_computes_the_same_in_peft_and_merged(
+    copy_run: CopyRun, tiny_t5: Path
+) -> None:
+    """PEFT and captioning, with the adapter merged or not, compute the same logits."""
+    best = copy_run() / "best"
     names = ["adapter_config.json", WEIGHTS, "base_model.json"]
     assert sorted(path.name for path in best.iterdir()) == names
     base = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5)
@@ -108,9 +116,9 @@ def test_the_adapter_loads_everywhere(trainer: Trainer, tiny_t5: Path) -> None:
     assert (config["peft_type"], config["task_type"]) == ("LORA", "SEQ_2_SEQ_LM")
 
 
-def test_the_best_adapter_is_the_best_checkpoint(trainer: Trainer) -> None:
+def test_best_adapter_equals_the_best_checkpoint(copy_run: CopyRun) -> None:
     """Byte for byte, and it is the one with the highest BLEU-4 on record."""
-    output = trainer.train(training__eval_steps=2)
+    output = copy_run(training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None and record.best.checkpoint is not None
     for name in (WEIGHTS, "adapter_config.json", "base_model.json"):
@@ -120,7 +128,7 @@ def test_the_best_adapter_is_the_best_checkpoint(trainer: Trainer) -> None:
     assert len(set(adapters(output).values())) == 5
 
 
-def test_the_model_is_left_as_it_was(
+def test_lora_training_leaves_the_base_model_unchanged(
     trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every tensor of the base model is bit-identical after training."""
@@ -139,17 +147,18 @@ def test_the_model_is_left_as_it_was(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_one_seed_gives_one_training(trainer: Trainer) -> None:
+@pytest.mark.slow
+def test_same_seed_gives_the_same_adapter(trainer: Trainer, copy_run: CopyRun) -> None:
     """The same command gives the same bytes, another seed other ones."""
-    runs = [trainer.train("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
+    runs = [copy_run("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
     first, second, other = [adapters(output) for output in runs]
     assert first == second
     assert first["best"] != other["best"]
 
 
 @pytest.mark.parametrize("action", ["--train", "--all"])
-def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
-    """It is told before any data are built or the model is loaded."""
+def test_file_in_place_of_the_output_folder_is_refused_first(trainer: Trainer, action: str) -> None:
+    """The error comes before any data are built or the model is loaded."""
     file = trainer.output / "run"
     file.write_text("mine")
     words = trainer.words(file / "new", action, model__name="some-org/some-model")
@@ -158,9 +167,9 @@ def test_a_file_in_the_folders_place(trainer: Trainer, action: str) -> None:
     assert file.read_text() == "mine"
 
 
-def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
+def test_earlier_run_is_refused_before_building_data(trainer: Trainer, copy_run: CopyRun) -> None:
     """A second training into the same folder is refused before any data are built."""
-    output = trainer.train()
+    output = copy_run()
     before = (output / "all_results.json").read_bytes()
     elsewhere = trainer.output / "data"
     for words in (trainer.words(output), trainer.words(output, "--all")):
@@ -171,7 +180,8 @@ def test_an_earlier_training_is_not_overwritten(trainer: Trainer) -> None:
     assert not elsewhere.exists()
 
 
-def test_old_checkpoints_go_but_never_the_best(trainer: Trainer) -> None:
+@pytest.mark.slow
+def test_save_total_limit_keeps_the_best_and_the_newest(trainer: Trainer) -> None:
     """save_total_limit keeps the newest checkpoints, and the best one besides."""
     output = trainer.train(training__save_total_limit=1, training__eval_steps=2)
     record = record_of(output)
@@ -181,8 +191,8 @@ def test_old_checkpoints_go_but_never_the_best(trainer: Trainer) -> None:
     assert left == {record.best.checkpoint, f"checkpoint-{tail}"}
 
 
-def test_training_stops_when_nothing_gets_better(trainer: Trainer) -> None:
-    """With a rate that moves nothing BLEU-4 stays, patience runs out, and resuming adds nothing."""
+def test_early_stopping_after_patience_validations(trainer: Trainer) -> None:
+    """A tiny learning rate changes no BLEU-4, so that training stops, and stays so when resumed."""
     settings = {
         "training__learning_rate": 1e-12,
         "training__early_stopping_patience": 2,
@@ -195,60 +205,57 @@ def test_training_stops_when_nothing_gets_better(trainer: Trainer) -> None:
     assert adapters(output) == before and len(losses(output)) == 3
 
 
-def test_without_eval_steps_every_epoch_is_validated(trainer: Trainer) -> None:
+def test_eval_steps_null_validates_after_every_epoch(copy_run: CopyRun) -> None:
     """eval_steps null: one validation and one checkpoint after each epoch."""
-    output = trainer.train(training__eval_steps="null")
+    output = copy_run(training__eval_steps="null")
     assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
 
 
-def test_a_training_that_runs_away_is_stopped(trainer: Trainer) -> None:
-    """A loss that is no number ends the training with what to change."""
+def test_loss_that_is_not_finite_stops_lora_training(trainer: Trainer) -> None:
+    """The error names the settings to change."""
     with pytest.raises(TrainingError, match=r"not finite; lower training\.learning_rate"):
         trainer.train(training__learning_rate=1e30, lora__lora_alpha=10**12)
 
 
-def test_missing_data_is_an_error(trainer: Trainer) -> None:
-    """Without train.jsonl the error says how to build it."""
+def test_missing_training_data_is_an_error(trainer: Trainer) -> None:
+    """The error for a missing train.jsonl names the command that builds it."""
     (trainer.data / "train.jsonl").unlink()
-    with pytest.raises(DataError, match=r"train\.jsonl: no such file; .*--build-data"):
+    with pytest.raises(DataError, match=r"train\.jsonl: no such file; .*data_builder"):
         trainer.train()
 
 
-def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
-    """One that trains and validates is named with both files; an equal id alone is no image."""
+def test_image_in_train_and_val_is_refused(trainer: Trainer) -> None:
+    """The image is named with both files; an equal id with other captions is another image."""
     train, val = (trainer.data / f"{name}.jsonl" for name in ("train", "val"))
     line = json.loads(train.read_text("utf-8").splitlines()[6])
     lines = val.read_text("utf-8")
     shared = {**line, "prompt": "another one", "references": line["references"][::-1]}
     val.write_text(lines + json.dumps(shared) + "\n", encoding="utf-8")
-    message = rf"{train} and {val}: both hold the image 7 .*--force-rebuild"
+    message = rf"{train} and {val}: both hold the image 7 .*--overwrite_output_dir"
     with pytest.raises(DataError, match=message):
         trainer.train()
     assert not (trainer.output / "run").exists()
-    others: dict[str, dict[str, object]] = {
-        "none": {"image_id": None},
-        "x": {"image_id": "x"},
-        "cat": {"references": ["a cat"]},
-    }
-    for name, other in others.items():
-        val.write_text(lines + json.dumps({**shared, **other}) + "\n", encoding="utf-8")
-        trainer.train(name, training__num_train_epochs=1)
+    other = {**shared, "references": ["a cat"]}
+    val.write_text(lines + json.dumps(other) + "\n", encoding="utf-8")
+    trainer.train(training__num_train_epochs=1)
 
 
-def test_a_target_cut_to_nothing_is_refused(trainer: Trainer) -> None:
+def test_target_truncated_to_the_end_token_is_refused(trainer: Trainer) -> None:
     """Labels that keep only the end token would teach the model to say nothing."""
     with pytest.raises(TrainingError, match=r"raise training\.max_target_length"):
         trainer.train(training__max_target_length=1)
 
 
-def test_several_processes_are_refused(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under torchrun each process would write over the others' files."""
+def test_several_lora_processes_are_refused(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under torchrun each process would overwrite the others' files."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="one process"):
         trainer.train()
 
 
-def test_a_second_gpu_is_not_taken_for_the_first(
+def test_second_gpu_is_refused_with_cuda_visible_devices(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library's trainer knows cuda:0 alone, so that cuda:1 is refused with the way to it."""
@@ -257,46 +264,55 @@ def test_a_second_gpu_is_not_taken_for_the_first(
         trainer.train()
 
 
-def test_half_precision_leaves_the_adapter_whole(trainer: Trainer) -> None:
-    """With a bfloat16 model the adapter is trained and saved in float32 all the same."""
-    output = trainer.train("run", "--dtype", "bfloat16", training__mixed_precision="bf16")
+@pytest.mark.slow
+def test_adapter_of_a_bfloat16_model_is_saved_in_float32(trainer: Trainer) -> None:
+    """With a bfloat16 model the adapter is float32 all the same, and its run resumes."""
+    words, settings = ("--dtype", "bfloat16"), {"training__mixed_precision": "bf16"}
+    output = trainer.train("run", *words, **settings)
     weights = load_file(output / "best" / WEIGHTS)
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert record_of(output).evaluations[-1].loss < record_of(output).evaluations[0].loss
+    trainer.train("run", *words, "--resume_from_checkpoint", "latest", **settings)
+    assert record_of(output).config["precision"] == {
+        "dtype": "bfloat16",
+        "attn_implementation": "eager",
+        "mixed_precision": "bf16",
+    }
 
 
-def test_tensorboard_that_is_not_there_is_named(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """--report_to tensorboard says what to install before anything is loaded."""
+def test_missing_tensorboard_is_named(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of --report_to tensorboard names what to install, before anything is loaded."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         trainer.train("run", "--report_to", "tensorboard")
 
 
-def test_overwriting_replaces_the_run_once_everything_is_checked(trainer: Trainer) -> None:
+def test_overwriting_replaces_the_run_once_everything_is_checked(
+    trainer: Trainer, copy_run: CopyRun
+) -> None:
     """A run that cannot start leaves the earlier one; one that can removes its files, no others."""
-    output = trainer.train()
+    output = copy_run()
     (output / "notes.txt").write_text("mine")
     before = adapters(output)
     for wrong in ({"lora__target_modules": "[query]"}, {"training__max_target_length": 1}):
         with pytest.raises((ConfigError, TrainingError)):
             trainer.train("run", "--overwrite_output_dir", **wrong)
     assert adapters(output) == before
-    trainer.train("run", "--overwrite_output_dir", training__eval_steps=5)
+    options = {"training__num_train_epochs": 1, "training__eval_steps": 4}
+    trainer.train("run", "--overwrite_output_dir", **options)
     assert sorted(path.name for path in output.iterdir()) == [
         "all_results.json",
         "best",
-        "checkpoint-10",
+        "checkpoint-4",
         "checkpoint-5",
         "notes.txt",
         "training_curves.png",
     ]
 
 
-def test_rebuilding_data_alone_keeps_the_run(trainer: Trainer) -> None:
-    """--force-rebuild has always meant the data: with --all, too, an earlier run is refused."""
-    output = trainer.train(training__num_train_epochs=1)
+def test_rebuilding_data_alone_keeps_the_run(trainer: Trainer, copy_run: CopyRun) -> None:
+    """--force-rebuild replaces the data alone: with --all, an earlier run is refused as before."""
+    output = copy_run()
     before = adapters(output)
     with pytest.raises(UsageError, match=r"earlier training run .*--overwrite_output_dir"):
         main(parse_arguments(trainer.words(output, "--all", "--force-rebuild")))
@@ -317,7 +333,7 @@ def test_given_files_are_trained_on(
 def test_default_data_are_what_was_built_or_else_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The demo data stand in for the default folder alone, and never after --all."""
+    """The demo data replace those of the default folder only, and never after --all."""
     monkeypatch.setattr(settings, "BUILT_DATA", tmp_path)
     data = LoraSettings.load(DEFAULT_SETTINGS, [f"data.output_data={tmp_path}"]).data
     demo = REPO_ROOT / "demo" / "data"
@@ -335,9 +351,11 @@ def test_default_data_are_what_was_built_or_else_the_demo(
     assert data.files(built=True) == (other / "train.jsonl", other / "val.jsonl")
 
 
-def test_leftovers_of_a_killed_run_are_removed_on_resume(trainer: Trainer) -> None:
+def test_leftovers_of_a_killed_run_are_removed_on_resume(
+    trainer: Trainer, copy_run: CopyRun
+) -> None:
     """A run that was killed while it copied the best adapter leaves a temporary folder."""
-    output = trainer.train()
+    output = copy_run()
     leftover = output / ".best.abcdefgh.tmp"
     leftover.mkdir()
     trainer.train("run", "--resume_from_checkpoint", "latest")

@@ -13,7 +13,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class Trainer:
-    """Trains on tiny data; every run has its own output folder unless told otherwise."""
+    """Trains on tiny data; each run has an output folder of its own by default."""
 
     def __init__(self, model: Path, data: Path, output: Path) -> None:
         self.model, self.data, self.output = model, data, output
@@ -31,7 +31,7 @@ class Trainer:
         }
 
     def words(self, output: Path, *more: str, **settings: object) -> list[str]:
-        """Returns the command line; keys are written section__key."""
+        """Returns the command line; keys are given as section__key."""
         changed = {key.replace("__", "."): value for key, value in settings.items()}
         both = {**self._settings, **changed}
         pairs = [word for key, value in both.items() for word in ("--set", f"{key}={value}")]

@@ -32,6 +32,11 @@ class Trainer:
             "evaluation.eval_steps": 3,
         }
 
+    def share_data(self, other: "Trainer") -> None:
+        """Trains on the data files of another trainer."""
+        for key in ("data.train_file", "data.val_file"):
+            self._settings[key] = other._settings[key]
+
     def words(self, output: Path, *more: str, **settings: object) -> list[str]:
         """Returns the command line; keys are written section__key."""
         changed = {key.replace("__", "."): value for key, value in settings.items()}

@@ -95,7 +95,7 @@ def test_unreadable_images_are_errors_before_models_are_loaded(
     (tmp_path / "bad.jpg").write_text("no image")
     missing = "model_config.models.flan-t5.path=no/such/model"
     code, out, err = command("--i", tmp_path / "bad.jpg", settings=(missing,))
-    assert (code, out) == (1, "") and "bad.jpg: not " in one_error(err)
+    assert (code, out) == (1, "") and "bad.jpg: not an image" in one_error(err)
     settings = (missing, "prompt_config.objects.source=instances",
                 f"prompt_config.objects.instances_path={tmp_path / 'none.json'}",
                 "retrieval_config.encoder=no/such/encoder")  # fmt: skip

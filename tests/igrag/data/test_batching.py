@@ -17,22 +17,22 @@ def batches(*, seed: int = 0, epoch: int = 0, lengths: list[int] = LENGTHS) -> l
     return list(grouped)
 
 
-def test_every_example_comes_once_an_epoch() -> None:
+def test_every_example_is_in_one_batch_of_an_epoch() -> None:
     """An epoch's batches hold every example once; only one batch is not full."""
     found = batches()
-    assert sorted(place for batch in found for place in batch) == list(range(1003))
+    assert sorted(index for batch in found for index in batch) == list(range(1003))
     assert sorted(map(len, found))[:2] == [3, 8]
     assert batches(lengths=[]) == []
 
 
-def test_order_depends_on_seed_and_epoch_alone() -> None:
+def test_batch_order_depends_on_seed_and_epoch_alone() -> None:
     """The same seed and epoch give the same batches, others give others."""
     assert batches(seed=1, epoch=2) == batches(seed=1, epoch=2)
     different = [batches(), batches(epoch=1), batches(seed=1), batches(seed=1, epoch=1)]
     assert len({str(found) for found in different}) == 4
 
 
-def test_batches_are_of_about_equal_length_and_in_random_order() -> None:
+def test_batches_group_lengths_in_random_order() -> None:
     """Little of a batch is padding, and epochs do not run from short to long."""
 
     def padding(found: list[list[int]]) -> int:
@@ -40,12 +40,12 @@ def test_batches_are_of_about_equal_length_and_in_random_order() -> None:
 
     unsorted = [list(range(start, min(start + 8, 1003))) for start in range(0, 1003, 8)]
     assert padding(batches()) < 0.1 * padding(unsorted)
-    longest = [max(LENGTHS[place] for place in batch) for batch in batches()]
+    longest = [max(LENGTHS[index] for index in batch) for batch in batches()]
     rises = sum(left < right for left, right in pairwise(longest))
     assert 0.3 * len(longest) < rises < 0.7 * len(longest)
 
 
-def test_collator_pads_and_masks() -> None:
+def test_collator_pads_and_masks_a_batch() -> None:
     """Sources get the pad token and a mask by length, labels get -100, widths are rounded up."""
     rows = [{"input_ids": [5, 0, 1], "labels": [7, 1]}, {"input_ids": [6], "labels": [8, 9, 1]}]
     batch = Collator(0, pad_to_multiple_of=4)(rows)

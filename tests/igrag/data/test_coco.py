@@ -19,7 +19,7 @@ IMAGES = [
 
 
 def save(path: Path, data: object) -> Path:
-    """Writes JSON and return the file."""
+    """Writes JSON and returns the file."""
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
 
@@ -44,7 +44,7 @@ def instances(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_captions_come_in_the_files_order(tmp_path: Path) -> None:
+def test_captions_keep_the_order_of_the_file(tmp_path: Path) -> None:
     """Images and captions keep the file's order, and white space is normalized."""
     assert read_captions(save(tmp_path / "c.json", captions())) == [
         CaptionedImage(7, "7.jpg", ("A dog runs.", "One dog.")),
@@ -52,17 +52,17 @@ def test_captions_come_in_the_files_order(tmp_path: Path) -> None:
     ]
 
 
-def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
+def test_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     """A file saved by an editor with a byte order mark reads as any other."""
     path = tmp_path / "c.json"
     path.write_text(json.dumps(captions()), encoding="utf-8-sig")
     assert len(read_captions(path)) == 2
 
 
-def test_empty_and_unlisted_captions_are_counted(
+def test_empty_and_unlisted_captions_are_skipped_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Captions without text or image are left out and the log says how many."""
+    """Captions without text or image are skipped, and the log has their number."""
     annotations = [
         {"image_id": 3, "caption": "  "},
         {"image_id": 99, "caption": "Nobody's."},
@@ -101,8 +101,8 @@ def test_empty_and_unlisted_captions_are_counted(
         (captions(images=[{"id": "\ud800", "file_name": "a"}]), "images[0]: 'id' has half"),
     ],
 )
-def test_what_is_no_captions_file_is_refused(tmp_path: Path, data: object, words: str) -> None:
-    """Each wrong structure gets one line naming the file and the place."""
+def test_invalid_captions_file_is_refused(tmp_path: Path, data: object, words: str) -> None:
+    """Each wrong structure gives one line that names the file and the position."""
     path = save(tmp_path / "c.json", data)
     with pytest.raises(DataError) as caught:
         read_captions(path)
@@ -115,14 +115,14 @@ def test_what_is_no_captions_file_is_refused(tmp_path: Path, data: object, words
     ("content", "words"),
     [(b'{\n"images": [', ":2: not valid JSON"), (b"\xff\xfe{", "UTF-8"), (b"", "not valid JSON")],
 )
-def test_what_is_no_json_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+def test_invalid_json_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     """Damaged JSON is refused with its line, bad UTF-8 with its byte."""
     (tmp_path / "c.json").write_bytes(content)
     with pytest.raises(DataError, match=words):
         read_captions(tmp_path / "c.json")
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_missing_annotation_file_is_refused(tmp_path: Path) -> None:
     """A missing file and a folder are named."""
     with pytest.raises(DataError, match=r"missing\.json: no such file"):
         read_captions(tmp_path / "missing.json")
@@ -160,10 +160,10 @@ def test_boxes_are_relative_and_inside_the_image(tmp_path: Path) -> None:
         ({"images": [*IMAGES, {**IMAGES[0], "id": 8}]}, "'7.jpg' is there twice"),
     ],
 )
-def test_what_is_no_instances_file_is_refused(
+def test_invalid_instances_file_is_refused(
     tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
-    """Each wrong entry gets one line naming the place."""
+    """Each wrong entry gives one line that names its position."""
     with pytest.raises(DataError) as caught:
         read_instances(save(tmp_path / "i.json", instances(**changes)))
     assert words in str(caught.value)

@@ -18,12 +18,12 @@ def write(path: Path, *lines: bytes, end: bytes = b"\n") -> Path:
     return file
 
 
-def test_two_keys_suffice(tmp_path: Path) -> None:
+def test_prompt_and_caption_are_enough(tmp_path: Path) -> None:
     """A line of prompt and caption is an example whose only reference is its caption."""
     assert list(iter_examples(write(tmp_path, GOOD))) == [CaptionExample("p", "c", ("c",))]
 
 
-def test_all_keys_are_read(tmp_path: Path) -> None:
+def test_every_key_of_a_line_is_read(tmp_path: Path) -> None:
     """References, image id and metadata come along; keys of others do no harm."""
     content = {
         "prompt": "ä\np",
@@ -70,8 +70,10 @@ def test_all_keys_are_read(tmp_path: Path) -> None:
         (GOOD[:-1] + b', "metadata": []}', '"metadata" is a list, expected an object'),
     ],
 )
-def test_bad_line_is_told_with_file_and_line(tmp_path: Path, line: bytes, problem: str) -> None:
-    """What is wrong is said with the file and the line, counted as an editor counts."""
+def test_invalid_line_is_named_with_file_and_line(
+    tmp_path: Path, line: bytes, problem: str
+) -> None:
+    """The error names the file and the line, counted from 1."""
     file = write(tmp_path, GOOD, b"", line, GOOD)
     examples = iter_examples(file)
     assert next(examples).prompt == "p"
@@ -81,27 +83,27 @@ def test_bad_line_is_told_with_file_and_line(tmp_path: Path, line: bytes, proble
     assert problem in str(caught.value)
 
 
-def test_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+def test_complete_surrogate_pair_is_accepted(tmp_path: Path) -> None:
     """An emoji written as JSON's two escapes is fine."""
     line = b'{"prompt": "\\ud83d\\ude00", "caption": "c"}'
     assert next(iter_examples(write(tmp_path, line))).prompt == "\N{GRINNING FACE}"
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b"\r\n \t\r\n"])
-def test_line_ends_blank_lines_and_bom_are_fine(tmp_path: Path, end: bytes) -> None:
+def test_line_ends_blank_lines_and_bom_are_accepted(tmp_path: Path, end: bytes) -> None:
     """A byte order mark, CRLF and blank lines change nothing."""
     file = write(tmp_path, b"\xef\xbb\xbf" + GOOD, GOOD, end=end)
     assert [example.caption for example in iter_examples(file)] == ["c", "c"]
 
 
-def test_last_line_needs_no_end(tmp_path: Path) -> None:
+def test_last_line_needs_no_line_end(tmp_path: Path) -> None:
     """A file that does not end with a line end is read to its last line."""
     file = tmp_path / "data.jsonl"
     file.write_bytes(GOOD + b"\n" + GOOD)
     assert len(list(iter_examples(file))) == 2
 
 
-def test_bad_lines_are_skipped_and_can_be_counted(tmp_path: Path) -> None:
+def test_invalid_lines_are_skipped_and_counted(tmp_path: Path) -> None:
     """With skip_bad_lines the good ones are read, with their places; blank lines count nowhere."""
     file = write(tmp_path, b"\xef\xbb\xbf", b"{", GOOD, b"\xff", b" ", b"[]", GOOD)
     assert [example.line for example in iter_examples(file, skip_bad_lines=True)] == [3, 7]
@@ -116,7 +118,7 @@ def test_bad_lines_are_skipped_and_can_be_counted(tmp_path: Path) -> None:
         ((b"{", b"["), True, "all 2 lines are bad"),
     ],
 )
-def test_a_file_without_examples_is_an_error(
+def test_file_without_examples_is_an_error(
     tmp_path: Path, lines: tuple[bytes, ...], skip: bool, problem: str
 ) -> None:
     """Nothing to train on is an error that shows what lines look like."""
@@ -125,13 +127,13 @@ def test_a_file_without_examples_is_an_error(
     assert '{"prompt": "...", "caption": "..."}' in str(caught.value)
 
 
-def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
+def test_missing_file_error_names_the_command_that_builds_it(tmp_path: Path) -> None:
     """A missing file's error names it and the command that builds it."""
-    with pytest.raises(DataError, match=r"nothing.jsonl: no such file.*--build-data"):
+    with pytest.raises(DataError, match=r"nothing.jsonl: no such file.*data_builder"):
         list(iter_examples(tmp_path / "nothing.jsonl"))
 
 
-def test_folder_is_refused(tmp_path: Path) -> None:
-    """A folder instead of a file is told as such."""
+def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
+    """The error for a folder names it."""
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         list(iter_examples(tmp_path))

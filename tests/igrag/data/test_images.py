@@ -90,14 +90,16 @@ def test_cmyk_is_converted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "color"), [("RGBA", (255, 0, 0, 0)), ("LA", (0, 0)), ("RGBA", (0, 0, 0, 0))]
 )
-def test_transparency_is_laid_over_white(tmp_path: Path, mode: str, color: tuple[int, ...]) -> None:
+def test_transparency_is_composited_over_white(
+    tmp_path: Path, mode: str, color: tuple[int, ...]
+) -> None:
     """Fully transparent pixels are white, whatever color hides under them."""
     Image.new(mode, (4, 4), color).save(tmp_path / "clear.png")
     assert pixel(open_image(tmp_path / "clear.png")) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "1", "RGB"])
-def test_a_transparent_color_is_laid_over_white(tmp_path: Path, mode: str) -> None:
+def test_transparent_color_is_composited_over_white(tmp_path: Path, mode: str) -> None:
     """Transparency by a palette entry or a color key counts as well."""
     key = (0, 0, 0) if mode == "RGB" else 0
     Image.new(mode, (4, 4), key).save(tmp_path / "clear.png", transparency=key)
@@ -111,7 +113,7 @@ def test_half_transparency_is_mixed_with_white(tmp_path: Path) -> None:
 
 
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
-    """A image taken with the camera on its side stands upright."""
+    """An image taken with a rotated camera is upright."""
     image = Image.new("RGB", (40, 20), "white")
     image.paste("black", (0, 0, 20, 20))
     exif = Image.Exif()
@@ -130,20 +132,20 @@ def test_broken_exif_is_ignored(tmp_path: Path) -> None:
     assert open_image(path).size == (8, 8)
 
 
-def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
+def test_animation_is_its_first_frame(tmp_path: Path) -> None:
     """An animated GIF is its first frame."""
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert pixel(open_image(tmp_path / "moving.gif")) == (255, 0, 0)
 
 
-def test_a_huge_header_is_refused_before_decoding(tmp_path: Path) -> None:
+def test_huge_image_is_refused_before_decoding(tmp_path: Path) -> None:
     """A header of 20,000 x 20,000 pixels is refused; Pillow's own limit reports it."""
     (tmp_path / "huge.png").write_bytes(png_header(20_000, 20_000))
     assert_refused(tmp_path / "huge.png", "too large")
 
 
-def test_pillows_warning_zone_is_refused_with_the_size(tmp_path: Path) -> None:
+def test_image_that_pillow_only_warns_of_is_refused(tmp_path: Path) -> None:
     """Between Pillow's warning and its error our limit decides, names the size and warns not."""
     (tmp_path / "big.png").write_bytes(png_header(10_000, 10_000))
     with warnings.catch_warnings():
@@ -151,15 +153,15 @@ def test_pillows_warning_zone_is_refused_with_the_size(tmp_path: Path) -> None:
         assert_refused(tmp_path / "big.png", "10000 x 10000")
 
 
-def test_max_pixels_is_the_callers_choice(tmp_path: Path) -> None:
-    """A smaller limit refuses a image that the default accepts."""
+def test_max_pixels_can_be_set(tmp_path: Path) -> None:
+    """A smaller limit refuses an image that the default accepts."""
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     assert open_image(tmp_path / "small.png", max_pixels=400).size == (20, 20)
     with pytest.raises(ImageError, match="20 x 20"):
         open_image(tmp_path / "small.png", max_pixels=399)
 
 
-def test_a_truncated_jpeg_is_refused(tmp_path: Path) -> None:
+def test_truncated_jpeg_is_refused(tmp_path: Path) -> None:
     """Half a JPEG is not silently completed with gray."""
     path = tmp_path / "half.jpg"
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
@@ -168,25 +170,25 @@ def test_a_truncated_jpeg_is_refused(tmp_path: Path) -> None:
     assert_refused(path, "truncated")
 
 
-def test_text_named_jpg_is_refused(tmp_path: Path) -> None:
-    """A suffix does not make a image."""
-    (tmp_path / "text.jpg").write_text("not a image at all")
-    assert_refused(tmp_path / "text.jpg", "not a image")
+def test_text_file_named_jpg_is_refused(tmp_path: Path) -> None:
+    """A suffix does not make an image."""
+    (tmp_path / "text.jpg").write_text("not an image at all")
+    assert_refused(tmp_path / "text.jpg", "not an image")
 
 
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+def test_empty_image_file_is_refused(tmp_path: Path) -> None:
     """An empty file is called empty."""
     (tmp_path / "nothing.jpg").touch()
     assert_refused(tmp_path / "nothing.jpg", "empty")
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+def test_missing_image_and_folder_are_refused(tmp_path: Path) -> None:
     """What is not a file is named as what it is."""
     assert_refused(tmp_path / "missing.jpg", "no such image")
     assert_refused(tmp_path, "folder")
 
 
-def test_what_the_system_does_not_look_up_is_refused(
+def test_path_that_the_system_refuses_is_an_image_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name too long and a folder that is closed are one line too, a folder's listing included."""
@@ -204,15 +206,15 @@ def test_what_the_system_does_not_look_up_is_refused(
         list_images(tmp_path)
 
 
-def test_a_folder_lists_its_images_by_name(tmp_path: Path) -> None:
-    """Images come sorted; other files, hidden files and sub-folders are passed over."""
+def test_images_of_a_folder_are_sorted_by_name(tmp_path: Path) -> None:
+    """Images are sorted by name; other files, hidden files and subfolders are skipped."""
     for name in ("b.JPG", "a.png", "notes.txt", "._a.png"):
         (tmp_path / name).touch()
     (tmp_path / "c.jpg").mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG"]
 
 
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     """A folder without images, a missing one and a file each get their line."""
     with pytest.raises(ImageError, match="no images"):
         list_images(tmp_path)

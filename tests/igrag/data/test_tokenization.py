@@ -36,7 +36,7 @@ def write(path: Path, prompts: Iterable[str] = PROMPTS, caption: str = "a dog") 
 
 
 def load(file: Path, tokenizer: PreTrainedTokenizerBase, **options: Any) -> Dataset:
-    """Tokenize with the cache beside the file."""
+    """Tokenizes with the cache next to the file."""
     limits = {"max_source_length": 64, "max_target_length": 16, **options}
     return tokenized_dataset(file, tokenizer, cache_dir=file.parent / "cache", **limits)
 
@@ -46,10 +46,10 @@ def cached(path: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in (path / "cache").rglob("*.arrow")}
 
 
-def test_rows_hold_what_training_and_scoring_need(
+def test_tokenized_dataset_has_the_columns_of_training_and_scoring(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """A row has the tokens, with the end token on both sides, and the texts."""
+    """An example has the token ids of prompt and target, each with an end token, and the texts."""
     content = {"prompt": "a dog runs", "caption": "dog", "references": ["dog", "cat"]}
     file = tmp_path / "train.jsonl"
     file.write_text(json.dumps({**content, "image_id": 7}) + "\n" + json.dumps(content))
@@ -62,7 +62,7 @@ def test_rows_hold_what_training_and_scoring_need(
     assert [rows[0]["image_id"], rows[1]["image_id"]] == ["7", ""]
 
 
-def test_targets_end_even_where_the_tokenizer_forgets(
+def test_targets_get_an_end_token_if_the_tokenizer_adds_none(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """A tokenizer that adds no end token still gives targets that end, once."""
@@ -74,7 +74,7 @@ def test_targets_end_even_where_the_tokenizer_forgets(
     assert load(write(tmp_path, caption="dog"), tokenizer)[0]["labels"] == [dog, END]
 
 
-def test_second_call_uses_the_cache(
+def test_second_tokenization_reads_the_cache(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same file, tokenizer and lengths are read and tokenized once, whatever came between."""
@@ -94,14 +94,16 @@ def test_second_call_uses_the_cache(
     assert cached(tmp_path) == files
 
 
-def test_changed_file_is_read_anew(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_changed_file_is_tokenized_again(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
     """The cache goes by the content: a changed file under the same name is another one."""
     before = load(write(tmp_path), tokenizer)
     after = load(write(tmp_path, ["a horse", "a man"]), tokenizer)
     assert (len(before), after["prompt"][:]) == (3, ["a horse", "a man"])
 
 
-def test_changed_lengths_are_tokenized_anew(
+def test_changed_lengths_are_tokenized_again(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Other limits on the same file do not find the first one's tokens."""
@@ -110,7 +112,7 @@ def test_changed_lengths_are_tokenized_anew(
     assert max(load(file, tokenizer, max_source_length=4)["source_length"]) == 4
 
 
-def test_fingerprint_sees_the_vocabulary_and_not_the_last_call(
+def test_tokenizer_fingerprint_ignores_the_last_call(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     """Padding and cutting of an earlier call do not count; a further token does."""
@@ -121,14 +123,16 @@ def test_fingerprint_sees_the_vocabulary_and_not_the_last_call(
     assert tokenizer_fingerprint(tokenizer) != before
 
 
-def test_rows_are_mapped_from_disk(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The rows lie in a file that is mapped, not in memory."""
+def test_tokenized_dataset_is_memory_mapped(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """The examples are in a mapped file, not in memory."""
     rows = load(write(tmp_path), tokenizer)
     assert isinstance(rows.data, MemoryMappedTable)
     assert {Path(entry["filename"]) for entry in rows.cache_files} <= set(cached(tmp_path))
 
 
-def test_nothing_is_printed_away_from_a_terminal(
+def test_no_progress_bar_without_a_terminal(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The library's progress bars stay out of log files, and are left as they were."""
@@ -138,7 +142,7 @@ def test_nothing_is_printed_away_from_a_terminal(
     assert are_progress_bars_disabled() == before
 
 
-def test_cuts_keep_the_end_token_and_are_logged(
+def test_truncation_keeps_the_end_token_and_is_logged(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is too long is cut before its end token, and each call's log counts it."""
@@ -147,14 +151,14 @@ def test_cuts_keep_the_end_token_and_are_logged(
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             rows = load(file, tokenizer, max_source_length=4, max_target_length=3)
-        assert "1 of 3 prompts cut to fit" in caplog.text
-        assert "3 of 3 captions cut to fit" in caplog.text
+        assert "1 of 3 prompts truncated" in caplog.text
+        assert "3 of 3 captions truncated" in caplog.text
     assert rows[1]["input_ids"] == [*tokenizer("a cat runs")["input_ids"][:3], END]
     assert rows[0]["labels"] == tokenizer("a dog")["input_ids"]
     assert rows[0]["input_ids"] == tokenizer("a dog")["input_ids"]
 
 
-def test_bad_line_is_told_as_when_reading(
+def test_invalid_line_is_an_error_when_tokenizing(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """The library's own error does not hide the file and line, nor does a bad file stay cached."""
@@ -167,10 +171,10 @@ def test_bad_line_is_told_as_when_reading(
         load(tmp_path / "nothing.jsonl", tokenizer)
 
 
-def test_skipped_lines_are_told_at_every_call(
+def test_skipped_lines_are_logged_also_from_the_cache(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whether rows are read or come from the cache, what is missing of them is said once."""
+    """The number of skipped lines is logged once, whether or not the cache is used."""
     file = write(tmp_path)
     file.write_text(file.read_text() + '\n{"prompt": "a"}\n\n[]\n')
     for _ in range(2):

@@ -96,7 +96,7 @@ def test_unusable_images_are_skipped_and_listed(
     reasons = {image.file_name: image.reason for image in report.skipped}
     assert set(reasons) == {coco.image(n).name for n in (1, 3, 6, 12)}
     for image_id, words in (
-        (1, "image in a known format"),
+        (1, "not an image"),
         (3, "has no captions"),
         (6, "cannot be read"),
         (12, "no such image"),

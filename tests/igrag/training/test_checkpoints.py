@@ -1,4 +1,4 @@
-"""The folder of a training: what is found in it, refused and removed, whatever is kept there."""
+"""The output folder of a training run: what is found, refused and removed."""
 
 import shutil
 from collections.abc import Callable
@@ -24,7 +24,7 @@ SCORES = {0: 0.1, 2: 0.4, 9: 0.2, 10: 0.3, 20: 0.3}
 
 
 def filled(path: Path, *, limit: int | None = None, best: bool = True) -> TrainingFolder:
-    """Makes the folder of a training with these scores, all checkpoints whole."""
+    """Makes the folder of a run with these scores, all checkpoints complete."""
     for step in SCORES:
         if step:
             (path / checkpoint_name(step)).mkdir(parents=True)
@@ -34,8 +34,8 @@ def filled(path: Path, *, limit: int | None = None, best: bool = True) -> Traini
     return TrainingFolder(path, best_name="best", save_total_limit=limit)
 
 
-def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
-    """By number and not by name; half a checkpoint is a folder, and no checkpoint."""
+def test_checkpoints_are_sorted_by_step(tmp_path: Path) -> None:
+    """Sorting is by number, not by name; an incomplete checkpoint is only a folder."""
     folder = filled(tmp_path)
     (tmp_path / "checkpoint-x").mkdir()
     (tmp_path / "checkpoint-10" / RECORD_NAME).unlink()
@@ -44,8 +44,8 @@ def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
     assert TrainingFolder(tmp_path / "none", best_name="best").folders() == []
 
 
-def test_latest_is_the_newest_whole_one(tmp_path: Path) -> None:
-    """In an empty folder there is none, which is no error: an interruption can come before it."""
+def test_latest_is_the_newest_complete_checkpoint(tmp_path: Path) -> None:
+    """An empty folder has none, which is no error: a run can end before its first one."""
     folder = filled(tmp_path)
     assert folder.find("latest") == tmp_path / "checkpoint-20"
     (tmp_path / "checkpoint-20" / RECORD_NAME).unlink()
@@ -53,8 +53,8 @@ def test_latest_is_the_newest_whole_one(tmp_path: Path) -> None:
     assert TrainingFolder(tmp_path / "empty", best_name="best").find("latest") is None
 
 
-def test_a_path_must_be_a_checkpoint_of_this_folder(tmp_path: Path) -> None:
-    """Each wrong one is told with what is expected; nothing at all is a usage error."""
+def test_resume_path_must_be_a_checkpoint_of_the_folder(tmp_path: Path) -> None:
+    """Another path is named with what is expected; an empty one is a usage error."""
     folder = filled(tmp_path / "a")
     filled(tmp_path / "b")
     wanted = tmp_path / "a" / "checkpoint-9"
@@ -68,8 +68,8 @@ def test_a_path_must_be_a_checkpoint_of_this_folder(tmp_path: Path) -> None:
         folder.find("")
 
 
-def test_an_earlier_training_is_refused_with_advice(tmp_path: Path) -> None:
-    """To go on with it where that can be done, and never where it cannot."""
+def test_earlier_run_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    """Resuming is suggested only if there is a complete checkpoint."""
     TrainingFolder(tmp_path / "new", best_name="best").refuse_to_overwrite()
     folder = filled(tmp_path / "a")
     with pytest.raises(UsageError, match=r"\(checkpoint-2, .*--resume_from_checkpoint latest"):
@@ -88,24 +88,24 @@ def test_an_earlier_training_is_refused_with_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_what_cannot_be_written_to_is_told(tmp_path: Path, resume: bool) -> None:
-    """A file in the place or above it, a dead link, a name that is too long: one line with advice.
+def test_unwritable_output_folder_is_refused(tmp_path: Path, resume: bool) -> None:
+    """A file in its place or above it, a dead link, a name too long: one line with a fix.
 
     Nothing is left behind by looking.
     """
     (tmp_path / "file").write_text("x")
     (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
-    for place in ("file", "file/below", "dead", "n" * 300, "/proc/none"):
-        folder = TrainingFolder(tmp_path / place, best_name="best")
+    for name in ("file", "file/below", "dead", "n" * 300, "/proc/none"):
+        folder = TrainingFolder(tmp_path / name, best_name="best")
         with pytest.raises(UsageError, match="give another --output_dir") as caught:
             folder.find("latest") if resume else folder.refuse_to_overwrite()
-        assert str(tmp_path / place).removesuffix("/below") in str(caught.value)
+        assert str(tmp_path / name).removesuffix("/below") in str(caught.value)
     TrainingFolder(tmp_path / "a" / "b", best_name="best").refuse_to_overwrite()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dead", "file"]
 
 
-def test_pruning_spares_the_best_and_what_is_not_its_own(tmp_path: Path) -> None:
-    """The oldest go first; without a limit none does."""
+def test_pruning_keeps_the_best_and_other_runs_checkpoints(tmp_path: Path) -> None:
+    """The oldest are removed first; without a limit none is."""
     filled(tmp_path, best=False).prune(training(SCORES))
     (tmp_path / "checkpoint-99").mkdir()
     assert len(TrainingFolder(tmp_path, best_name="best").folders()) == 5
@@ -114,8 +114,8 @@ def test_pruning_spares_the_best_and_what_is_not_its_own(tmp_path: Path) -> None
     assert [step_of(path) for path in folder.folders()] == [2, 20, 99]
 
 
-def test_changes_are_refused_but_for_the_free_ones() -> None:
-    """Every key that differs is named with both values, however deep, with its kind."""
+def test_resuming_with_changed_settings_is_refused() -> None:
+    """Every key that differs is named with both values, at any depth, and its group."""
     before: dict[str, dict[str, Any]] = {
         "settings": {"a": {"b": 1, "c": 2}, "d": 3},
         "data": {"count": 4},
@@ -134,15 +134,15 @@ def test_changes_are_refused_but_for_the_free_ones() -> None:
 @pytest.mark.parametrize(
     ("patience", "stopped"), [(None, False), (1, True), (3, True), (4, False)]
 )  # fmt: skip
-def test_patience(patience: int | None, stopped: bool) -> None:
-    """Three validations came after the best."""
+def test_patience_counts_validations_after_the_best(patience: int | None, stopped: bool) -> None:
+    """Training stops when as many validations as the patience followed the best."""
     assert has_stopped_improving(training(SCORES), patience) is stopped
     assert has_stopped_improving(training({0: 0.9}), patience) is False
 
 
 @pytest.mark.parametrize("name", ["checkpoint-2-backup", "best"])
-def test_another_folder_is_no_checkpoint(tmp_path: Path, name: str) -> None:
-    """Though it has a record in it: its name does not tell the step."""
+def test_folder_of_another_name_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    """A folder with a record is refused if its name has no step."""
     folder = filled(tmp_path)
     (tmp_path / name).mkdir(exist_ok=True)
     training(SCORES).write(tmp_path / name / RECORD_NAME)
@@ -150,15 +150,15 @@ def test_another_folder_is_no_checkpoint(tmp_path: Path, name: str) -> None:
         folder.find(str(tmp_path / name))
 
 
-def test_a_checkpoint_is_found_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dot means the folder that one is in."""
+def test_checkpoint_can_be_given_as_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dot is the current folder."""
     folder = filled(tmp_path)
     monkeypatch.chdir(tmp_path / "checkpoint-9")
     assert folder.find(".") == tmp_path / "checkpoint-9"
 
 
-def test_the_only_copy_of_the_best_is_not_lost(tmp_path: Path) -> None:
-    """Going back behind it is refused while its own checkpoint is gone, and only then."""
+def test_only_copy_of_the_best_is_not_replaced(tmp_path: Path) -> None:
+    """Resuming before it is refused only if its own checkpoint is gone."""
     folder = filled(tmp_path)
     training(SCORES).write(tmp_path / RESULTS_NAME)
     before = training({0: 0.1})
@@ -170,7 +170,7 @@ def test_the_only_copy_of_the_best_is_not_lost(tmp_path: Path) -> None:
         folder.refuse_to_lose_best(tmp_path / "checkpoint-1", before)
 
 
-def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
+def test_clear_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     """checkpoint_for allows it, clear does it; files of the user's own stay."""
     filled(tmp_path)
     folder = TrainingFolder(tmp_path, best_name="best", other_files=["predictions.json"])

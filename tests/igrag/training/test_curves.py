@@ -52,8 +52,8 @@ def points(line: Line2D) -> list[tuple[float, float]]:
     return [(x, y) for x, y in np.asarray(line.get_xydata()).tolist()]
 
 
-def test_image(tmp_path: Path) -> None:
-    """A PNG of 1200 x 960 pixels appears, with nothing beside it, in a folder that is made."""
+def test_curves_are_a_png_of_1200_x_960_pixels(tmp_path: Path) -> None:
+    """The PNG is the only file in its folder, which is made if necessary."""
     file = tmp_path / "new" / "training_curves.png"
     draw_curves(training(SCORES, steps=60), file)
     with Image.open(file) as image:
@@ -62,7 +62,7 @@ def test_image(tmp_path: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_every_figure_is_where_it_belongs(tmp_path: Path, figures: list[Figure]) -> None:
+def test_curves_draw_every_figure_of_the_record(tmp_path: Path, figures: list[Figure]) -> None:
     """Both panels show the record's own numbers over one axis of steps."""
     record = training(SCORES, steps=60)
     draw_curves(record, tmp_path / "a.png")
@@ -75,7 +75,7 @@ def test_every_figure_is_where_it_belongs(tmp_path: Path, figures: list[Figure])
     assert low < 0 < 60 < high
 
 
-def test_panels_are_labeled(tmp_path: Path, figures: list[Figure]) -> None:
+def test_panels_of_the_curves_are_labeled(tmp_path: Path, figures: list[Figure]) -> None:
     """The headline, titles and axes say what is seen."""
     draw_curves(training(SCORES, steps=60), tmp_path / "a.png")
     headline, facts = (text.get_text() for text in figures[0].texts)
@@ -89,16 +89,16 @@ def test_panels_are_labeled(tmp_path: Path, figures: list[Figure]) -> None:
     assert bleu.get_ylabel()
 
 
-def test_untuned_is_a_dashed_line(tmp_path: Path, figures: list[Figure]) -> None:
-    """The untuned value goes across the whole panel, so that every score stands against it."""
+def test_untuned_model_is_a_dashed_line(tmp_path: Path, figures: list[Figure]) -> None:
+    """The untuned score is a line across the whole panel, to compare every score with."""
     draw_curves(training(SCORES), tmp_path / "a.png")
     untuned = line(figures[0].axes[1], "untuned 0.080")
     assert points(untuned) == [(0.0, 0.08), (1.0, 0.08)]  # from edge to edge
     assert untuned.is_dashed()
 
 
-def test_best_is_marked_in_both_panels(tmp_path: Path, figures: list[Figure]) -> None:
-    """A star, not a color alone, tells the best checkpoint."""
+def test_best_checkpoint_is_marked_in_both_panels(tmp_path: Path, figures: list[Figure]) -> None:
+    """The best checkpoint has a star, not a color alone."""
     draw_curves(training(SCORES, steps=60), tmp_path / "a.png")
     loss, bleu = (line(axes, "best: checkpoint-40") for axes in figures[0].axes)
     assert points(loss) == [(40.0, 1.0)]
@@ -121,7 +121,7 @@ def smoothed(losses: list[float], tmp_path: Path, figures: list[Figure]) -> list
     return [loss for _, loss in points(line(figures[0].axes[0], "training, smoothed"))]
 
 
-def test_noise_is_smoothed(tmp_path: Path, figures: list[Figure]) -> None:
+def test_training_loss_is_smoothed(tmp_path: Path, figures: list[Figure]) -> None:
     """Noise around a constant shrinks, at the ends too, and the constant stays."""
     noise = np.random.default_rng(0).normal(loc=5, size=400)
     smooth = np.asarray(smoothed(noise.tolist(), tmp_path, figures))
@@ -130,14 +130,14 @@ def test_noise_is_smoothed(tmp_path: Path, figures: list[Figure]) -> None:
     assert np.abs(smooth - 5).max() < 1
 
 
-def test_smoothing_does_not_lag(tmp_path: Path, figures: list[Figure]) -> None:
-    """A straight fall stays where it was; at the ends there are values on one side only."""
+def test_smoothed_loss_does_not_lag(tmp_path: Path, figures: list[Figure]) -> None:
+    """A straight line stays as it is, except at its ends."""
     fall = [5 - step / 50 for step in range(200)]
     smooth = smoothed(fall, tmp_path, figures)
     assert smooth[20:-20] == pytest.approx(fall[20:-20])
 
 
-def test_few_updates_are_not_smoothed(tmp_path: Path, figures: list[Figure]) -> None:
+def test_loss_of_few_steps_is_not_smoothed(tmp_path: Path, figures: list[Figure]) -> None:
     """Each of nine steps is a point that can be seen."""
     draw_curves(training({}, steps=9), tmp_path / "a.png")
     (only,) = figures[0].axes[0].lines
@@ -158,10 +158,10 @@ def test_few_updates_are_not_smoothed(tmp_path: Path, figures: list[Figure]) -> 
     ],
     ids=["nothing", "untuned", "zero", "one", "one step", "no validation", "worse"],
 )
-def test_whatever_there_is_can_be_seen(
+def test_curves_of_an_incomplete_record_can_be_drawn(
     tmp_path: Path, figures: list[Figure], record: TrainingRecord
 ) -> None:
-    """From the first moment on there is a image, without a warning, with all points inside."""
+    """From the first moment on there is an image, without a warning, with all points inside."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         draw_curves(record, tmp_path / "a.png")
@@ -175,8 +175,8 @@ def test_whatever_there_is_can_be_seen(
     assert (loss.get_legend() is not None) == bool(steps)
 
 
-def test_same_record_same_bytes(tmp_path: Path) -> None:
-    """A image that is drawn again differs only if the training does, whatever the settings."""
+def test_same_record_gives_the_same_png_bytes(tmp_path: Path) -> None:
+    """An image that is drawn again differs only if the training does, whatever the settings."""
     record = training(SCORES, steps=60)
     draw_curves(record, tmp_path / "first.png")
     with matplotlib.rc_context({"axes.facecolor": "red", "savefig.dpi": 30, "axes.grid": False}):
@@ -189,7 +189,7 @@ def test_same_record_same_bytes(tmp_path: Path) -> None:
     assert first != (tmp_path / "other.png").read_bytes()
 
 
-def test_nothing_is_cut_off(tmp_path: Path, figures: list[Figure]) -> None:
+def test_no_text_of_the_curves_is_cut_off(tmp_path: Path, figures: list[Figure]) -> None:
     """Long names and large numbers stay inside the image, and no text covers another."""
     million = 1_000_000
     record = training({0: 0.2, million: 0.3}, steps=12)
@@ -218,8 +218,8 @@ def test_nothing_is_cut_off(tmp_path: Path, figures: list[Figure]) -> None:
     ] == []
 
 
-def test_old_image_stays_on_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A image that cannot be finished leaves the one before it, and no rest."""
+def test_failed_drawing_keeps_the_old_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that cannot be finished leaves the one before it, and no rest."""
 
     def fail(figure: Figure, *args: object, **options: object) -> None:
         raise OSError("No space left on device")
@@ -233,7 +233,7 @@ def test_old_image_stays_on_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_no_window_and_no_shared_state(tmp_path: Path) -> None:
+def test_drawing_opens_no_window_and_changes_no_settings(tmp_path: Path) -> None:
     """pyplot, which would look for a display, is never imported, whatever the backend set."""
     code = (
         "import sys; from pathlib import Path; from tests.trainings import training; "

@@ -1,4 +1,4 @@
-"""What a training leaves on record: the best and the file."""
+"""The record of a training run: its best checkpoint and its file."""
 
 import json
 import math
@@ -59,14 +59,14 @@ def test_nothing_is_best_before_the_first_checkpoint() -> None:
     assert training({20: 0.3}).untuned is None
 
 
-def test_trained_share() -> None:
+def test_trainable_percent_is_the_share_of_all_parameters() -> None:
     """100 of 4,000 parameters are 2.5 percent."""
     assert ModelFacts("t5", 4000, 100).trainable_percent == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("scores", [SCORES, {0: 0.08}, {}])
-def test_record_comes_back(tmp_path: Path, scores: dict[int, float]) -> None:
-    """What is written is read again, to the last bit, with nothing lost."""
+def test_record_is_read_as_it_was_written(tmp_path: Path, scores: dict[int, float]) -> None:
+    """The record that is read equals the one that was written."""
     record = training(scores, steps=60)
     record.best_folder = "checkpoints/best"
     record.model = replace(record.model, size_bytes=81_920)
@@ -74,8 +74,8 @@ def test_record_comes_back(tmp_path: Path, scores: dict[int, float]) -> None:
     assert TrainingRecord.read(tmp_path / "all_results.json") == record
 
 
-def test_layout_of_the_file(tmp_path: Path) -> None:
-    """Readers of all_results.json find these keys, and what follows from them worked out."""
+def test_keys_of_all_results_json(tmp_path: Path) -> None:
+    """all_results.json has these keys, derived values included."""
     record = training(SCORES, steps=60)
     record.best_folder = "checkpoints/best"
     record.write(tmp_path / "all_results.json")
@@ -119,7 +119,9 @@ def test_derived_figures_are_computed_again() -> None:
         ({"model": []}, r"model: found \[\], expected an object"),
     ],
 )
-def test_wrong_content_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_invalid_record_is_named_with_its_key(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     """The error names the file, the key, what was found and what was expected."""
     file = tmp_path / "all_results.json"
     file.write_text(json.dumps(training(SCORES, steps=1).to_json() | change))
@@ -128,8 +130,8 @@ def test_wrong_content_is_named(tmp_path: Path, change: dict[str, Any], message:
 
 
 @pytest.mark.parametrize(("key", "value"), [("step", 1.5), ("step", True), ("bleu4", 46.0)])
-def test_wrong_evaluation_is_named(key: str, value: float) -> None:
-    """Inside a validation, too, no number is bent to fit, nor taken for a percentage."""
+def test_invalid_evaluation_is_named_with_its_key(key: str, value: float) -> None:
+    """Inside an evaluation, no number is converted, nor taken for a percentage."""
     content = training(SCORES).to_json()
     content["evaluations"][2][key] = value
     with pytest.raises(CheckpointError, match=rf"a\.json: evaluations\[2\].*{key}"):
@@ -144,7 +146,7 @@ def test_wrong_evaluation_is_named(key: str, value: float) -> None:
         ("[1]", r"found \[1\], expected a training record"),
     ],
 )
-def test_unreadable_file(tmp_path: Path, text: str | None, message: str) -> None:
+def test_unreadable_record_is_named(tmp_path: Path, text: str | None, message: str) -> None:
     """A missing, cut off or foreign file is named."""
     file = tmp_path / "all_results.json"
     if text is not None:
@@ -154,8 +156,8 @@ def test_unreadable_file(tmp_path: Path, text: str | None, message: str) -> None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_figures_that_are_not_finite(value: float) -> None:
-    """JSON has no NaN: such a figure is refused where it arises, with its step."""
+def test_figures_must_be_finite(value: float) -> None:
+    """JSON has no NaN: such a value is refused with its step."""
     with pytest.raises(ValueError, match=r"loss at step 40 is -?(nan|inf), expected a finite"):
         evaluation(40, 0.3, loss=value)
     with pytest.raises(ValueError, match=r"grad_norm at step 7 is -?(nan|inf), expected a finite"):
@@ -164,15 +166,15 @@ def test_figures_that_are_not_finite(value: float) -> None:
 
 @pytest.mark.parametrize("name", ["bleu1", "bleu2", "bleu3", "bleu4"])
 @pytest.mark.parametrize("value", [41.7, -0.1])
-def test_bleu_goes_from_0_to_1(name: str, value: float) -> None:
-    """A score in percent would win against all others without a word."""
+def test_bleu_must_be_from_0_to_1(name: str, value: float) -> None:
+    """A score in percent would be the best of all."""
     scores = dict.fromkeys(("bleu1", "bleu2", "bleu3", "bleu4"), 0.5) | {name: value}
     with pytest.raises(ValueError, match=f"{name} at step 40 is {value}, expected 0 to 1"):
         Evaluation(step=40, epoch=1.0, loss=1.0, seconds=1.0, checkpoint=None, **scores)
 
 
 @pytest.mark.parametrize("value", [math.inf, Path("data")])
-def test_config_must_be_plain_data(tmp_path: Path, value: object) -> None:
+def test_config_must_be_plain_json_data(tmp_path: Path, value: object) -> None:
     """What is not JSON is refused with the file's name, and the old file stays."""
     file = tmp_path / "all_results.json"
     record = training(SCORES)

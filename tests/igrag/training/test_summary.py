@@ -1,4 +1,4 @@
-"""The table at the end of a training."""
+"""The results table at the end of a training run."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from tests.trainings import training
 SCORES = {0: 0.08, 20: 0.31, 40: 0.46, 60: 0.44}
 
 
-def test_table() -> None:
-    """One aligned line a validation: the untuned one is named, and the best with its gain."""
+def test_results_table_has_a_line_for_each_validation() -> None:
+    """Lines are aligned; the untuned model is named, and the best with its gain."""
     assert results_table(training(SCORES | {100: 0.4})).splitlines() == [
         "step  epoch  val loss  BLEU-1  BLEU-4",
         "   0   0.00    1.0000  0.5000  0.0800  untuned",
@@ -20,15 +20,15 @@ def test_table() -> None:
     ]
 
 
-def test_table_tells_a_loss() -> None:
-    """Training that made it worse shows as such, and a last line says it in words."""
+def test_results_table_notes_a_best_below_the_untuned_model() -> None:
+    """A negative gain is shown in the table and explained in a note."""
     lines = results_table(training({0: 0.5, 20: 0.25, 40: 0.2})).splitlines()
     assert lines[2].endswith("best (BLEU-4 -0.2500)")
     assert lines[-1].startswith("note: every checkpoint is worse than the untuned model")
     assert "worse" not in results_table(training({0: 0.25, 20: 0.25}))
 
 
-def test_a_difference_below_four_digits_is_no_loss() -> None:
+def test_difference_below_four_digits_is_no_loss() -> None:
     """Captions without any common word have a BLEU of nearly 0, and not quite the same one."""
     lines = results_table(training({0: 3e-9, 20: 1e-9})).splitlines()
     assert lines[2].endswith("best (BLEU-4 +0.0000)")
@@ -50,7 +50,7 @@ def test_a_difference_below_four_digits_is_no_loss() -> None:
         ({0: 0.0, 20: 0.0, 40: 0.0}, ["below 0.001", "untuned model's", "another checkpoint's"]),
     ],
 )
-def test_a_best_that_noise_may_have_selected_is_noted(
+def test_best_that_noise_may_have_selected_is_noted(
     scores: dict[int, float], notes: list[str]
 ) -> None:
     """A best near zero, or with a lead that is too small, gets one note for each reason."""
@@ -59,7 +59,7 @@ def test_a_best_that_noise_may_have_selected_is_noted(
     assert all(note in line for note, line in zip(notes, lines, strict=True))
 
 
-def test_table_without_the_untuned_model() -> None:
-    """Without it there is no gain to tell; without any validation there is the head alone."""
+def test_results_table_without_the_untuned_model() -> None:
+    """Without it no gain is shown; without any validation there is the head alone."""
     assert results_table(training({20: 0.25})).endswith("0.2500  best")
     assert results_table(training({})) == "step  epoch  val loss  BLEU-1  BLEU-4"
