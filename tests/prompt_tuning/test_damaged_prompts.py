@@ -21,7 +21,7 @@ def truncated(path: Path) -> None:
 
 
 def saved(content: Any) -> Callable[[Path], None]:
-    """Makes a writer of some content."""
+    """Returns a function that saves some content."""
     return lambda path: torch.save(content, path)
 
 
@@ -40,10 +40,10 @@ def saved(content: Any) -> Callable[[Path], None]:
         (saved(noise(0)), r"shape \[0, 32\]"),
         (saved(torch.ones(2, 3, dtype=torch.long)), "no finite numbers"),
         (saved(torch.full((2, 3), float("nan"))), "no finite numbers"),
-        (saved({"prompt_embeddings": noise(2), "prompt_length": 3}), "prompt_length says 3"),
-        (saved({"prompt_embeddings": noise(2), "embedding_dim": 9}), "embedding_dim says 9"),
+        (saved({"prompt_embeddings": noise(2), "prompt_length": 3}), "prompt_length is 3"),
+        (saved({"prompt_embeddings": noise(2), "embedding_dim": 9}), "embedding_dim is 9"),
         (saved({"prompt_embeddings": noise(2), "prompt_length": torch.tensor([2, 2])}),
-         "prompt_length says a Tensor, .*damaged"),
+         "prompt_length is a Tensor, .*damaged"),
         (saved({"prompt_embeddings": noise(2), "embedding_dim": "32"}), "'32', but.* 32; damaged"),
         (saved({"prompt_embeddings": noise(2), "initialization": noise(1)}), "a Tensor.*damaged"),
         (saved({"prompt_embeddings": noise(2), "format_version": 9}),

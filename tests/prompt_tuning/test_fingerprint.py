@@ -59,7 +59,7 @@ def test_one_embedding_and_what_is_given(tiny_t5: Path) -> None:
 
 
 def test_other_blocks_around_the_same_embeddings(tiny_t5: Path) -> None:
-    """A model that shares its embedding table with another one is told apart all the same."""
+    """A model that shares its embedding matrix with another one is told apart all the same."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     before = fingerprint_of(language.model, language.tokenizer)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from tests.tiny import save_t5
 def prompt_of(
     language: LanguageModel, length: int, initialization: str, **options: object
 ) -> torch.Tensor:
-    """Returns a first prompt [P, H]."""
+    """Returns an initial prompt [P, H]."""
     tuner = make_tuner(language, length, initialization, **options)  # type: ignore[arg-type]
     return tuner.plain_prompt()
 
@@ -121,7 +121,7 @@ def test_reparameterizations_begin_at_the_prompt(language: LanguageModel, way: s
 
 
 @pytest.mark.parametrize("way", ["none", "residual", "superpos"])
-def test_trained_and_folded_it_computes_the_same(
+def test_saved_plain_prompt_computes_the_same(
     language: LanguageModel, tmp_path: Path, way: str
 ) -> None:
     """After some steps the saved plain prompt gives the trained one's logits."""

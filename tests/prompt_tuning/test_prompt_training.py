@@ -126,8 +126,8 @@ def test_every_setting_has_an_effect(trainer: Trainer, settings: dict[str, objec
     assert len(plain.history) == len(changed.history)
 
     def course(record: TrainingRecord) -> list[float]:
-        updates = [step.loss for step in record.history]
-        return updates + [each.bleu1 for each in record.evaluations]
+        steps = [step.loss for step in record.history]
+        return steps + [each.bleu1 for each in record.evaluations]
 
     assert course(plain) != course(changed)
 

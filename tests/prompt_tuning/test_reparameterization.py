@@ -125,8 +125,8 @@ def test_the_seed_decides_what_is_drawn(language: LanguageModel, way: str) -> No
 def test_what_is_saved_is_always_the_same_simple_file(language: LanguageModel, way: str) -> None:
     """Folded: a plain tensor of its own, [P, H] in float32, without history."""
     parameterized = tuner(language, way)
-    folded = parameterized.plain_prompt()
-    assert type(folded) is Tensor and folded.shape == (6, 32) and folded.dtype == torch.float32
-    assert not folded.requires_grad
-    folded.zero_()
+    plain = parameterized.plain_prompt()
+    assert type(plain) is Tensor and plain.shape == (6, 32) and plain.dtype == torch.float32
+    assert not plain.requires_grad
+    plain.zero_()
     assert parameterized.plain_prompt().abs().max() > 0
