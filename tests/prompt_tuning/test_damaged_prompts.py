@@ -107,9 +107,9 @@ def test_damage_without_checksums_is_one_error(path: Path) -> None:
 
 
 def test_a_folder_is_no_prompt(path: Path) -> None:
-    """One line for what cannot be read as a file at all."""
+    """A folder without prompt_embeddings.pt is one line that names the missing file."""
     path.mkdir()
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="no such file"):
         load_prompt(path)
 
 
