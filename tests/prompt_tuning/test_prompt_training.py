@@ -98,6 +98,7 @@ def test_reparameterized_prompts_are_saved_plain(trainer: Trainer, parametrizati
     assert prompt.embeddings.shape == (4, 32)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_prompt(trainer: Trainer, copy_run: CopyRun) -> None:
     """The same command gives the same bytes, another seed gives others."""
     name = Path("best_model", "prompt_embeddings.pt")
@@ -117,11 +118,19 @@ def test_loader_processes_do_not_change_the_losses(trainer: Trainer, copy_run: C
 @pytest.mark.parametrize(
     "settings",
     [
-        {"training__optimizer": "adafactor"},
-        {"training__mixed_precision": "bf16"},
-        {"training__lr_scheduler_type": "cosine", "training__warmup_ratio": 0.2},
-        {"training__max_grad_norm": "null", "training__weight_decay": 0.1},
-        {"evaluation__num_beams": 2},
+        pytest.param({"training__optimizer": "adafactor"}, id="optimizer"),
+        *(
+            pytest.param(changed, id=name, marks=pytest.mark.slow)
+            for name, changed in (
+                ("precision", {"training__mixed_precision": "bf16"}),
+                (
+                    "schedule",
+                    {"training__lr_scheduler_type": "cosine", "training__warmup_ratio": 0.2},
+                ),
+                ("step", {"training__max_grad_norm": "null", "training__weight_decay": 0.1}),
+                ("beams", {"evaluation__num_beams": 2}),
+            )
+        ),
     ],
 )
 def test_every_setting_has_an_effect(
@@ -217,7 +226,7 @@ def test_weights_path_sets_the_output_folder(tmp_path: Path) -> None:
 
 
 def test_output_dir_overrides_weights_path(tmp_path: Path) -> None:
-    """The best prompt is in --output_dir or output.output_dir, whatever weights_path the file has."""
+    """The best prompt is in the given output folder, whatever weights_path the file has."""
     for words in (
         ["--output_dir", str(tmp_path)],
         ["--set", f"output.output_dir={tmp_path}"],
@@ -285,8 +294,8 @@ def test_validate_config_refuses_an_unknown_model() -> None:
         prompt_training.main(*prompt_training.parse_arguments(words))
 
 
-def test_a_image_on_both_sides_is_refused(trainer: Trainer) -> None:
-    """The best checkpoint is not chosen on what trained it."""
+def test_image_in_train_and_val_is_refused(trainer: Trainer) -> None:
+    """The best checkpoint is not selected by images of the training examples."""
     train = Path(str(trainer._settings["data.train_file"]))
     val = Path(str(trainer._settings["data.val_file"]))
     first = train.read_text("utf-8").splitlines()[0]
