@@ -85,7 +85,7 @@ def main() -> int:
 def random_captions(
     images: Sequence[Sequence[str]], count: int, random: Random
 ) -> tuple[list[str], list[list[str]]]:
-    """Makes captions [count] of all kinds, good and bad, and for each 1 to 5 references."""
+    """Makes captions [count] good and bad ones, and for each 1 to 5 references."""
     images = [texts for texts in images if texts]
     hypotheses, references = [], []
     for _ in range(count):

@@ -74,9 +74,9 @@ class Run:
     """One training.
 
     Attributes:
-        number: Its row's place.
+        number: Index of its row in the table.
         seed: Its seed.
-        more: What --set says for every run.
+        more: --set options of every run.
     """
 
     number: int

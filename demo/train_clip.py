@@ -110,7 +110,7 @@ def train_clip(
         root: The demo folder.
         seed: Decides the scenes, the initial weights and the order.
         images: How many scenes to draw for each round.
-        rounds: In each of their epochs a image is seen once, moved and with another caption.
+        rounds: In each of their epochs an image is seen once, moved and with another caption.
 
     Returns:
         The model's folder, with `training.json` beside the weights.

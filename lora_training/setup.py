@@ -103,7 +103,6 @@ def trainer_arguments(
         disable_tqdm=True,
         log_level="error",
     )
-    assert arguments.device.type == device.type, f"{arguments.device} instead of {device}"
     arguments._n_gpu = min(arguments.n_gpu, 1)  # More would be joined by torch's DataParallel.
     return arguments
 

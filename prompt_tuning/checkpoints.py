@@ -135,21 +135,21 @@ class CheckpointFolder(TrainingFolder):
     def save(
         self, state: TrainingState, record: TrainingRecord, predictions: Sequence[dict[str, Any]]
     ) -> None:
-        """Writes checkpoint-N as a whole, then what follows from it; see `publish`."""
+        """Writes checkpoint-N as a whole, then what follows from it; see `save_results`."""
         with atomic_directory(self.path / checkpoint_name(state.progress.step)) as folder:
             state.tuner.save_prompt(folder / PROMPT_NAME)
             (folder / _STATE_NAME).write_bytes(state.to_bytes())
             record.write(folder / RECORD_NAME)
             write_json(folder / _PREDICTIONS_NAME, list(predictions))
-        self.publish(record)
+        self.save_results(record)
         self.prune(record)
 
     def save_untuned(self, record: TrainingRecord, predictions: Sequence[dict[str, Any]]) -> None:
         """Writes the captions of the model before training."""
         write_json(self.path / _UNTUNED_NAME, list(predictions))
-        self.publish(record)
+        self.save_results(record)
 
-    def publish(self, record: TrainingRecord) -> None:
+    def save_results(self, record: TrainingRecord) -> None:
         """Updates best_model, all_results.json and the curves from the record.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Prompts that were loaded beside the trained one, each under its name."""
+"""Further prompts of a PromptTuner, each under its name."""
 
 from torch import Tensor, nn
 

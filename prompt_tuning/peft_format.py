@@ -45,7 +45,7 @@ def import_peft(folder: Path) -> PromptFile:
     """Reads a prompt-tuning adapter of PEFT's; it does not say which embeddings it belongs to.
 
     Raises:
-        CheckpointError: It is missing or damaged, another kind of adapter, or one whose prompt is
+        CheckpointError: It is missing or damaged, of another PEFT type, or one whose prompt is
             not one block before the source.
     """
     length = _read_length(folder / ADAPTER_CONFIG)
@@ -62,7 +62,7 @@ def import_peft(folder: Path) -> PromptFile:
 
 
 def _read_length(path: Path) -> int:
-    """Reads P from an adapter's configuration, once it is known to be of the right kind."""
+    """Reads P from an adapter's configuration, after checking its PEFT type."""
     try:
         config = read_json(path)
     except DataError as error:

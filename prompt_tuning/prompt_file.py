@@ -113,8 +113,8 @@ def _warn_unchecked(path: Path, found: Fingerprint | None, expected: Fingerprint
         logger.warning("%s: has no fingerprint of its model; used unchecked", path)
     elif unknown := found.not_compared(expected):
         logger.warning(
-            "%s: used without comparing %s: the file does not say it, or it cannot be told of what "
-            "is loaded (of a model in float16)", path, ", ".join(unknown),
+            "%s: used without comparing %s: unknown for the file, or for the loaded model (one in "
+            "float16)", path, ", ".join(unknown),
         )  # fmt: skip
 
 
@@ -161,10 +161,10 @@ def _parse(path: Path, content: Any) -> PromptFile:
         )
     embeddings = check_embeddings(path, content[_KEY])
     for key, size in zip(("prompt_length", "embedding_dim"), embeddings.shape, strict=True):
-        said = content.get(key, size)
-        if type(said) is not int or said != size:
+        declared = content.get(key, size)
+        if type(declared) is not int or declared != size:
             raise CheckpointError(
-                f"{path}: {key} says {_brief(said)}, but the embeddings have {size}; damaged"
+                f"{path}: {key} is {_brief(declared)}, but the embeddings have {size}; damaged"
             )
     initialization = content.get("initialization", "unknown")
     if not isinstance(initialization, str):

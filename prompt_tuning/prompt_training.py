@@ -83,7 +83,7 @@ def train(
         if accelerator.is_main_process:
             folder.save_untuned(record, validation.coco_results(untuned.captions))
     elif accelerator.is_main_process:
-        folder.publish(record)
+        folder.save_results(record)
     if not has_stopped_improving(record, settings.evaluation.early_stopping_patience):
         with log:
             run_epochs(state, batches, validation, folder, log, accelerator, settings)

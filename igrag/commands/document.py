@@ -244,7 +244,7 @@ def default_of(field: FieldInfo) -> Any:
 
 
 def fill_tables(path: Path) -> str:
-    """Returns a document with its tables of settings written anew."""
+    """Returns a document with its tables of settings regenerated."""
 
     def table(found: re.Match[str]) -> str:
         model, lang = load_model(found["model"]), found["lang"]

@@ -89,7 +89,7 @@ class ModelConfig(Section):
     @field_validator("default")
     @classmethod
     def _check_default(cls, default: str, info: ValidationInfo) -> str:
-        """Of the key and not of the section: the error names the place where the key was set."""
+        """Checks the key and not the section: the error then names the line that sets the key."""
         models = info.data.get("models")  # None if they are wrong by themselves
         if models is not None and default not in models:
             raise ValueError(f"one of models ({', '.join(models) or 'none'})")

@@ -74,8 +74,8 @@ class ValidationSettings(Section):
     )
     early_stopping_patience: Positive | None = setting(
         None,
-        "Validations without a better BLEU-4 until training stops; null: never.",
-        "BLEU-4 连续多少次验证未提升则停止；null：不提前停止。",
+        "Validations without a new best checkpoint until training stops; null: never.",
+        "连续多少次验证没有更好的检查点则停止；null：不提前停止。",
     )
     per_device_eval_batch_size: Positive = setting(
         32, "Captions generated at once.", "同时生成的描述数。"

@@ -1,4 +1,4 @@
-"""Vectors on their way into a knowledge base, kept on disk so that a build can be continued.
+"""The vectors of an unfinished knowledge base, kept on disk so that a build can be resumed.
 
 Next to the output, `NAME.partial/` holds `vectors.f32` (raw rows), `skipped.jsonl` (a line
 for each image without one) and `progress.json` (what is being built, and how far it is). Both

@@ -78,7 +78,7 @@ def test_what_flies_is_over_a_place() -> None:
             "In the park at sunset, a brown dog is playing with a ball next to a tree.",
         ),
         (Style("place first"), "In the park, there is a dog."),
-        (Style("image of", "participle"), "A image of a dog playing with a ball in the park."),
+        (Style("picture of", "participle"), "A picture of a dog playing with a ball in the park."),
     ],
 )
 def test_a_style_decides_the_sentence(style: Style, expected: str) -> None:

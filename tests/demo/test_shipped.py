@@ -63,7 +63,7 @@ def test_images_are_there_and_their_things_inside(split: str) -> None:
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
 def test_data_are_of_the_split_and_leak_nothing(split: str) -> None:
-    """Each line is a image of the split with its own captions, none of them in its prompt."""
+    """Each line is an image of the split with its own captions, none of them in its prompt."""
     path = _DEMO / "data" / f"{split}.jsonl"
     captions = {item.image_id: item.captions for item in captioned_scenes(split)}
     for example in iter_examples(path):

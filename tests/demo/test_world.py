@@ -19,7 +19,7 @@ def _scenes(count: int = 400) -> list[Scene]:
 
 
 def test_the_world_is_as_large_as_promised() -> None:
-    """There are at least 12 places and 40 kinds that can be the main thing of a image."""
+    """There are at least 12 places and 40 kinds that can be the main thing of an image."""
     assert len(PLACES) >= 12
     assert len(MAIN_KINDS) >= 40
 
@@ -82,7 +82,7 @@ def test_similar_scenes_mostly_share_kind_and_place() -> None:
 
 
 def test_no_image_id_is_in_two_splits() -> None:
-    """The splits have their sizes, five captions a image, and no image id in common."""
+    """The splits have their sizes, five captions an image, and no image id in common."""
     ids: set[int] = set()
     for split, size in SPLIT_SIZES.items():
         items = captioned_scenes(split)

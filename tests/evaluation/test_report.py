@@ -71,9 +71,9 @@ def test_card_shows_all_captions_and_references(tmp_path: Path) -> None:
     page = save(make_result(), tmp_path)
     cards = page.text("article")
     assert len(cards) == 3
-    for place, texts in enumerate(REFERENCES):
+    for index, texts in enumerate(REFERENCES):
         (card,) = [card for card in cards if texts[0] in card]
-        for expected in (*texts, *(captions[place] for captions in CAPTIONS.values())):
+        for expected in (*texts, *(captions[index] for captions in CAPTIONS.values())):
             assert expected in card
     assert sorted(page.text("h2")) == ["1", "2", "3"]
     assert page.text("dt")[:2] == ["base", "prompt"]
@@ -88,9 +88,9 @@ def test_cards_are_sorted_by_gain(tmp_path: Path) -> None:
     )
     gains = (after - before).tolist()
     cards = page.all("article")
-    order = sorted(range(3), key=lambda place: -gains[place])
+    order = sorted(range(3), key=lambda index: -gains[index])
     assert [int(card["data-index"]) for card in cards] == order
-    assert [float(card["data-gain"]) for card in cards] == [gains[place] for place in order]
+    assert [float(card["data-gain"]) for card in cards] == [gains[index] for index in order]
     assert [card["data-sign"] for card in cards] == ["up", "down", "down"]
     assert page.text("span").count("▲ " + f"{gains[order[0]]:+.2f}") == 1
 
@@ -214,12 +214,12 @@ def test_controls_match_the_script(tmp_path: Path) -> None:
 def test_save_results_writes_all_files(tmp_path: Path) -> None:
     """Generated captions are written too; captions from files are not written again."""
     names = ["metrics.json", "table.md", "comparison.png", "report.html"]
-    written = save_results(make_result(), tmp_path / "a", report_images=5)
-    assert [path.name for path in written] == names
-    written = save_results(make_result(generated=True), tmp_path / "b", report_images=5)
-    assert [path.name for path in written] == [
+    files = save_results(make_result(), tmp_path / "a", report_images=5)
+    assert [path.name for path in files] == names
+    files = save_results(make_result(generated=True), tmp_path / "b", report_images=5)
+    assert [path.name for path in files] == [
         "results.json", "results_base.json", "results_prompt.json", *names,
     ]  # fmt: skip
-    assert sorted((tmp_path / "b").iterdir()) == sorted(written)
+    assert sorted((tmp_path / "b").iterdir()) == sorted(files)
     png = (tmp_path / "b" / "comparison.png").read_bytes()
     assert base64.b64encode(png).decode() in (tmp_path / "b" / "report.html").read_text("utf-8")

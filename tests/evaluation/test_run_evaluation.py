@@ -359,10 +359,15 @@ def test_failure_keeps_the_previous_evaluation(
     ("words", "message"),
     [
         ("--limit 4", "images was 6, is 4"),
-        ("--set generation_config.num_beams=1", "num_beams was 4, is 1"),
-        ("--methods base,lora", "it has lora.prompt, prompt too"),
-        ("--set prompt_tuning.weights_path={prompt}", "prompt was .*, is .*other.pt"),
-        ("--results {results}", "model was .*, is None"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("--set generation_config.num_beams=1", "num_beams was 4, is 1"),
+                ("--methods base,lora", "it has lora.prompt, prompt too"),
+                ("--set prompt_tuning.weights_path={prompt}", "prompt was .*, is .*other.pt"),
+                ("--results {results}", "model was .*, is None"),
+            )
+        ),
     ],
 )
 def test_other_evaluation_is_not_overwritten(

@@ -20,8 +20,6 @@ def select(
     captions: Mapping[str, Sequence[str]],
     *,
     selected_by_training: str | None = None,
-    /,
-    *,
     untuned: Sequence[str] = (WRONG,) * COUNT,
 ) -> CheckpointSelection:
     """Selects one of these checkpoints."""

@@ -2,10 +2,9 @@
 
 import pytest
 
-from evaluation.scoring import score_methods
-from evaluation.table import format_facts, format_size, format_time, table_rows, to_markdown
+from evaluation.table import format_facts, format_size, format_time, to_markdown
 from evaluation.training_facts import NOTHING_TRAINED, TrainingFacts
-from tests.evaluation.example_results import CAPTIONS, REFERENCES, make_result
+from tests.evaluation.example_results import CAPTIONS, REFERENCES, make_dataset, make_result
 
 
 def column(rows: list[list[str]], title: str) -> list[str]:
@@ -46,8 +45,7 @@ def test_captions_from_files_have_no_columns_of_cost() -> None:
 def test_undefined_scores_of_single_image_are_not_available() -> None:
     """Scores that are not defined for a single image are shown as n/a."""
     one = {name: texts[:1] for name, texts in CAPTIONS.items()}
-    scores = score_methods(one, REFERENCES[:1], baseline="base", seed=0)
-    rows = table_rows(scores, baseline="base")
+    rows = make_result(one, make_dataset(REFERENCES[:1])).table()
     assert column(rows, "CIDEr-D") == column(rows, "95% interval") == ["n/a", "n/a"]
     assert column(rows, "p") == ["–", "n/a"]
 

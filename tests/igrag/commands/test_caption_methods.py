@@ -96,8 +96,8 @@ def test_contradicting_keys_are_reported(
     assert code == 0
     assert "prompt_length" in err and "7" in err and "initialization" in err
     compared = command("--compare", "--i", coco.image(1), settings=(*prompt, *more))[2]
-    told = [line for line in err.splitlines() if "the configuration says" in line]
-    assert len(told) == 2 and all(line in compared for line in told)
+    logged = [line for line in err.splitlines() if "the configuration has" in line]
+    assert len(logged) == 2 and all(line in compared for line in logged)
 
 
 def test_compare_generates_batch_by_batch(
@@ -180,8 +180,8 @@ def test_compare_requires_the_enabled_method(
     for settings, named in (
         ((*ON, f"prompt_tuning.weights_path={tmp_path / 'none.pt'}"), "none.pt"),
         (("lora_config.enabled=true", f"lora_config.weights_path={tmp_path / 'none'}"), "none"),
-        ((*ON, "lora_config.enabled=true", lora, *prompt,
-          "prompt_tuning.weights_path_with_lora=null"), "without a LoRA adapter"),
+        ((*ON, "lora_config.enabled=true", lora, f"prompt_tuning.weights_path={tmp_path / 'a'}",
+          f"prompt_tuning.weights_path_with_lora={tmp_path / 'b'}"), "no such file"),
     ):  # fmt: skip
         code, out, err = command("--compare", "--i", image, settings=settings)
         assert (code, out) == (1, "") and named in one_error(err)
@@ -210,3 +210,21 @@ def test_enabled_prompt_without_loader_is_an_error() -> None:
     config = Config.load(overrides=list(ON))
     with pytest.raises(ConfigError, match=r"prompt_tuning\.enabled"):
         build_captioner(config, "no/model")
+
+
+def test_prompt_and_adapter_trained_apart_caption_together(
+    command: Command, coco: CocoFolder, prompt: Settings, adapter: Path, tmp_path: Path
+) -> None:
+    """Both enabled: without a prompt on the adapter the plain one is used, with one warning."""
+    settings = (*ON, *prompt, "lora_config.enabled=true", f"lora_config.weights_path={adapter}")
+    for on_lora in ("null", tmp_path / "none.pt"):
+        key = f"prompt_tuning.weights_path_with_lora={on_lora}"
+        code, out, err = command("--json", "--i", coco.image(1), settings=(*settings, key))
+        row = json.loads(out)
+        assert (code, row["prompt_tuning"], row["lora"]) == (0, True, True)
+        assert err.count("was trained without the LoRA adapter") == 1
+        assert "prompt_tuning/config/on_lora.yaml" in err
+    compared = json.loads(
+        command("--json", "--compare", "--i", coco.image(1), settings=settings)[1]
+    )
+    assert compared["captions"]["lora+prompt"] == row["caption"]

@@ -1,4 +1,4 @@
-"""Makes golden.json beside this file: what pycocoevalcap says of captions of our own.
+"""Makes golden.json: the scores and tokens of made-up captions by pycocoevalcap.
 
     python -m tests.igrag.metrics.make_golden
 
@@ -21,7 +21,7 @@ from igrag.metrics.tokens import tokenize_corpus
 GOLDEN = Path(__file__).with_name("golden.json")
 _IMAGES, _SAMPLE = 8, 24
 
-# What the miniature's captions are too tidy for.
+# Forms that the demo captions do not have.
 _ODD = {
     "mixed, with an empty caption and one to four references": (
         [
@@ -93,9 +93,9 @@ _TEXTS = (
 
 
 def main() -> None:
-    """Scores all cases, tokenizes all texts, and writes both."""
+    """Scores all cases, tokenizes all texts, and saves both."""
     sample = random_captions(_images(), _SAMPLE, Random(0))
-    cases = _ODD | {"a sample of the miniature's captions": sample}
+    cases = _ODD | {"a sample of the demo captions": sample}
     tokens = [" ".join(words) for words in java_tokens(_TEXTS)]
     write_json(
         GOLDEN,

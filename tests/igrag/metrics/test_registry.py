@@ -77,7 +77,7 @@ def test_image_scores_equal_pycocoevalcap(name: str) -> None:
 
 def test_statistics_add_up_to_the_corpus_score() -> None:
     """The sum of the statistics over images gives the score of the corpus."""
-    case = GOLDEN["a sample of the miniature's captions"]
+    case = GOLDEN["a sample of the demo captions"]
     scores = score_captions(case["hypotheses"], case["references"], **SKIP)
     expected = bleu(case["hypotheses"], case["references"])
     assert [scores[key] for key in KEYS[:4]] == [getattr(expected, key) for key in KEYS[:4]]
