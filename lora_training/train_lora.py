@@ -17,7 +17,6 @@ if __name__ == "__main__":
     quiet_start()  # before the imports that take a while
 
 from igrag.config import Config, portable
-from igrag.config.choices import ReportTo, words
 from igrag.errors import UsageError
 from igrag.files import ADAPTER_WEIGHTS
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME
@@ -92,7 +91,7 @@ def _build_parser() -> argparse.ArgumentParser:
         help="replace data of other settings, and an earlier run in the output folder")  # fmt: skip
     add("--resume_from_checkpoint", metavar="latest|PATH",
         help="resume from a checkpoint of the output folder")  # fmt: skip
-    add("--report_to", choices=words(ReportTo), help="where losses and scores are logged")
+    add("--report_to", metavar="none|tensorboard", help="where losses and scores are logged")
     add_data_options(parser)
     return parser
 
