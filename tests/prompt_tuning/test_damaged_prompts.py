@@ -109,7 +109,7 @@ def test_damaged_file_without_checksums_is_refused(path: Path) -> None:
 
 
 def test_folder_as_prompt_file_is_refused(path: Path) -> None:
-    """A path that no such file as a file is an error of one line."""
+    """A folder without prompt_embeddings.pt is an error of one line."""
     path.mkdir()
     with pytest.raises(CheckpointError, match="no such file"):
         load_prompt(path)
