@@ -56,7 +56,7 @@ def test_the_whole_path_on_the_real_shapes(tmp_path: Path) -> None:
 
 
 def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
-    """The updates follow from the row; a second call finds every run done and says the same."""
+    """The steps follow from the row; a second call finds every run done and prints the same."""
     words = ["--rows", 1, 3, "--seeds", 0, 1, "--output", tmp_path / "runs"]
     words += few_examples(tmp_path)
     first = run("sweep_prompt_tuning.py", *words)

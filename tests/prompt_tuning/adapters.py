@@ -10,7 +10,7 @@ from igrag.captioning.language_model import LanguageModel, load_language_model
 
 
 def save_adapter(folder: Path, model: Path, *, seed: int = 3, alpha: int = 64) -> Path:
-    """Saves an adapter that makes itself felt."""
+    """Saves an adapter that changes the output visibly."""
     torch.manual_seed(seed)
     config = LoraConfig(
         r=4,

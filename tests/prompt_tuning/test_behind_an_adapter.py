@@ -13,8 +13,8 @@ from tests.prompt_tuning.adapters import load_adapted, save_adapter
 from tests.prompt_tuning.models import batch_of, inputs_of, make_tuner, noise, tuner_of
 
 
-def test_it_is_used_and_stays_on(tiny_t5: Path, tmp_path: Path) -> None:
-    """The prompt works behind the adapter, and disabled() is the adapted model, bit for bit."""
+def test_unmerged_adapter_stays_active_with_a_prompt(tiny_t5: Path, tmp_path: Path) -> None:
+    """The prompt changes the adapted model's output; without it that is the same, bit for bit."""
     language = load_adapted(tiny_t5, save_adapter(tmp_path / "lora", tiny_t5))
     model: Any = language.model
     tuner = tuner_of(language, noise(5))
@@ -34,8 +34,8 @@ def test_it_is_used_and_stays_on(tiny_t5: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-def test_it_is_frozen(tiny_t5: Path, adapted: bool) -> None:
-    """The model as the library loads it, and a new adapter: all of both could be trained before."""
+def test_model_and_new_adapter_are_frozen(tiny_t5: Path, adapted: bool) -> None:
+    """Model and adapter, whose tensors are trainable when loaded, are frozen by the tuner."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     model: Any = language.model.requires_grad_(True)
     if adapted:
@@ -46,8 +46,8 @@ def test_it_is_frozen(tiny_t5: Path, adapted: bool) -> None:
     assert trained == ["prompt_embeddings"]
 
 
-def test_unmerged_equals_merged(tiny_t5: Path, tmp_path: Path) -> None:
-    """The same loss, gradient and tokens: the prompt goes through the adapter everywhere."""
+def test_unmerged_adapter_equals_merged_adapter(tiny_t5: Path, tmp_path: Path) -> None:
+    """Loss, gradient and tokens are the same with the adapter merged and not merged."""
     adapter = save_adapter(tmp_path / "lora", tiny_t5)
     found = []
     for merge in (False, True):
@@ -62,8 +62,8 @@ def test_unmerged_equals_merged(tiny_t5: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(unmerged, merged, atol=1e-4, rtol=1e-4)
 
 
-def test_it_is_never_trained(tiny_t5: Path, tmp_path: Path) -> None:
-    """PEFT unfreezes an adapter that it switches on again; the optimizer gets the prompt alone."""
+def test_reenabled_adapter_is_not_trained(tiny_t5: Path, tmp_path: Path) -> None:
+    """PEFT unfreezes an adapter that it enables again; the optimizer gets only the prompt."""
     language = load_adapted(tiny_t5, save_adapter(tmp_path / "lora", tiny_t5))
     tuner = make_tuner(language, 5).train()
     with tuner.model.disable_adapter():

@@ -1,4 +1,4 @@
-"""What a prompt belongs to: every part that changes what it does, and nothing else."""
+"""The fingerprint of what a prompt was trained for: it has every part that changes the output."""
 
 import json
 from dataclasses import fields, replace
@@ -31,8 +31,8 @@ def differing(first: Fingerprint, second: Fingerprint) -> list[str]:
     return [text.split()[0] for text in first.differences(second)]
 
 
-def test_model_and_tokenizer(tiny_t5: Path, tmp_path: Path) -> None:
-    """The same folder is the same; other weights, words or sizes are told apart by name."""
+def test_fingerprint_depends_on_model_and_tokenizer(tiny_t5: Path, tmp_path: Path) -> None:
+    """Equal folders have equal fingerprints; other weights, words or sizes differ by part."""
     words = WORDS.split()
     first = of(tiny_t5)
     assert first == of(save_t5(tmp_path / "same", words=words, seed=0))
@@ -45,8 +45,8 @@ def test_model_and_tokenizer(tiny_t5: Path, tmp_path: Path) -> None:
     assert "model" in differing(first, wide)
 
 
-def test_one_embedding_and_what_is_given(tiny_t5: Path) -> None:
-    """A single changed number is seen; template and adapter are those that the caller names."""
+def test_fingerprint_depends_on_one_embedding_template_and_adapter(tiny_t5: Path) -> None:
+    """A single changed embedding changes it; template and adapter are the caller's."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     model, tokenizer = language.model, language.tokenizer
     plain = fingerprint_of(model, tokenizer, template="x")
@@ -58,8 +58,8 @@ def test_one_embedding_and_what_is_given(tiny_t5: Path) -> None:
     assert found == ["embeddings", "weights"]
 
 
-def test_other_blocks_around_the_same_embeddings(tiny_t5: Path) -> None:
-    """A model that shares its embedding table with another one is told apart all the same."""
+def test_fingerprint_depends_on_weights_besides_the_embeddings(tiny_t5: Path) -> None:
+    """A model that has the embedding matrix of another one has another fingerprint."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     before = fingerprint_of(language.model, language.tokenizer)
     with torch.no_grad():
@@ -67,8 +67,8 @@ def test_other_blocks_around_the_same_embeddings(tiny_t5: Path) -> None:
     assert differing(before, fingerprint_of(language.model, language.tokenizer)) == ["weights"]
 
 
-def test_a_merged_adapter_hides_the_weights(tiny_t5: Path, tmp_path: Path) -> None:
-    """Its base is known to who loaded it, and to nobody else; an unmerged one hides nothing."""
+def test_merged_adapter_leaves_the_base_weights_unknown(tiny_t5: Path, tmp_path: Path) -> None:
+    """The caller that loaded the model knows its base; an unmerged adapter changes nothing."""
     adapter = save_adapter(tmp_path / "lora", tiny_t5)
     base = of(tiny_t5).weights
     for merge in (False, True):
@@ -81,15 +81,15 @@ def test_a_merged_adapter_hides_the_weights(tiny_t5: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_the_type_in_memory_does_not_count(tiny_t5: Path, dtype: str) -> None:
-    """bfloat16 has the hash of float32; float16 rounds otherwise and is not compared."""
+def test_fingerprint_does_not_depend_on_the_loaded_dtype(tiny_t5: Path, dtype: str) -> None:
+    """bfloat16 has the hash of float32; float16, which rounds differently, is not compared."""
     found = of(tiny_t5, dtype=dtype)
     assert of(tiny_t5).differences(found) == []
     assert (found.embeddings is None) == (found.weights is None) == (dtype == "float16")
 
 
-def test_an_adapter_has_one_hash_loaded_and_on_disk(tiny_t5: Path, tmp_path: Path) -> None:
-    """The same before and after loading; in half precision where the numbers are the same."""
+def test_adapter_hash_is_the_same_loaded_and_on_disk(tiny_t5: Path, tmp_path: Path) -> None:
+    """The hash is also the same in half precision if the numbers are."""
     adapter = save_adapter(tmp_path / "lora", tiny_t5)
     loaded = load_adapted(tiny_t5, adapter)
     found = fingerprint_of(loaded.model, loaded.tokenizer)
@@ -105,10 +105,10 @@ def test_an_adapter_has_one_hash_loaded_and_on_disk(tiny_t5: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("change", ["alpha", "weights", "use_rslora", "alpha_pattern", "names"])
-def test_whatever_changes_an_adapter_changes_its_hash(
+def test_adapter_hash_depends_on_weights_scale_and_targets(
     tiny_t5: Path, tmp_path: Path, change: str
 ) -> None:
-    """Its weights, what scales them, and where they belong."""
+    """Another weight, scale or target module gives another hash."""
     first = adapter_hash(save_adapter(tmp_path / "a", tiny_t5, seed=3, alpha=64))
     folder = save_adapter(tmp_path / "b", tiny_t5, seed=3, alpha=64)
     assert adapter_hash(folder) == first
@@ -128,8 +128,8 @@ def test_whatever_changes_an_adapter_changes_its_hash(
     assert adapter_hash(folder) != first
 
 
-def test_layers_trained_as_a_whole_count(tiny_t5: Path, tmp_path: Path) -> None:
-    """PEFT's modules_to_save are part of an adapter: another one of them is another adapter."""
+def test_adapter_hash_depends_on_modules_to_save(tiny_t5: Path, tmp_path: Path) -> None:
+    """PEFT's modules_to_save are part of an adapter, and so of its hash."""
     hashes = []
     for shift in (0.0, 0.5):
         config = LoraConfig(r=4, target_modules=["q"], modules_to_save=["final_layer_norm"])
@@ -145,16 +145,16 @@ def test_layers_trained_as_a_whole_count(tiny_t5: Path, tmp_path: Path) -> None:
     assert hashes[0] != hashes[1]
 
 
-def test_a_plain_adapter_keeps_its_hash(tmp_path: Path) -> None:
-    """Prompts that were trained on one before other tensors counted still belong to it."""
+def test_hash_of_a_plain_adapter_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    """Prompts that earlier versions trained on a plain adapter still belong to it."""
     tensors = {"a.lora_A.weight": torch.ones(2, 3), "a.lora_B.weight": torch.zeros(3, 2)}
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 4}')
     assert adapter_hash(tmp_path).startswith("a29eced6448262e1")
 
 
-def test_differences_show_both_sides() -> None:
-    """Names whole, hashes by their first characters, and only what is known on both sides."""
+def test_differences_name_both_fingerprints() -> None:
+    """Names are complete, hashes are abbreviated, and unknown parts are not compared."""
     other = replace(MARKS, model="t5, width 64", embeddings="d" * 64)
     assert MARKS.differences(other) == [
         "model t5, width 32 instead of t5, width 64",
@@ -167,8 +167,8 @@ def test_differences_show_both_sides() -> None:
         assert field.name not in MARKS.compared(unknown)
 
 
-def test_what_a_file_holds() -> None:
-    """There and back; a key of a later version is passed over, a missing one is not known."""
+def test_fingerprint_survives_a_dict() -> None:
+    """Keys of later versions are ignored, and missing ones are unknown."""
     assert Fingerprint.from_dict(MARKS.to_dict()) == MARKS
     assert Fingerprint.from_dict({**MARKS.to_dict(), "clip": "x"}) == MARKS
     assert Fingerprint.from_dict({"model": "t5"}) == Fingerprint("t5", None, None, None, None)
@@ -176,10 +176,10 @@ def test_what_a_file_holds() -> None:
         Fingerprint.from_dict({"lora": 3})
 
 
-def test_a_tuner_marks_and_checks_its_prompts(
+def test_tuner_saves_and_checks_the_fingerprint(
     language: LanguageModel, tiny_t5: Path, tmp_path: Path
 ) -> None:
-    """Saved with its fingerprint, refused before another model, by every way to load it."""
+    """A prompt is saved with its fingerprint, and every loader refuses it for another model."""
     path = tmp_path / "prompt_embeddings.pt"
     tuner = tuner_of(language, noise(3))
     tuner.save_prompt(path)

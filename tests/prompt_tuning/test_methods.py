@@ -1,4 +1,4 @@
-"""Prompt and adapter switched on and off: each position writes what it writes alone."""
+"""Prompt and adapter switched on and off: each method generates what it generates alone."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,14 +39,14 @@ class Files:
     lora: Path
 
     def find(self, **other: Path) -> AvailablePrompts:
-        """Looks up what is available, with other paths in place of some."""
+        """Looks up what is available, with some paths replaced."""
         files = replace(self, **other)
         return find_prompts(files.prompt, files.prompt_on_lora, files.lora)
 
 
 @pytest.fixture(scope="module")
 def files(tiny_t5: Path, tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """All that can be trained."""
+    """Everything that can be trained."""
     folder = tmp_path_factory.mktemp("trained")
     files = Files(tiny_t5, folder / "a.pt", folder / "b.pt", save_adapter(folder / "lora", tiny_t5))
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
@@ -85,7 +85,7 @@ def generated(model: Any, language: LanguageModel) -> list[list[int]]:
     return found
 
 
-def test_every_position_writes_what_it_writes_alone(
+def test_each_method_generates_as_if_loaded_alone(
     files: Files, language: LanguageModel, adapted: LanguageModel
 ) -> None:
     """One model with an unmerged adapter gives what separately loaded models give, in any order."""
@@ -103,8 +103,8 @@ def test_every_position_writes_what_it_writes_alone(
         assert generated(methods[name], adapted) == expected[name], name
 
 
-def test_without_adapter_leaves_the_model_as_it_was(files: Files, adapted: LanguageModel) -> None:
-    """Frozen, in eval mode and with its adapter on, also when writing fails."""
+def test_without_adapter_restores_the_model(files: Files, adapted: LanguageModel) -> None:
+    """Afterwards it is frozen, in eval mode and with its adapter on, also after an error."""
     model: Any = adapted.model
     batch = batch_of(adapted.tokenizer)
 
@@ -126,7 +126,7 @@ def test_without_adapter_leaves_the_model_as_it_was(files: Files, adapted: Langu
 
 
 def test_open_methods_without_an_adapter(files: Files, language: LanguageModel) -> None:
-    """Only what needs no adapter; the base is the model itself."""
+    """Only the methods without an adapter are opened; the base method is the model itself."""
     nothing = AvailablePrompts(prompt=None, prompt_on_lora=None, has_lora=False)
     base: Any = language.model
     assert open_methods(language, nothing, template=TEMPLATE) == {"base": base}
@@ -142,19 +142,17 @@ def test_open_methods_without_an_adapter(files: Files, language: LanguageModel) 
         ({"prompt_on_lora"}, ["base", "prompt", "lora"]),
     ],
 )
-def test_open_methods_with_some_prompts(
+def test_open_methods_leaves_out_methods_without_a_prompt(
     files: Files, adapted: LanguageModel, absent: set[str], expected: list[str]
 ) -> None:
-    """A position whose prompt is missing is left out, and the others stay in their order."""
+    """The other methods keep their order."""
     missing: dict[str, Any] = dict.fromkeys(absent)
     trained = replace(files.find(), **missing)
     assert list(open_methods(adapted, trained, template=TEMPLATE)) == expected
 
 
-def test_a_prompt_on_the_adapter_is_preferred_else_the_plain_one(
-    files: Files, tmp_path: Path
-) -> None:
-    """A prompt of the base model serves the adapted one too, with a note; never the reverse."""
+def test_prompt_trained_on_the_adapter_is_preferred(files: Files, tmp_path: Path) -> None:
+    """A prompt of the base model is used with the adapter, with a note; never the reverse."""
     whole = AvailablePrompts(files.prompt, files.prompt_on_lora, has_lora=True)
     assert files.find() == whole
     nothing = tmp_path / "nothing"
@@ -175,8 +173,8 @@ def test_a_prompt_on_the_adapter_is_preferred_else_the_plain_one(
     assert "was trained on another LoRA adapter" in refused.notes["lora+prompt"]
 
 
-def test_a_prompt_without_fingerprint_is_used_for_both(files: Files, tmp_path: Path) -> None:
-    """An older file may be for both; a damaged one is an error and not passed over."""
+def test_prompt_without_fingerprint_is_used_for_both_models(files: Files, tmp_path: Path) -> None:
+    """A file without a fingerprint fits both models; a damaged one is an error."""
     old = tmp_path / "old.pt"
     torch.save(PLAIN, old)
     assert files.find(prompt=old, prompt_on_lora=old) == AvailablePrompts(old, old, has_lora=True)
@@ -186,53 +184,53 @@ def test_a_prompt_without_fingerprint_is_used_for_both(files: Files, tmp_path: P
             files.find(**{place: old})
 
 
-def test_open_prompt_uses_the_file(files: Files, language: LanguageModel) -> None:
-    """Its values and its initialization, ready to write."""
+def test_open_prompt_loads_values_and_initialization(files: Files, language: LanguageModel) -> None:
+    """The loaded prompt is ready to generate."""
     tuner = open_prompt(language, files.prompt, template=TEMPLATE, lora=NO_ADAPTER)
     assert torch.equal(tuner.plain_prompt(), PLAIN) and tuner.initialization == "vocab"
     assert not tuner.training and tuner.enabled
 
 
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("settings", "words"),
     [
         ((5, "vocab"), []),
         ((7, "vocab"), ["prompt_length", "7", "5"]),
         ((5, "text"), ["initialization", "text", "vocab"]),
     ],
 )
-def test_open_prompt_tells_a_contradiction(
+def test_open_prompt_warns_of_contradicting_configuration(
     files: Files,
     language: LanguageModel,
     caplog: pytest.LogCaptureFixture,
-    says: tuple[int, str],
-    told: list[str],
+    settings: tuple[int, str],
+    words: list[str],
 ) -> None:
-    """Key, configured and found value are named where the configuration differs, else nothing.
+    """The warning names key, configured and found value.
 
-    The same among all methods; what is said of another file contradicts nothing.
+    It comes with each method, and not for a file that is not configured.
     """
     only = AvailablePrompts(prompt=files.prompt, prompt_on_lora=None, has_lora=False)
-    configured = ConfiguredPrompt(files.prompt, *says)
+    configured = ConfiguredPrompt(files.prompt, *settings)
     tuner = open_prompt(
         language, files.prompt, template=TEMPLATE, lora=NO_ADAPTER, configured=configured
     )
     assert torch.equal(tuner.plain_prompt(), PLAIN)
-    told_once = caplog.messages
-    assert len(told_once) == bool(told)
-    assert all(word in caplog.text for word in told)
+    warnings = caplog.messages
+    assert len(warnings) == bool(words)
+    assert all(word in caplog.text for word in words)
     open_methods(language, only, template=TEMPLATE, configured=configured)
-    assert caplog.messages == told_once * 2
+    assert caplog.messages == warnings * 2
     caplog.clear()
-    other = ConfiguredPrompt(files.prompt_on_lora, *says)
+    other = ConfiguredPrompt(files.prompt_on_lora, *settings)
     open_methods(language, only, template=TEMPLATE, configured=other)
     assert caplog.messages == []
 
 
-def test_open_prompt_refuses_what_it_was_not_trained_for(
+def test_open_prompt_refuses_another_template_or_adapter(
     files: Files, language: LanguageModel, adapted: LanguageModel
 ) -> None:
-    """Another template, an adapter too many or too few: each is named."""
+    """The error names another template, an additional adapter or a missing one."""
     adapter = adapter_hash(files.lora)
     for model, path, template, lora, reason in (
         (language, files.prompt, "another", NO_ADAPTER, f"{TEMPLATE} instead of another"),
@@ -247,7 +245,7 @@ def test_open_prompt_refuses_what_it_was_not_trained_for(
 
 @pytest.mark.parametrize("lora", [None, "unmerged", "merged"])
 def test_open_prompt_refuses_other_weights(files: Files, tmp_path: Path, lora: str | None) -> None:
-    """A model of the same embeddings and other blocks, alone and below either kind of adapter."""
+    """A model of equal embeddings and other weights is refused, with and without an adapter."""
     other = tmp_path / "other"
     model = AutoModelForSeq2SeqLM.from_pretrained(files.model)
     with torch.no_grad():
@@ -263,8 +261,8 @@ def test_open_prompt_refuses_other_weights(files: Files, tmp_path: Path, lora: s
         open_prompt(language, path, template=TEMPLATE, lora=None)
 
 
-def test_open_prompt_knows_a_merged_adapter(files: Files) -> None:
-    """Merged into the weights it can no longer be seen, and still it is told apart."""
+def test_open_prompt_recognizes_a_merged_adapter(files: Files) -> None:
+    """A merged adapter is no longer visible in the model, and is recognized all the same."""
     merged = load_adapted(files.model, files.lora, merge=True)
     adapter = adapter_hash(files.lora)
     tuner = open_prompt(merged, files.prompt_on_lora, template=TEMPLATE, lora=adapter)

@@ -1,4 +1,4 @@
-"""Prompts by name: whatever the name, and whatever their length."""
+"""Prompts by name, of any name and any length."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from tests.prompt_tuning.models import batch_of, noise, tuner_of
 NAMES = ("coco", "v1.2", "training", "_embedding_dim", "", "街景", "prompt_0")
 
 
-def test_a_name_may_be_anything() -> None:
-    """Dots, spaces, names of attributes, nothing at all: each finds its own prompt."""
+def test_any_text_is_a_prompt_name() -> None:
+    """Names with dots or spaces, names of attributes and the empty name find their prompts."""
     prompts = NamedPrompts(4)
     for seed, name in enumerate(NAMES):
         prompts.add(name, noise(seed + 1, width=4, seed=seed))
@@ -19,16 +19,16 @@ def test_a_name_may_be_anything() -> None:
         assert torch.equal(prompts[name], noise(seed + 1, width=4, seed=seed))
 
 
-def test_a_later_prompt_replaces_an_earlier_one() -> None:
-    """Of another length too, and the others stay."""
+def test_prompt_of_an_existing_name_is_replaced() -> None:
+    """It may have another length, and the others are kept."""
     prompts = NamedPrompts(4)
     for name, length in (("a", 2), ("b", 3), ("a", 5)):
         prompts.add(name, noise(length, width=4))
     assert (len(prompts["a"]), len(prompts["b"])) == (5, 3)
 
 
-def test_they_move_along_and_are_not_saved() -> None:
-    """Part of the module, not of its state or its parameters; a half precision one is widened."""
+def test_named_prompts_move_with_the_module_and_are_not_saved() -> None:
+    """They are neither state nor parameters; a half precision one becomes float32."""
     prompts = NamedPrompts(4)
     prompts.add("a", noise(2, width=4).bfloat16().requires_grad_())
     assert prompts["a"].dtype == torch.float32 and not prompts["a"].requires_grad
@@ -37,14 +37,14 @@ def test_they_move_along_and_are_not_saved() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4,), (0, 4), (2, 3), (1, 2, 4)])
-def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    """The name, what was found and what was expected are told."""
+def test_prompt_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    """The error has the name, the shape found and the shape expected."""
     with pytest.raises(ValueError, match=r"prompt 'a': found shape .*, expected \[P, 4\]"):
         NamedPrompts(4).add("a", torch.zeros(shape))
 
 
-def test_an_unknown_name_is_refused() -> None:
-    """The known ones are listed."""
+def test_unknown_prompt_name_is_refused() -> None:
+    """The error lists the known names."""
     prompts = NamedPrompts(4)
     with pytest.raises(KeyError, match="found none"):
         prompts["a"]
@@ -53,8 +53,8 @@ def test_an_unknown_name_is_refused() -> None:
         prompts["a"]
 
 
-def test_an_empty_name_is_a_name(language: LanguageModel) -> None:
-    """A row without a prompt is None; "" is the prompt of that name."""
+def test_empty_name_is_not_the_missing_prompt(language: LanguageModel) -> None:
+    """None is no prompt; the empty text is the prompt of that name."""
     tuner = tuner_of(language, noise(3))
     tuner.add_prompt("", noise(6, seed=1))
     batch = batch_of(language.tokenizer)

@@ -1,4 +1,4 @@
-"""The output folder: looked at before any model is loaded, and untouched by what is refused."""
+"""The output folder is checked before any model is loaded, and left as it is by a refused run."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ LATEST = ("--resume_from_checkpoint", "latest")
 
 @pytest.fixture
 def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails where a model would be loaded."""
+    """Fails if a model is loaded."""
 
     def load(*arguments: object, **options: object) -> None:
         raise AssertionError("a model is loaded")
@@ -30,22 +30,22 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("no_models")
 @pytest.mark.parametrize("resume", [(), LATEST])
-def test_a_file_in_its_place_is_told_at_once(
+def test_file_instead_of_the_output_folder_is_refused_first(
     trainer: Trainer, capsys: pytest.CaptureFixture[str], resume: tuple[str, ...]
 ) -> None:
-    """One line with advice and exit code 2, begun again or gone on with."""
-    place = trainer.output / "run"
-    place.write_text("a file")
-    arguments, parser = prompt_training.parse_arguments(trainer.words(place, *resume))
+    """The error is one line with a fix and exit code 2, for new and resumed runs."""
+    file = trainer.output / "run"
+    file.write_text("a file")
+    arguments, parser = prompt_training.parse_arguments(trainer.words(file, *resume))
     assert run(lambda: prompt_training.main(arguments, parser), debug=False) == 2
     error = one_error(capsys.readouterr().err)
-    assert f"{place}: is no folder" in error and "--output_dir" in error
+    assert f"{file}: is no folder" in error and "--output_dir" in error
 
 
-def test_an_earlier_training_is_told_before_the_model_is_loaded(
+def test_earlier_run_is_refused_before_the_model_is_loaded(
     trainer: Trainer, request: pytest.FixtureRequest
 ) -> None:
-    """And nothing in its folder changes."""
+    """Nothing in its folder changes."""
     output = trainer.train(output__report_to="none")
     before = files(output)
     request.getfixturevalue("no_models")
@@ -58,8 +58,10 @@ def test_an_earlier_training_is_told_before_the_model_is_loaded(
 
 @pytest.mark.usefixtures("no_models")
 @pytest.mark.parametrize("resume", [(), LATEST])
-def test_a_best_model_alone_is_not_overwritten(trainer: Trainer, resume: tuple[str, ...]) -> None:
-    """There is nothing to go on from, and the advice is not to go on."""
+def test_best_model_without_checkpoints_is_not_overwritten(
+    trainer: Trainer, resume: tuple[str, ...]
+) -> None:
+    """Without a checkpoint, the error does not suggest to resume."""
     best = trainer.output / "run" / "best_model" / "prompt_embeddings.pt"
     best.parent.mkdir(parents=True)
     best.write_bytes(b"precious")
@@ -71,8 +73,8 @@ def test_a_best_model_alone_is_not_overwritten(trainer: Trainer, resume: tuple[s
     assert best.read_bytes() == b"precious"
 
 
-def test_a_refused_start_leaves_nothing(trainer: Trainer) -> None:
-    """With event files asked for too: what is wrong with the data is told before they are made."""
+def test_refused_run_makes_no_output_folder(trainer: Trainer) -> None:
+    """Wrong data are refused before TensorBoard's event files are made."""
     pytest.importorskip("tensorboard")
     train = trainer._settings["data.train_file"]
     with pytest.raises(DataError, match="the same content"):
@@ -81,7 +83,7 @@ def test_a_refused_start_leaves_nothing(trainer: Trainer) -> None:
 
 
 def test_event_files_have_every_step_once(trainer: Trainer) -> None:
-    """The steps, and the validations from the untuned model on, though some were made twice."""
+    """Steps and validations are there once, though a resumed run repeated some."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     output = trainer.train(output__report_to="tensorboard")
     resume = ("--resume_from_checkpoint", str(output / "checkpoint-6"))
@@ -89,15 +91,15 @@ def test_event_files_have_every_step_once(trainer: Trainer) -> None:
     assert len(list((output / "runs").iterdir())) == 2
     events = accumulator.EventAccumulator(str(output / "runs"))
     events.Reload()
-    told = [(event.step, round(event.value, 4)) for event in events.Scalars("train/loss")]
-    assert told == [(step, round(loss, 4)) for step, loss in enumerate(losses(output), 1)]
+    recorded = [(event.step, round(event.value, 4)) for event in events.Scalars("train/loss")]
+    assert recorded == [(step, round(loss, 4)) for step, loss in enumerate(losses(output), 1)]
     evaluations = record_of(output).evaluations
     for name, figures in (
         ("val/loss", [found.loss for found in evaluations]),
         ("val/bleu4", [found.bleu4 for found in evaluations]),
     ):
-        told = [(event.step, round(event.value, 4)) for event in events.Scalars(name)]
-        assert told == [
+        recorded = [(event.step, round(event.value, 4)) for event in events.Scalars(name)]
+        assert recorded == [
             (found.step, round(figure, 4))
             for found, figure in zip(evaluations, figures, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""The soft prompt against PEFT's own: the same numbers, the same tokens, the same folder."""
+"""The soft prompt against PEFT's own: the same numbers, tokens and folder."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.prompt_tuning.models import batch_of, inputs_of, noise, tuner_of
 
 
 def peft_twin(language: LanguageModel, prompt: torch.Tensor, folder: Path) -> PeftModel:
-    """Loads the prompt with plain PEFT before a model of its own."""
+    """Loads the prompt with PEFT for a model of its own."""
     export_peft(
         PromptFile(prompt, "random", None), folder, base_model=language.name,
         model_config=language.model.config,
@@ -29,8 +29,10 @@ def peft_twin(language: LanguageModel, prompt: torch.Tensor, folder: Path) -> Pe
 
 
 @pytest.mark.parametrize("length", [1, 5, 20, 100])
-def test_loss_and_logits_equal_pefts(language: LanguageModel, tmp_path: Path, length: int) -> None:
-    """On a padded batch, to 1e-5: PEFT loads what was exported and computes the same."""
+def test_loss_and_logits_equal_those_of_peft(
+    language: LanguageModel, tmp_path: Path, length: int
+) -> None:
+    """PEFT loads the exported prompt and computes the same to 1e-5, on a padded batch."""
     prompt = noise(length)
     tuner = tuner_of(language, prompt)
     batch = batch_of(language.tokenizer)
@@ -44,10 +46,10 @@ def test_loss_and_logits_equal_pefts(language: LanguageModel, tmp_path: Path, le
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_generate_gives_pefts_tokens(
+def test_generated_tokens_equal_those_of_peft(
     language: LanguageModel, tmp_path: Path, num_beams: int
 ) -> None:
-    """Greedy and with beams, on a padded batch."""
+    """Tokens are the same for greedy decoding and beams, on a padded batch."""
     prompt = noise(6, seed=4)
     batch = batch_of(language.tokenizer)
     inputs = inputs_of(batch)
@@ -57,8 +59,8 @@ def test_generate_gives_pefts_tokens(
     assert torch.equal(ours, theirs)
 
 
-def test_round_trip(language: LanguageModel, tmp_path: Path) -> None:
-    """Exported and imported the values are the same, and nobody knows what they belong to."""
+def test_exported_prompt_is_imported_exactly(language: LanguageModel, tmp_path: Path) -> None:
+    """The values are the same; the fingerprint is unknown."""
     folder = tmp_path / "peft"
     for seed in (0, 1):  # The second one takes the first one's place.
         peft_twin(language, noise(7, seed=seed), folder)
@@ -73,10 +75,10 @@ def test_round_trip(language: LanguageModel, tmp_path: Path) -> None:
     assert len({entry.stat().st_mode for entry in folder.iterdir()}) == 1  # Both for all to read.
 
 
-def test_a_failed_export_leaves_the_old_folder(
+def test_failed_export_keeps_the_earlier_folder(
     language: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error between the two files: the adapter that stood there stays whole."""
+    """An error between the two files leaves the earlier adapter complete."""
     folder = tmp_path / "peft"
     peft_twin(language, noise(7), folder)
 
@@ -91,7 +93,7 @@ def test_a_failed_export_leaves_the_old_folder(
 
 
 def test_half_precision_is_imported_as_float32(language: LanguageModel, tmp_path: Path) -> None:
-    """A prompt that was trained in bfloat16 has the same values."""
+    """A prompt that was trained in bfloat16 has the same values in float32."""
     folder = tmp_path / "peft"
     peft_twin(language, noise(4), folder)
     half = noise(4).bfloat16()
@@ -100,8 +102,8 @@ def test_half_precision_is_imported_as_float32(language: LanguageModel, tmp_path
     assert found.dtype == torch.float32 and torch.equal(found, half.float())
 
 
-def test_a_prompt_that_peft_trained_is_imported(language: LanguageModel, tmp_path: Path) -> None:
-    """What PEFT saves itself is read, with its own first values."""
+def test_prompt_trained_by_peft_is_imported(language: LanguageModel, tmp_path: Path) -> None:
+    """A folder that PEFT saved is read, with PEFT's initial values."""
     config = PromptTuningConfig(
         task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3, num_transformer_submodules=1
     )
@@ -111,8 +113,8 @@ def test_a_prompt_that_peft_trained_is_imported(language: LanguageModel, tmp_pat
     assert torch.equal(import_peft(tmp_path / "theirs").embeddings, values.detach())
 
 
-def test_a_second_prompt_is_refused(language: LanguageModel, tmp_path: Path) -> None:
-    """PEFT's default of 2 x P is named, with what to set."""
+def test_prompt_of_two_submodules_is_refused(language: LanguageModel, tmp_path: Path) -> None:
+    """The error names PEFT's default of 2 x P tokens, and the setting to change."""
     config = PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
     model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
     model.save_pretrained(str(tmp_path / "theirs"))
@@ -120,8 +122,8 @@ def test_a_second_prompt_is_refused(language: LanguageModel, tmp_path: Path) -> 
         import_peft(tmp_path / "theirs")
 
 
-def test_other_adapters_are_refused(language: LanguageModel, tmp_path: Path) -> None:
-    """A LoRA adapter is no soft prompt."""
+def test_lora_adapter_is_no_soft_prompt(language: LanguageModel, tmp_path: Path) -> None:
+    """A folder with another type of adapter is refused."""
     config = LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")
     model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
     model.save_pretrained(str(tmp_path / "lora"))
@@ -129,8 +131,8 @@ def test_other_adapters_are_refused(language: LanguageModel, tmp_path: Path) -> 
         import_peft(tmp_path / "lora")
 
 
-def test_damaged_folders_are_refused(language: LanguageModel, tmp_path: Path) -> None:
-    """Missing, truncated, or with another number of tokens than the config says."""
+def test_damaged_peft_folder_is_refused(language: LanguageModel, tmp_path: Path) -> None:
+    """Files are missing, truncated, or of another number of tokens than the config has."""
     folder = tmp_path / "peft"
     with pytest.raises(CheckpointError, match=r"adapter_config\.json"):
         import_peft(folder)
@@ -164,10 +166,10 @@ def test_damaged_folders_are_refused(language: LanguageModel, tmp_path: Path) ->
         ({"prompt_embeddings": torch.ones(4, 3, dtype=torch.long)}, "no finite numbers"),
     ],
 )
-def test_damaged_weights_are_refused(
+def test_damaged_peft_weights_are_refused(
     language: LanguageModel, tmp_path: Path, tensors: dict[str, torch.Tensor] | bytes, message: str
 ) -> None:
-    """The file, what it holds and what was expected are named."""
+    """The error has the file, what it holds and what was expected."""
     folder = tmp_path / "peft"
     peft_twin(language, noise(4), folder)
     path = folder / "adapter_model.safetensors"

@@ -1,4 +1,4 @@
-"""Prompts before rows: each row computes what it computes alone, whatever stands beside it."""
+"""Prompts prepended to a batch: each row computes what it computes alone."""
 
 from typing import Any
 
@@ -28,12 +28,12 @@ MIXTURES = (
 
 
 def numbered(count: int, *, first: int) -> Tensor:
-    """Returns vectors [count, 2] that can be told apart: first, first + 1, ..."""
+    """Returns vectors [count, 2] that differ: first, first + 1, ..."""
     return torch.arange(first, first + count)[:, None].expand(-1, 2).float()
 
 
 def shown(embeddings: Tensor, mask: Tensor) -> list[list[int]]:
-    """Returns the numbers that the mask shows, row by row."""
+    """Returns the numbers where the mask is 1, row by row."""
     return [
         [int(value) for value in line[visible == 1, 0]]
         for line, visible in zip(embeddings, mask, strict=True)
@@ -46,8 +46,8 @@ def source_of(*masks: list[int]) -> tuple[Tensor, Tensor]:
     return torch.stack(rows), torch.tensor(masks)
 
 
-def test_one_prompt_stands_before_every_row() -> None:
-    """Right-padded rows stay where they are; the mask grows by the prompt."""
+def test_one_prompt_is_prepended_to_every_row() -> None:
+    """Right-padded rows are not moved; the mask grows by the prompt."""
     source, mask = source_of([1, 1, 1], [1, 0, 0])
     prompt = numbered(2, first=1)
     embeddings, extended = prepend_prompt([prompt, prompt], source, mask)
@@ -55,8 +55,8 @@ def test_one_prompt_stands_before_every_row() -> None:
     assert embeddings[:, :, 0].tolist() == [[1, 2, 100, 101, 102], [1, 2, 200, 201, 202]]
 
 
-def test_left_padding_does_not_part_prompt_and_text() -> None:
-    """The padding moves to the right, where no distance counts it, and nothing changes place."""
+def test_left_padding_is_moved_to_the_right() -> None:
+    """Prompt and text are adjacent, and the padding follows them."""
     source, mask = source_of([1, 1, 1, 1], [0, 0, 1, 1])
     prompt = numbered(2, first=1)
     embeddings, extended = prepend_prompt([prompt, prompt], source, mask)
@@ -64,8 +64,8 @@ def test_left_padding_does_not_part_prompt_and_text() -> None:
     assert shown(embeddings, extended) == [[1, 2, 100, 101, 102, 103], [1, 2, 202, 203]]
 
 
-def test_prompts_of_several_lengths() -> None:
-    """Each row has its own prompt at once before its text, and no row is longer than need be."""
+def test_prompts_of_several_lengths_are_adjacent_to_their_text() -> None:
+    """Each row begins with its own prompt, and no row is longer than necessary."""
     source, mask = source_of([1, 1, 1], [1, 1, 0], [0, 0, 1])
     prompts = [numbered(1, first=1), numbered(0, first=1), numbered(3, first=11)]
     embeddings, extended = prepend_prompt(prompts, source, mask)
@@ -73,8 +73,8 @@ def test_prompts_of_several_lengths() -> None:
     assert extended.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]]
 
 
-def test_two_prompts_of_one_length() -> None:
-    """Equal lengths do not make them one prompt."""
+def test_two_prompts_of_equal_length_stay_different() -> None:
+    """Each row begins with its own prompt."""
     source, mask = source_of([1], [1])
     embeddings, _ = prepend_prompt([numbered(2, first=1), numbered(2, first=11)], source, mask)
     assert embeddings[:, :, 0].tolist() == [[1, 2, 100], [11, 12, 200]]
@@ -82,8 +82,8 @@ def test_two_prompts_of_one_length() -> None:
 
 @pytest.mark.parametrize("lengths", [(2, 2), (2, 5)])
 @pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.float32])
-def test_types_are_those_of_the_source(lengths: tuple[int, int], dtype: torch.dtype) -> None:
-    """A float32 prompt before a bfloat16 model's source, with whatever mask came in."""
+def test_output_has_the_dtypes_of_the_source(lengths: tuple[int, int], dtype: torch.dtype) -> None:
+    """A float32 prompt becomes bfloat16 with a bfloat16 source, whatever dtype the mask has."""
     source, mask = source_of([1, 1], [0, 1])
     prompts = [numbered(length, first=1) for length in lengths]
     embeddings, extended = prepend_prompt(prompts, source.bfloat16(), mask.to(dtype))
@@ -91,8 +91,8 @@ def test_types_are_those_of_the_source(lengths: tuple[int, int], dtype: torch.dt
 
 
 @pytest.mark.parametrize("lengths", [(2, 2), (1, 3)])
-def test_the_gradient_comes_back(lengths: tuple[int, int]) -> None:
-    """Every vector of every prompt gets its own row's gradient, also where rows were moved."""
+def test_gradient_reaches_every_prompt(lengths: tuple[int, int]) -> None:
+    """Every vector of every prompt gets its own row's gradient, also in moved rows."""
     source, mask = source_of([0, 1], [1, 1])
     prompts = [numbered(length, first=1).requires_grad_() for length in lengths]
     embeddings, extended = prepend_prompt(prompts, source, mask)
@@ -103,8 +103,8 @@ def test_the_gradient_comes_back(lengths: tuple[int, int]) -> None:
         assert torch.equal(prompt.grad, torch.full_like(prompt, weight))
 
 
-def test_every_row_needs_a_prompt() -> None:
-    """Too few or too many are refused, with both numbers."""
+def test_number_of_prompts_other_than_rows_is_refused() -> None:
+    """The error has both numbers."""
     source, mask = source_of([1], [1])
     for count in (1, 3):
         with pytest.raises(ValueError, match=f"found {count} prompts, .* 2 sequences"):
@@ -113,10 +113,10 @@ def test_every_row_needs_a_prompt() -> None:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("names", MIXTURES)
-def test_a_mixed_batch_equals_single_prompts(
+def test_batch_of_several_prompts_equals_single_prompts(
     language: LanguageModel, names: tuple[str | None, ...], side: str
 ) -> None:
-    """Logits to 1e-5 of the largest, and the same tokens, as a tuner that knows one prompt only."""
+    """Logits to 1e-5 of the largest and tokens equal those of a tuner with one prompt."""
     prompts = {name: noise(length, seed=length) for name, length in LENGTHS.items()}
     mixed = tuner_of(language, prompts["default"])
     for added in ("long", "short"):

@@ -1,4 +1,4 @@
-"""prompt_embeddings.pt: exact, the same bytes each time, and refused where it does not belong."""
+"""prompt_embeddings.pt: exact, of equal bytes, and refused for other models."""
 
 import errno
 from dataclasses import replace
@@ -15,8 +15,8 @@ from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.models import MARKS, make_tuner, noise
 
 
-def test_round_trip_is_exact(path: Path) -> None:
-    """Values, initialization and fingerprint come back; the file is a plain dict."""
+def test_saved_prompt_is_loaded_exactly(path: Path) -> None:
+    """Values, initialization and fingerprint are loaded; the file is a plain dict."""
     prompt = noise(5)
     save_prompt(path, PromptFile(prompt, "vocab", MARKS))
     found = load_prompt(path, expected=MARKS)
@@ -30,8 +30,8 @@ def test_round_trip_is_exact(path: Path) -> None:
     assert (content["prompt_length"], content["embedding_dim"]) == (5, 32)
 
 
-def test_the_same_prompt_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Whatever the file is called, and though the tensor is a view of a larger one."""
+def test_equal_prompts_give_equal_files(tmp_path: Path) -> None:
+    """The bytes depend neither on the file's name nor on the tensor's storage."""
     whole = noise(9)
     for name, prompt in (("a.pt", whole[:4]), ("other.pt", whole[:4].clone())):
         save_prompt(tmp_path / name, PromptFile(prompt, "random", MARKS))
@@ -40,8 +40,8 @@ def test_the_same_prompt_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["model", "embeddings", "tokenizer", "template", "lora", "weights"])
-def test_what_does_not_match_is_refused(path: Path, key: str) -> None:
-    """Each part of the fingerprint counts, and both sides are named."""
+def test_prompt_of_another_fingerprint_is_refused(path: Path, key: str) -> None:
+    """Each part of the fingerprint counts, and the error has both values."""
     save_prompt(path, PromptFile(noise(3), "random", MARKS))
     other = replace(MARKS, **{key: "something else"})
     with pytest.raises(CheckpointError) as caught:
@@ -53,24 +53,24 @@ def test_what_does_not_match_is_refused(path: Path, key: str) -> None:
 
 @pytest.mark.parametrize("key", ["embeddings", "template", "weights"])
 @pytest.mark.parametrize("side", ["file", "loaded"])
-def test_what_is_not_known_is_not_compared(
+def test_unknown_part_of_a_fingerprint_is_warned_of(
     path: Path, key: str, side: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Something that one side does not know is passed over, and named in a warning.
+    """A part that only one fingerprint has is not compared, and named in a warning.
 
-    The template only where the caller has one: to ask for none is no gap.
+    A caller without a template gets no warning.
     """
     known, gap = MARKS, replace(MARKS, **{key: None})
     save_prompt(path, PromptFile(noise(3), "random", gap if side == "file" else known))
     load_prompt(path, expected=known if side == "file" else gap)
-    told = [record.getMessage() for record in caplog.records]
+    warnings = [record.getMessage() for record in caplog.records]
     if (key, side) == ("template", "loaded"):
-        assert told == []
+        assert warnings == []
     else:
-        assert len(told) == 1 and f"without comparing {key}:" in told[0]
+        assert len(warnings) == 1 and f"without comparing {key}:" in warnings[0]
 
 
-def test_what_is_known_on_both_sides_is_used_without_a_word(
+def test_complete_fingerprint_loads_without_a_warning(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A file that was compared in every part brings no warning."""
@@ -79,10 +79,10 @@ def test_what_is_known_on_both_sides_is_used_without_a_word(
     assert caplog.records == []
 
 
-def test_a_file_without_the_weights_hash_is_accepted(
+def test_file_without_the_weights_hash_is_accepted(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As files were written before there was one: it is named as not compared."""
+    """Earlier versions saved no hash of the weights; a warning names what was not compared."""
     marks = {key: value for key, value in MARKS.to_dict().items() if key != "weights"}
     torch.save({"prompt_embeddings": noise(3), "fingerprint": marks}, path)
     load_prompt(path, expected=MARKS)
@@ -90,10 +90,10 @@ def test_a_file_without_the_weights_hash_is_accepted(
 
 
 @pytest.mark.parametrize("kind", ["tensor", "dict", "empty", "unknown"])
-def test_older_files_load_with_a_warning(
+def test_file_without_a_fingerprint_loads_with_a_warning(
     path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bare tensor, a dict without a fingerprint, or with one that says nothing."""
+    """A bare tensor, and a dict without a fingerprint or with an empty one, are loaded."""
     prompt = noise(3)
     marks: dict[str, Any] = {"empty": {}, "unknown": {"model": None, "clip": "x"}}
     content: dict[str, Any] = {"prompt_embeddings": prompt}
@@ -104,8 +104,8 @@ def test_older_files_load_with_a_warning(
     assert "has no fingerprint of its model" in caplog.text
 
 
-def test_a_prompt_that_is_not_finite_is_not_written(path: Path) -> None:
-    """And what stood there stays."""
+def test_prompt_that_is_not_finite_is_not_saved(path: Path) -> None:
+    """The earlier file is kept."""
     save_prompt(path, PromptFile(noise(3), "random", MARKS))
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match="not finite"):
@@ -113,10 +113,10 @@ def test_a_prompt_that_is_not_finite_is_not_written(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_another_width_is_refused(
+def test_prompt_of_another_width_is_refused(
     language: LanguageModel, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where no fingerprint tells: the file, what it has and what the model has are named."""
+    """The error has the file, its width and the model's, also without a fingerprint."""
     torch.save(noise(3, width=8), path)
     tuner = make_tuner(language, 4)
     for load in (
@@ -127,15 +127,15 @@ def test_another_width_is_refused(
             load()
 
 
-def test_half_precision_is_read_as_float32(path: Path) -> None:
-    """A tensor that was saved in bfloat16 comes with the same values."""
+def test_half_precision_is_loaded_as_float32(path: Path) -> None:
+    """A tensor that was saved in bfloat16 has the same values in float32."""
     torch.save(noise(3).bfloat16(), path)
     found = load_prompt(path).embeddings
     assert found.dtype == torch.float32 and torch.equal(found, noise(3).bfloat16().float())
 
 
-def test_a_failed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk in the middle of it: what stood there stays, and nothing lies beside it."""
+def test_failed_save_keeps_the_earlier_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full leaves the earlier file, and no temporary one."""
     save_prompt(path, PromptFile(noise(3), "random", MARKS))
     before = path.read_bytes()
 
@@ -152,8 +152,8 @@ def test_a_failed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.Monk
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_a_tuner_comes_back_from_its_file(language: LanguageModel, path: Path) -> None:
-    """Saved and put before the model again it has the values, and says how they began."""
+def test_tuner_is_loaded_from_its_file(language: LanguageModel, path: Path) -> None:
+    """The loaded tuner has the values and the initialization."""
     tuner = make_tuner(language, 4, "vocab")
     tuner.save_prompt(path)
     again = PromptTuner.from_file(language.model, language.tokenizer, path)

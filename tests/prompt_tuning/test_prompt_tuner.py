@@ -24,13 +24,13 @@ from tests.prompt_tuning.models import (
 )
 
 
-def test_the_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load, wrap, forward with labels, generate: as the class documents it."""
+def test_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading, wrapping, the loss and generation work as the class documents them."""
     monkeypatch.chdir(REPO_ROOT)
     assert doctest.testmod(prompt_tuner) == (0, 9)
 
 
-def test_a_saved_prompt_loads_from_its_folder(language: LanguageModel, tmp_path: Path) -> None:
+def test_saved_prompt_loads_from_its_folder(language: LanguageModel, tmp_path: Path) -> None:
     """save_pretrained and from_pretrained take a folder; the output stays the same."""
     tuner = tuner_of(language, noise(6))
     tuner.save_pretrained(tmp_path)
@@ -41,14 +41,14 @@ def test_a_saved_prompt_loads_from_its_folder(language: LanguageModel, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["prompt_embeddings.pt"]
 
 
-def written(tuner: PromptTuner, batch: dict[str, Tensor], **options: Any) -> Tensor:
-    """Generate greedily."""
+def generate(tuner: PromptTuner, batch: dict[str, Tensor], **options: Any) -> Tensor:
+    """Generates greedily."""
     greedy: dict[str, Any] = {"max_new_tokens": 8, "num_beams": 1, "do_sample": False}
     return tuner.generate(**inputs_of(batch), **greedy, **options)
 
 
-def test_one_tensor_is_trained(language: LanguageModel) -> None:
-    """The parameter [P, H] and nothing else, in float32, and a step changes nothing else."""
+def test_only_the_prompt_is_trainable(language: LanguageModel) -> None:
+    """A step changes the float32 parameter [P, H] and nothing else."""
     tuner = make_tuner(language, 6).train()
     before = {name: value.clone() for name, value in tuner.model.state_dict().items()}
     first = tuner.plain_prompt()
@@ -62,8 +62,8 @@ def test_one_tensor_is_trained(language: LanguageModel) -> None:
     assert ((tuner.plain_prompt() - first).abs().sum(dim=1) > 0).all()
 
 
-def test_the_prompt_is_float32_whatever_the_model_is(tiny_t5: Path) -> None:
-    """Before a bfloat16 model too, which it does not change to float32."""
+def test_prompt_of_a_bfloat16_model_is_float32(tiny_t5: Path) -> None:
+    """The model stays bfloat16."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="bfloat16")
     tuner = make_tuner(language, 3)
     assert tuner.prompt_embeddings.dtype == torch.float32
@@ -74,8 +74,8 @@ def test_the_prompt_is_float32_whatever_the_model_is(tiny_t5: Path) -> None:
     assert tuner.prompt_embeddings.grad.dtype == torch.float32
 
 
-def test_the_model_stays_in_eval(language: LanguageModel) -> None:
-    """.train() switches dropout on only where it was asked for."""
+def test_train_keeps_the_model_in_eval_mode(language: LanguageModel) -> None:
+    """train() enables the model's dropout only with model_dropout."""
     tuner = make_tuner(language, 3).train()
     batch = batch_of(language.tokenizer)
     assert tuner.training and not any(module.training for module in tuner.model.modules())
@@ -86,28 +86,28 @@ def test_the_model_stays_in_eval(language: LanguageModel) -> None:
     assert not any(module.training for module in dropping.model.modules())
 
 
-@pytest.mark.parametrize("way", ["context", "attribute"])
-def test_disabled_is_the_base_model(language: LanguageModel, way: str) -> None:
-    """Logit for logit and token for token; afterwards the prompt is back."""
+@pytest.mark.parametrize("access", ["context", "attribute"])
+def test_disabled_tuner_equals_the_base_model(language: LanguageModel, access: str) -> None:
+    """Logits and tokens are equal; afterwards the prompt is active again."""
     tuner = tuner_of(language, noise(5))
     batch = batch_of(language.tokenizer)
     model: Any = language.model
     with torch.no_grad():
         base, tuned = model(**batch).logits, tuner(**batch).logits
         tokens = model.generate(**inputs_of(batch), max_new_tokens=8, num_beams=1, do_sample=False)
-        if way == "context":
+        if access == "context":
             with tuner.disabled():
-                found, wrote = tuner(**batch).logits, written(tuner, batch)
+                found, generated = tuner(**batch).logits, generate(tuner, batch)
         else:
             tuner.enabled = False
-            found, wrote = tuner(**batch).logits, written(tuner, batch)
+            found, generated = tuner(**batch).logits, generate(tuner, batch)
             tuner.enabled = True
-        assert torch.equal(found, base) and torch.equal(wrote, tokens)
+        assert torch.equal(found, base) and torch.equal(generated, tokens)
         assert torch.equal(tuner(**batch).logits, tuned) and not torch.equal(tuned, base)
 
 
-def test_disabled_restores_what_was(language: LanguageModel) -> None:
-    """After an error too, and a tuner that was off before stays off."""
+def test_disabled_restores_the_earlier_state(language: LanguageModel) -> None:
+    """The prompt is active again after an error; a disabled tuner stays disabled."""
     tuner = tuner_of(language, noise(5))
     with pytest.raises(RuntimeError, match="inside"), tuner.disabled():
         raise RuntimeError("inside")
@@ -118,8 +118,8 @@ def test_disabled_restores_what_was(language: LanguageModel) -> None:
     assert not tuner.enabled
 
 
-def test_without_a_mask_nothing_is_padding(language: LanguageModel) -> None:
-    """A pad token inside of the text counts as text, with the prompt and without it."""
+def test_without_a_mask_every_token_counts(language: LanguageModel) -> None:
+    """A pad token inside of the text counts as text, with and without the prompt."""
     tuner = tuner_of(language, noise(5))
     batch = batch_of(language.tokenizer)
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
@@ -129,11 +129,11 @@ def test_without_a_mask_nothing_is_padding(language: LanguageModel) -> None:
             assert torch.equal(tuner(**unmasked).logits, tuner(**batch).logits)
 
 
-def test_generate_is_the_argmax_of_forward(language: LanguageModel) -> None:
-    """Step by step, on a padded batch: generate uses the very prompt that forward uses."""
+def test_generate_equals_the_argmax_of_forward(language: LanguageModel) -> None:
+    """Each token is the argmax of forward's logits, on a padded batch."""
     tuner = tuner_of(language, noise(7, seed=2))
     batch = batch_of(language.tokenizer)
-    tokens = written(tuner, batch)
+    tokens = generate(tuner, batch)
     so_far = torch.zeros(len(tokens), 1, dtype=torch.long)
     finished = torch.zeros(len(tokens), dtype=torch.bool)
     with torch.no_grad():
@@ -145,32 +145,32 @@ def test_generate_is_the_argmax_of_forward(language: LanguageModel) -> None:
             so_far = torch.cat([so_far, chosen[:, None]], dim=1)
 
 
-def test_two_prompts_write_differently(language: LanguageModel) -> None:
-    """What is written depends on the prompt."""
+def test_two_prompts_generate_different_tokens(language: LanguageModel) -> None:
+    """Generated tokens depend on the prompt."""
     batch = batch_of(language.tokenizer)
     first, second = (
-        written(tuner_of(language, noise(8, seed=seed, scale=30)), batch) for seed in (1, 2)
+        generate(tuner_of(language, noise(8, seed=seed, scale=30)), batch) for seed in (1, 2)
     )
     assert first.tolist() != second.tolist()
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("length", [1, 2, 7, 20, 100])
-def test_a_padded_batch_equals_its_rows(language: LanguageModel, length: int, side: str) -> None:
-    """Logits and tokens of a row do not depend on its neighbors nor on the side of padding."""
+def test_padded_batch_equals_its_rows(language: LanguageModel, length: int, side: str) -> None:
+    """Logits and tokens of a row depend neither on other rows nor on the side of padding."""
     tuner = tuner_of(language, noise(length))
     batch = batch_of(language.tokenizer, side=side)
     with torch.no_grad():
-        together, tokens = tuner(**batch).logits, written(tuner, batch)
+        together, tokens = tuner(**batch).logits, generate(tuner, batch)
         for place in range(3):
             alone = row(batch, place)
             assert_same(together[place], tuner(**alone).logits[0])
-            assert trimmed(written(tuner, alone)[0]) == trimmed(tokens[place])
+            assert trimmed(generate(tuner, alone)[0]) == trimmed(tokens[place])
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_every_row_its_own_prompt(language: LanguageModel, side: str) -> None:
-    """Prompts of different lengths, and none at all, in one batch: each row as if it were alone."""
+def test_rows_with_different_prompts_equal_single_rows(language: LanguageModel, side: str) -> None:
+    """Rows with prompts of different lengths, and with none, compute what they compute alone."""
     tuner = tuner_of(language, noise(4))
     tuner.add_prompt("long", noise(30, seed=1))
     tuner.add_prompt("short", noise(1, seed=2))
@@ -178,11 +178,11 @@ def test_every_row_its_own_prompt(language: LanguageModel, side: str) -> None:
     for names in (["long", None, "default"], [None, "short", "long"], [None, None, None]):
         with torch.no_grad():
             together = tuner(**batch, prompts=names).logits
-            tokens = written(tuner, batch, prompts=names)
+            tokens = generate(tuner, batch, prompts=names)
             for place, name in enumerate(names):
                 alone = row(batch, place)
                 assert_same(together[place], tuner(**alone, prompts=[name]).logits[0])
-                single = written(tuner, alone, prompts=[name])
+                single = generate(tuner, alone, prompts=[name])
                 assert trimmed(single[0]) == trimmed(tokens[place])
             with tuner.disabled():
                 base = tuner(**batch).logits
@@ -190,8 +190,8 @@ def test_every_row_its_own_prompt(language: LanguageModel, side: str) -> None:
             assert (name is None) == bool((base[place] - together[place]).abs().max() < 1e-3)
 
 
-def test_prompts_are_switched_by_name(language: LanguageModel) -> None:
-    """The active prompt serves all rows; an unknown name, or a wrong shape, is refused."""
+def test_active_prompt_is_selected_by_name(language: LanguageModel) -> None:
+    """It serves all rows; an unknown name or a wrong shape is refused."""
     tuner = tuner_of(language, noise(4))
     tuner.add_prompt("other", noise(9, seed=5))
     batch = batch_of(language.tokenizer)
@@ -211,7 +211,7 @@ def test_prompts_are_switched_by_name(language: LanguageModel) -> None:
         tuner.add_prompt("default", noise(2))
 
 
-def test_encoded_once_decoded_twice(language: LanguageModel) -> None:
+def test_encoder_states_give_the_loss_and_tokens_of_the_inputs(language: LanguageModel) -> None:
     """Loss and tokens from encoder states are those of forward and generate, with beams too."""
     tuner = tuner_of(language, noise(6))
     batch = batch_of(language.tokenizer)
@@ -227,8 +227,8 @@ def test_encoded_once_decoded_twice(language: LanguageModel) -> None:
             assert torch.equal(tokens, tuner.generate(**inputs, do_sample=False, **options))
 
 
-def test_an_impossible_prompt_is_refused(language: LanguageModel) -> None:
-    """A length below one and unknown names say what was expected."""
+def test_invalid_prompt_length_and_name_are_refused(language: LanguageModel) -> None:
+    """The error for a length below one or an unknown name says what was expected."""
     with pytest.raises(ValueError, match="at least 1"):
         make_tuner(language, 0)
     with pytest.raises(ValueError, match=r"found shape \[3, 33\], expected \[P, 32\]"):

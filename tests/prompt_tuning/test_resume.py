@@ -2,7 +2,7 @@
 
 import shutil
 import signal
-import time
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,28 +203,32 @@ def test_damaged_training_state_is_refused(trainer: Trainer, copy_run: CopyRun) 
 
 
 @pytest.mark.slow
-def test_a_killed_training_is_resumed(trainer: Trainer) -> None:
-    """After kill -9 every file that was written is whole, and resuming ends in the same bytes.
-
-    Killed before the first checkpoint, after some, and in the second epoch while one is written.
-    """
-    whole = trainer.train("whole", evaluation__eval_steps=1)
-    for moment in ("predictions_untuned.json", "checkpoint-3", ".checkpoint-7.*"):
-        process = trainer.start(moment.strip(".*"), evaluation__eval_steps=1)
-        killed = trainer.output / moment.strip(".*")
-        while process.poll() is None and not list(killed.glob(moment)):
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        written = checkpoints(killed)
-        assert len(written) < len(checkpoints(whole)), moment
-        for folder in killed.glob("checkpoint-*"):
-            torch.load(folder / "training_state.pt", weights_only=True)
-            assert (folder / "training_record.json").is_file()
-        trainer.train(killed.name, *LATEST, evaluation__eval_steps=1)
-        assert checkpoints(killed) == checkpoints(whole)
-        assert scores(killed) == scores(whole) and losses(killed) == losses(whole)
-        assert not list(killed.glob(".*")), "left-overs of the killed run"
+@pytest.mark.parametrize(
+    ("point", "complete"),
+    [
+        pytest.param("predictions_untuned.json", 0, id="before_the_first_checkpoint"),
+        pytest.param("curves of checkpoint-3.", 3, id="between_checkpoints"),
+        pytest.param("/.checkpoint-7.", 6, id="while_a_checkpoint_is_written"),
+    ],
+)
+def test_killed_run_resumes_to_the_same_result(
+    trainer: Trainer, copy_run: CopyRun, point: str, complete: int
+) -> None:
+    """After kill -9 every checkpoint is complete, and the resumed run has the same bits."""
+    whole = copy_run("whole", evaluation__eval_steps=1)
+    launcher = (sys.executable, "-m", "tests.prompt_tuning.killed_training", point)
+    process = trainer.start("killed", launcher=launcher, evaluation__eval_steps=1)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL, stderr
+    killed = trainer.output / "killed"
+    assert len(checkpoints(killed)) == complete + bool(complete)  # with best_model
+    for folder in killed.glob("checkpoint-*"):
+        torch.load(folder / "training_state.pt", weights_only=True)
+        assert (folder / "training_record.json").is_file()
+    trainer.train("killed", *LATEST, evaluation__eval_steps=1)
+    assert checkpoints(killed) == checkpoints(whole)
+    assert scores(killed) == scores(whole) and losses(killed) == losses(whole)
+    assert not list(killed.glob(".*")), "left-overs of the killed run"
 
 
 def test_only_copy_of_the_best_prompt_is_not_replaced(trainer: Trainer, copy_run: CopyRun) -> None:

@@ -1,4 +1,4 @@
-"""The check before training: each thing that would fail silently is named."""
+"""The check before training names what would fail silently."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.prompt_tuning.models import make_tuner
 
 @pytest.fixture
 def tuner(tiny_t5: Path) -> PromptTuner:
-    """A prompt before the tiny model."""
+    """A prompt prepended to the tiny model."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     return make_tuner(language, 3)
 
@@ -39,7 +39,7 @@ def check(
     change: Callable[[dict[str, Tensor]], None] = lambda batch: None,
     target_lengths: tuple[int, ...] = (3, 2),
 ) -> None:
-    """Checks with everything in order but what the arguments change."""
+    """Checks a valid training but for what the arguments change."""
     changed = batch()
     change(changed)
     check_before_training(
@@ -52,15 +52,15 @@ def check(
     )
 
 
-def test_what_is_in_order_passes_unchanged(tuner: PromptTuner) -> None:
-    """The check leaves the prompt as it is, and no gradient behind."""
+def test_self_check_passes_a_valid_training(tuner: PromptTuner) -> None:
+    """It leaves the prompt as it is, and no gradient."""
     before = tuner.plain_prompt()
     check(tuner)
     assert torch.equal(tuner.plain_prompt(), before) and tuner.prompt_embeddings.grad is None
 
 
-def test_an_optimizer_of_something_else_is_found(tuner: PromptTuner) -> None:
-    """It must hold the prompt, and the prompt alone."""
+def test_optimizer_of_other_tensors_is_refused(tuner: PromptTuner) -> None:
+    """The optimizer must hold the prompt, and only the prompt."""
     other = nn.Parameter(torch.zeros(1))
     with pytest.raises(TrainingError, match="0 of them the prompt's"):
         check(tuner, AdamW([other]))
@@ -68,21 +68,21 @@ def test_an_optimizer_of_something_else_is_found(tuner: PromptTuner) -> None:
         check(tuner, AdamW([tuner.prompt_embeddings, other]))
 
 
-def test_nothing_to_train_is_found() -> None:
+def test_optimizer_without_tensors_is_refused() -> None:
     """An optimizer without tensors is refused where it is made."""
     with pytest.raises(TrainingError, match="nothing is trainable"):
         build_optimizer([], "adamw", learning_rate=0.1, weight_decay=0.0)
 
 
-def test_a_thawed_model_is_found(tuner: PromptTuner) -> None:
-    """A model parameter that would be trained is named."""
+def test_trainable_model_parameter_is_refused(tuner: PromptTuner) -> None:
+    """The error names the parameter."""
     next(tuner.model.parameters()).requires_grad_(True)
     with pytest.raises(TrainingError, match="expected it frozen"):
         check(tuner, AdamW([tuner.prompt_embeddings]))
 
 
-def test_labels_that_count_padding_are_found(tuner: PromptTuner) -> None:
-    """-100 in the middle, or another negative number, is no label."""
+def test_labels_with_padding_inside_are_refused(tuner: PromptTuner) -> None:
+    """-100 between tokens, or another negative number, is no label."""
 
     def ignore_first(batch: dict[str, Tensor]) -> None:
         batch["labels"][0, 0] = -100
@@ -98,15 +98,15 @@ def test_labels_that_count_padding_are_found(tuner: PromptTuner) -> None:
             check(tuner, change=change)
 
 
-def test_examples_cut_to_nothing_are_found(tuner: PromptTuner) -> None:
-    """A target that is only its end token is named with the key to raise."""
+def test_truncation_to_the_end_token_is_refused(tuner: PromptTuner) -> None:
+    """The error names the key to raise."""
     with pytest.raises(TrainingError, match=r"1 of 2 examples.*max_target_length"):
         check(tuner, target_lengths=(3, 1))
 
 
 @pytest.fixture
-def unused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Masks every prompt out."""
+def mask_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks every prompt."""
     source = PromptTuner._encoder_inputs
 
     def ignore(self: PromptTuner, ids: Tensor, mask: Tensor, prompts: None) -> dict[str, Tensor]:
@@ -119,16 +119,16 @@ def unused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PromptTuner, "_encoder_inputs", ignore)
 
 
-@pytest.mark.usefixtures("unused")
-def test_a_prompt_that_is_not_used_is_found(tuner: PromptTuner) -> None:
-    """If the model behind the prompt says what it says without it, training is refused."""
+@pytest.mark.usefixtures("mask_prompt")
+def test_unused_prompt_is_refused(tuner: PromptTuner) -> None:
+    """Training is refused if the prompt does not change the output."""
     with pytest.raises(TrainingError, match=r"gradient|does not change"):
         check(tuner)
 
 
-@pytest.mark.usefixtures("unused")
+@pytest.mark.usefixtures("mask_prompt")
 def test_dropout_does_not_hide_an_unused_prompt(tiny_t5: Path) -> None:
-    """Two passes that differ by dropout alone are no proof that the prompt is used."""
+    """Two passes that differ only by dropout do not show that the prompt is used."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     tuner = make_tuner(language, 3, model_dropout=True).train()
     with pytest.raises(TrainingError, match="does not change the model's output"):
@@ -136,8 +136,8 @@ def test_dropout_does_not_hide_an_unused_prompt(tiny_t5: Path) -> None:
     assert tuner.training and tuner.model.training
 
 
-def test_a_gradient_that_is_not_finite_is_found(tuner: PromptTuner) -> None:
-    """Broken weights are named before they spoil the prompt."""
+def test_gradient_that_is_not_finite_is_refused(tuner: PromptTuner) -> None:
+    """Broken weights are named before they change the prompt."""
     with torch.no_grad():
         tuner.model.get_input_embeddings().weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match="not finite"):

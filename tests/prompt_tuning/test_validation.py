@@ -1,4 +1,4 @@
-"""Validation: what a user's own computation of loss, captions and BLEU gives."""
+"""Validation: loss, captions and BLEU equal a user's own computation."""
 
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from tests.prompt_tuning.models import make_tuner
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_the_figures_are_what_they_say(tiny_t5: Path, tmp_path: Path, num_beams: int) -> None:
-    """Captions as the generator writes them, their BLEU, and the loss of one big batch."""
+def test_validation_equals_generator_bleu_and_loss(
+    tiny_t5: Path, tmp_path: Path, num_beams: int
+) -> None:
+    """Captions are those of the generator, BLEU is theirs, and the loss that of one batch."""
     language = load_language_model(str(tiny_t5), device="cpu", dtype="float32")
     tuner = make_tuner(language, 6, "vocab")
     path = save_examples(tmp_path / "val.jsonl", count=11, seed=2)
@@ -39,13 +41,13 @@ def test_the_figures_are_what_they_say(tiny_t5: Path, tmp_path: Path, num_beams:
     assert result.captions == captions
     assert result.bleu == bleu(captions, [example.references for example in examples])
     with torch.no_grad():
-        loss = float(tuner(**Collator(0)([data[place] for place in range(11)])).loss)
+        loss = float(tuner(**Collator(0)([data[index] for index in range(11)])).loss)
     assert result.loss == pytest.approx(loss, abs=1e-5)
     results = validation.coco_results(result.captions)
     assert [each["image_id"] for each in results] == [example.image_id for example in examples]
 
 
-def test_the_encoder_runs_once_a_batch(
+def test_encoder_runs_once_a_batch(
     tiny_t5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loss and captions come from the same encoder states."""

@@ -1,4 +1,4 @@
-"""Each setting arrives where it should: what is prepared is what the parts make of it by hand."""
+"""Each setting has its effect: setup makes what the parts make by hand."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def settings_of(trainer: Trainer, **settings: object) -> PromptTrainingSettings:
 
 
 def tuner_for(trainer: Trainer, **settings: object) -> PromptTuner:
-    """Returns what would be trained, before its first step."""
+    """Returns the tuner of a training, before its first step."""
     loaded = settings_of(trainer, **settings)
     accelerator = setup.start_accelerator(loaded, "cpu")
     language = setup.load_frozen_model(loaded, CONFIG, accelerator)
@@ -68,8 +68,8 @@ def data_of(trainer: Trainer) -> tuple[Path, Path]:
     return Path(str(train)), Path(str(val))
 
 
-def test_the_template_is_in_the_file(trainer: Trainer) -> None:
-    """What was trained on its prompts is tied to it, and captioning with another one refused."""
+def test_template_is_in_the_fingerprint(trainer: Trainer) -> None:
+    """Captioning with another template than that of the examples is refused."""
     for path in data_of(trainer):
         rewrite(path)
     output = trainer.train(training__num_train_epochs=1, evaluation__eval_steps="null")
@@ -79,10 +79,10 @@ def test_the_template_is_in_the_file(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("side", ["train", "val"])
-def test_a_single_other_prompt_is_reported(
+def test_example_of_another_template_is_reported(
     trainer: Trainer, side: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the training or the validation data: the soft prompt is not tied to the template."""
+    """With one other prompt in the data, the soft prompt is not tied to the template."""
     other = data_of(trainer)[side == "val"]
     for path in data_of(trainer):
         rewrite(path, but=2 * (path == other))
@@ -92,9 +92,7 @@ def test_a_single_other_prompt_is_reported(
     assert note in capsys.readouterr().err
 
 
-def test_text_is_that_of_the_template_or_of_the_setting(
-    trainer: Trainer, language: LanguageModel
-) -> None:
+def test_init_text_defaults_to_the_template(trainer: Trainer, language: LanguageModel) -> None:
     """init_text null means the template's instruction."""
     found = initial_prompt(trainer, prompt_tuning__initialization="text")
     assert torch.equal(found, expected_prompt(language, "text", text=TEMPLATE.instruction))
@@ -103,14 +101,14 @@ def test_text_is_that_of_the_template_or_of_the_setting(
     assert torch.equal(found, expected_prompt(language, "text", text="red ball"))
 
 
-def test_the_scale_of_random(trainer: Trainer, language: LanguageModel) -> None:
-    """init_scale, and the seed beside it."""
+def test_init_scale_and_seed_are_used(trainer: Trainer, language: LanguageModel) -> None:
+    """A random prompt has init_scale and the seed."""
     found = initial_prompt(trainer, prompt_tuning__init_scale=0.5, training__seed=7)
     assert torch.equal(found, expected_prompt(language, "random", scale=0.5, seed=7))
 
 
-def test_the_file_to_begin_with(trainer: Trainer) -> None:
-    """init_file."""
+def test_init_file_is_used(trainer: Trainer) -> None:
+    """The prompt of init_file is the initial one."""
     path = trainer.output / "other.pt"
     save_prompt(path, PromptFile(noise(4), "vocab", MARKS))
     file = {"prompt_tuning__initialization": "file", "prompt_tuning__init_file": path}
@@ -118,8 +116,8 @@ def test_the_file_to_begin_with(trainer: Trainer) -> None:
     assert torch.equal(found, noise(4))
 
 
-def test_the_sizes_of_reparameterizations(trainer: Trainer) -> None:
-    """Bottleneck is the width of residual's MLP, sampled_embeddings what superpos mixes."""
+def test_sizes_of_parametrizations_are_used(trainer: Trainer) -> None:
+    """The bottleneck is the width of residual's MLP, sampled_embeddings what superpos mixes."""
     residual = {"reparameterization": "residual", "bottleneck": 5}
     tuner = tuner_for(trainer, **{f"prompt_tuning__{key}": residual[key] for key in residual})
     shapes = [list(each.shape) for each in tuner.trainable_parameters()]
@@ -129,8 +127,8 @@ def test_the_sizes_of_reparameterizations(trainer: Trainer) -> None:
     assert [list(each.shape) for each in tuner.trainable_parameters()] == [[4, 9]]
 
 
-def test_bad_lines_are_skipped_where_that_is_asked_for(trainer: Trainer) -> None:
-    """skip_bad_lines, on both sides; without it the line is an error."""
+def test_skip_bad_lines_applies_to_both_files(trainer: Trainer) -> None:
+    """Without skip_bad_lines a bad line is an error."""
     for path in data_of(trainer):
         with path.open("a", encoding="utf-8") as stream:
             stream.write("no JSON\n")
@@ -140,14 +138,14 @@ def test_bad_lines_are_skipped_where_that_is_asked_for(trainer: Trainer) -> None
     assert (data["train_examples"], data["val_examples"]) == (37, 10)
 
 
-def test_without_eval_steps_every_epoch_is_validated(trainer: Trainer) -> None:
-    """eval_steps null: 37 examples make 5 steps an epoch."""
+def test_eval_steps_null_validates_after_every_epoch(trainer: Trainer) -> None:
+    """With eval_steps null, 37 examples make 5 steps an epoch."""
     output = trainer.train(evaluation__eval_steps="null")
     assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
 
 
 def test_accumulation_equals_one_big_batch(trainer: Trainer) -> None:
-    """8 micro-batches of 2 train as one of 16 does, though their targets are of unequal length."""
+    """8 micro-batches of 2 train as one of 16, though their targets differ in length."""
     runs = [
         trainer.train(
             name,
@@ -167,21 +165,21 @@ def test_accumulation_equals_one_big_batch(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_that_libraries_do_not_take_is_refused(trainer: Trainer, seed: int) -> None:
-    """The key is named, before anything is loaded."""
+def test_seed_out_of_range_is_refused(trainer: Trainer, seed: int) -> None:
+    """The error names the key, before anything is loaded."""
     with pytest.raises(ConfigError, match=rf"training\.seed: found {seed}, expected"):
         settings_of(trainer, training__seed=seed)
 
 
-def test_the_largest_seed_trains(trainer: Trainer) -> None:
-    """With dropout too, whose seed is made from it."""
+def test_largest_seed_trains(trainer: Trainer) -> None:
+    """It trains with dropout, too, whose seed is derived from it."""
     largest = {"training__seed": 2**32 - 1, "training__model_dropout": "true"}
     output = trainer.train(training__num_train_epochs=1, **largest)
     assert len(losses(output)) == 5
 
 
 @pytest.mark.parametrize("text", ["''", "'  '"])
-def test_an_empty_text_is_no_text(trainer: Trainer, text: str) -> None:
-    """Nor is it the instruction: it is an error that names the key."""
+def test_empty_init_text_is_refused(trainer: Trainer, text: str) -> None:
+    """An empty text does not mean the instruction: the error names the key."""
     with pytest.raises(ConfigError, match=r"prompt_tuning\.init_text: .*expected a text, or null"):
         settings_of(trainer, prompt_tuning__init_text=text)

@@ -14,7 +14,7 @@ SCRIPT = str(REPO_ROOT / "prompt_tuning" / "prompt_training.py")
 
 
 class Trainer:
-    """Trains on tiny data; every run has its own output folder unless told otherwise."""
+    """Trains on tiny data; each run has an output folder of its own by default."""
 
     def __init__(self, model: Path, train: Path, val: Path, output: Path) -> None:
         self.output = output
@@ -38,7 +38,7 @@ class Trainer:
             self._settings[key] = other._settings[key]
 
     def words(self, output: Path, *more: str, **settings: object) -> list[str]:
-        """Returns the command line; keys are written section__key."""
+        """Returns the command line; keys are given as section__key."""
         changed = {key.replace("__", "."): value for key, value in settings.items()}
         both = {**self._settings, **changed}
         pairs = [word for key, value in both.items() for word in ("--set", f"{key}={value}")]
