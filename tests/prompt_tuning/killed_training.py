@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from igrag.files import write_json
 from igrag.training.record import TrainingRecord
@@ -31,6 +32,5 @@ def _draw_curves(record: TrainingRecord, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    checkpoints.write_json = _write_json
-    checkpoints.draw_curves = _draw_curves
-    prompt_training.main(*prompt_training.parse_arguments(sys.argv[3:]))
+    with patch.multiple(checkpoints, write_json=_write_json, draw_curves=_draw_curves):
+        prompt_training.main(*prompt_training.parse_arguments(sys.argv[3:]))
