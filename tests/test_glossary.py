@@ -20,6 +20,7 @@ NOT_SEARCHED = (
 )
 # The earlier word -> how it is found, and where.
 WORDS = {
+    "miniature": (r"\bminiature\b", EVERYWHERE),
     "picture": (r"\bpictures?\b", EVERYWHERE),
     "sitting, go on with": (r"\bsittings?\b|\bgo(es|ing)? on with\b", EVERYWHERE),
     "update (of the loop)": (r"\b(an|one|each|every) update\b|\bupdates\b", EVERYWHERE),
