@@ -259,7 +259,9 @@ def test_tree_of_the_architecture_is_complete() -> None:
         for file in (REPO_ROOT / package).rglob("*.py")
         if not file.name.startswith("__")
     }
-    assert files - listed == set()
+    # A metric is one file, and stands in the registry.
+    metrics = {name for name in files if name.startswith("igrag/metrics/")}
+    assert files - metrics - listed == set()
 
 
 def test_every_name_of_the_architecture_exists() -> None:
