@@ -93,7 +93,7 @@ def make_files(captions: Path, knowledge_base: Path, arguments: argparse.Namespa
 
 
 def load_counter() -> Callable[[str], int]:
-    """Returns what counts tokens: the miniature's tokenizer, or words where it is not built."""
+    """Returns what counts tokens: the demo model's tokenizer, or words where it is not built."""
     if not TOKENIZER.is_dir():
         print(f"{TOKENIZER}: not there, words are counted instead of tokens", file=sys.stderr)
         return lambda text: len(text.split())

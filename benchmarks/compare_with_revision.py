@@ -1,4 +1,4 @@
-"""Trains on the miniature with the code of an earlier revision and with this one's, and compares.
+"""Trains on the demo data with the code of an earlier revision and with this one's, and compares.
 
 python benchmarks/compare_with_revision.py REVISION [--lora] [--examples N]
 
@@ -59,7 +59,7 @@ def _compare(arguments: argparse.Namespace, folder: Path) -> bool:
 
 
 def _write_examples(folder: Path, count: int | None) -> Path:
-    """Copies the first examples of the miniature, for both trees to read the same."""
+    """Copies the first examples of the demo data, for both trees to read the same."""
     folder.mkdir()
     for split in ("train", "val"):
         source = _ROOT / "demo" / "data" / f"{split}.jsonl"

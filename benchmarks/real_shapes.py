@@ -64,7 +64,7 @@ def _save_clip(folder: Path, *, layers: int) -> None:
 
 
 def _save_t5(folder: Path, *, layers: int) -> None:
-    """Saves a T5 of Flan-T5-base's shape; its tokenizer is the miniature's."""
+    """Saves a T5 of Flan-T5-base's shape; its tokenizer is the demo model's."""
     import torch
     from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 

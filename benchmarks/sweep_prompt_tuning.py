@@ -164,7 +164,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
 
 
 def _files_of(settings: PromptTrainingSettings) -> Iterator[Path]:
-    """Yields the files that a training reads: data, configuration, model, adapter, first prompt."""
+    """Yields the files a training reads: data, configuration, model, adapter, initial prompt."""
     model, init_file = settings.model, settings.prompt_tuning.init_file
     yield from (settings.train_file, settings.val_file, model.main_config)
     if init_file is not None:

@@ -1,1 +1,1 @@
-"""The miniature: a small world of images and captions, and the models trained on it."""
+"""The demo: a small world of images and captions, and the models trained on it."""

@@ -1,4 +1,4 @@
-"""Rebuilds the miniature, whole (python -m demo.build) or in stages (--stages t5 data)."""
+"""Rebuilds the demo, whole (python -m demo.build) or in stages (--stages t5 data)."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Writes the miniature's images and annotations in COCO's formats, and the images to try.
+"""Writes the demo's images and annotations in COCO's formats, and the images to try.
 
 python -m demo.build --stages pictures
 """
@@ -103,7 +103,7 @@ def _write_split(
     annotations.mkdir(exist_ok=True)
     common = {
         "info": {
-            "description": f"igrag's miniature of COCO, {split} split",
+            "description": f"igrag's demo of COCO, {split} split",
             "version": "1.0",
             "year": 2026,
             "contributor": "igrag",

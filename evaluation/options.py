@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from igrag.cli import CommandParser, add_common_options, add_config_options, at_least
-from igrag.config import DEFAULT_CONFIG, REPO_ROOT, choices
+from igrag.config import DEFAULT_CONFIG, choices
+from igrag.config.paths import default_root
 from igrag.errors import DataError, UsageError
 
-OUTPUT_DIR = REPO_ROOT / "evaluation" / "results"
+OUTPUT_DIR = default_root() / "evaluation" / "results"
 # The demo data, scored if no other is given.
-_DATA, _IMAGES = REPO_ROOT / "demo" / "data", REPO_ROOT / "demo" / "coco"
+_DATA, _IMAGES = default_root() / "demo" / "data", default_root() / "demo" / "coco"
 _SPLIT, _REPORT_IMAGES = "test", 500
 # Options of earlier versions -> today's.
 _FORMER_OPTIONS = {
@@ -183,7 +184,7 @@ def _raise_no_folder(data: Path, split: str) -> NoReturn:
         raise UsageError(f"--split {split}: {data} is one file; give the folder as --data")
     raise DataError(
         f"{data}: no such folder, expected one with {split}.jsonl; build it with "
-        "python lora_training/train_lora.py --build-data"
+        "python lora_training/data_builder.py"
     )
 
 

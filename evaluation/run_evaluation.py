@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Python puts this script's folder on the path, not the repository's root.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if not __package__:  # Run as a script: without an installation the clone is not on the path.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from evaluation.options import EvaluationOptions, check_options, parse_arguments
 from igrag.cli import config_overrides, quiet_start, run_command, setup_logging

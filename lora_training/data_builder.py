@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Python puts this script's folder on the path, not the repository's root.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if not __package__:  # Run as a script: without an installation the clone is not on the path.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from igrag.cli import (
     CommandParser,
@@ -36,6 +36,8 @@ from lora_training.settings import DEFAULT_SETTINGS, DataSettings, LoraSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load
     from igrag.data.coco import CaptionedImage
+    from igrag.retrieval.image_encoder import ImageEncoder
+    from igrag.retrieval.knowledge_base import KnowledgeBase
     from lora_training.examples import ExampleBuilder, ImageObjects, ImageVectors
     from lora_training.splits import Split
 
@@ -211,10 +213,9 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, overwrite
     from igrag import from_config
     from igrag.captioning.language_model import load_tokenizer
     from igrag.data.tokenization import tokenizer_fingerprint
-    from igrag.retrieval.image_encoder import ImageEncoder
     from igrag.retrieval.knowledge_base import KnowledgeBase
     from lora_training.dataset_folder import DatasetFolder, describe_build
-    from lora_training.examples import ExampleBuilder, ImageObjects, ImageVectors
+    from lora_training.examples import ExampleBuilder
     from lora_training.splits import choose_images
 
     template = from_config.build_template(config.prompt_config)
@@ -239,31 +240,8 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, overwrite
         max_tokens=config.models.max_source_length,
         seed=data.seed,
     )
-    detector = from_config.build_detector(config.prompt_config.objects, config.models.device)
-
-    @cache
-    def get_encoder() -> ImageEncoder:
-        return from_config.open_retrieval(config)[0]
-
-    reports = {}
     with folder.temporary() as new:
-        for split in splits:
-            vectors = ImageVectors(
-                knowledge_base,
-                split.folder,
-                get_encoder=get_encoder,
-                batch_size=config.retrieval_config.batch_size,
-            )
-            objects = ImageObjects(detector, split.folder)
-            reports[split.name] = build_split(
-                new / f"{split.name}.jsonl",
-                split.images,
-                vectors=vectors,
-                builder=builder,
-                split=split.name,
-                objects=objects,
-            )
-            _print_skipped(split, reports[split.name], objects.unlisted)
+        reports = _write_splits(new, splits, config, builder, knowledge_base)
         counts = {
             name: {"written": each.written, "reused": each.reused, "skipped": len(each.skipped)}
             for name, each in reports.items()
@@ -274,6 +252,44 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, overwrite
             f"{folder.path / name}.jsonl: {report.written} examples, "
             f"{report.reused} vectors from the knowledge base"
         )
+
+
+def _write_splits(
+    folder: Path,
+    splits: Sequence[Split],
+    config: Config,
+    builder: ExampleBuilder,
+    knowledge_base: KnowledgeBase,
+) -> dict[str, SplitReport]:
+    """Writes SPLIT.jsonl of each split into a folder; the encoder is loaded only if needed."""
+    from igrag import from_config
+    from lora_training.examples import ImageObjects, ImageVectors
+
+    detector = from_config.build_detector(config.prompt_config.objects, config.models.device)
+
+    @cache
+    def get_encoder() -> ImageEncoder:
+        return from_config.open_retrieval(config)[0]
+
+    reports = {}
+    for split in splits:
+        vectors = ImageVectors(
+            knowledge_base,
+            split.folder,
+            get_encoder=get_encoder,
+            batch_size=config.retrieval_config.batch_size,
+        )
+        objects = ImageObjects(detector, split.folder)
+        reports[split.name] = build_split(
+            folder / f"{split.name}.jsonl",
+            split.images,
+            vectors=vectors,
+            builder=builder,
+            split=split.name,
+            objects=objects,
+        )
+        _print_skipped(split, reports[split.name], objects.unlisted)
+    return reports
 
 
 def _print_skipped(split: Split, report: SplitReport, unlisted: int) -> None:

@@ -15,6 +15,7 @@ from igrag.config.training import (
     OptimizationSettings,
     Positive,
     ReportSettings,
+    Seed,
     ValidationSettings,
 )
 
@@ -59,7 +60,7 @@ class DataSettings(Section):
         "Share of training images, where val_captions_path is null.",
         "训练图像占比，仅在 val_captions_path 为 null 时使用。",
     )
-    seed: int = setting(
+    seed: Seed = setting(
         42,
         "Seed of the sample, the split and the target captions.",
         "抽样、划分与目标描述的随机种子。",
@@ -129,7 +130,7 @@ class TrainingSettings(OptimizationSettings, LengthSettings, ValidationSettings,
         1, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
     learning_rate: Above0 = setting(1e-3, "Peak learning rate.", "学习率峰值。")
-    seed: int = setting(
+    seed: Seed = setting(
         42,
         "Seed of the adapter's initialization, the order of examples and dropout.",
         "适配器初始化、样本顺序与 dropout 的随机种子。",

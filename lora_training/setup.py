@@ -1,4 +1,4 @@
-"""Loads and builds what the training needs from the settings: the border of the config."""
+"""Builds model, data and training arguments from the settings."""
 
 import importlib.util
 import os

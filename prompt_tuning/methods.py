@@ -228,7 +228,8 @@ def find_prompts(prompt: Path, prompt_on_lora: Path, lora: Path) -> AvailablePro
         adapted_prompt = _usable(prompt_on_lora, adapter, notes, BOTH)
         if adapted_prompt is None and base_model_prompt is not None:
             adapted_prompt = base_model_prompt
-            notes[BOTH] = (
+            reason = f"{notes[BOTH]}; " if BOTH in notes else ""
+            notes[BOTH] = reason + (
                 f"{prompt}: was trained without the LoRA adapter that it is used with; train one "
                 f"on top of it: python prompt_tuning/prompt_training.py --train --config {_ON_LORA}"
             )

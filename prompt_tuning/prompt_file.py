@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from igrag.errors import CheckpointError
-from igrag.files import atomic_path, check_zip_sums
+from igrag.files import atomic_path, check_zip_sums, is_folder
 from prompt_tuning.fingerprint import Fingerprint
 
 PROMPT_NAME = "prompt_embeddings.pt"
@@ -79,13 +79,14 @@ def load_prompt(
     """Reads a prompt file; a bare tensor, or a dict without a fingerprint, logs a warning.
 
     Args:
-        path: The file.
+        path: The file, or the folder that holds prompt_embeddings.pt.
         expected: What the prompt must belong to; None takes any.
         embedding_dim: H that it must have; None takes any.
 
     Raises:
         CheckpointError: It is missing or damaged, belongs to something else, or has another width.
     """
+    path = path / PROMPT_NAME if is_folder(path) else path
     prompt = _parse(path, _read(path))
     if expected is not None and prompt.fingerprint is not None:
         _check_fingerprint(path, prompt.fingerprint, expected)
@@ -113,8 +114,8 @@ def _warn_unchecked(path: Path, found: Fingerprint | None, expected: Fingerprint
         logger.warning("%s: has no fingerprint of its model; used unchecked", path)
     elif unknown := found.not_compared(expected):
         logger.warning(
-            "%s: used without comparing %s: unknown for the file, or for the loaded model (one in "
-            "float16)", path, ", ".join(unknown),
+            "%s: used without comparing %s: missing in the file, or unknown for the loaded model "
+            "(one in float16)", path, ", ".join(unknown),
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if not __package__:  # Run as a script in a clone: its root is not on the path.
+if not __package__:  # Run as a script: without an installation the clone is not on the path.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from igrag.cli import CommandParser, add_common_options, run, setup_logging
@@ -59,9 +59,9 @@ def train(
     batches = setup.build_batches(settings, train_set, tokenizer, accelerator)
     optimizer, scheduler = setup.build_optimizer(settings, tuner, steps_per_epoch=len(batches))
     validation = setup.build_validation(settings, val_set, language_model, accelerator)
-    setup.check(tuner, optimizer, batches, train_set, tokenizer, accelerator)
+    setup.run_self_check(tuner, optimizer, batches, train_set, tokenizer, accelerator)
     record = setup.new_record(settings, language_model, tuner, train_set, val_set, accelerator)
-    setup.announce(settings, record, batches, accelerator)
+    setup.print_run(settings, record, batches, accelerator)
 
     state = TrainingState(tuner, optimizer, scheduler)
     if accelerator.is_main_process:
@@ -84,6 +84,7 @@ def train(
             folder.save_untuned(record, validation.coco_results(untuned.captions))
     elif accelerator.is_main_process:
         folder.save_results(record)
+    # A run that was stopped early stays stopped when it is resumed.
     if not has_stopped_improving(record, settings.evaluation.early_stopping_patience):
         with log:
             run_epochs(state, batches, validation, folder, log, accelerator, settings)
@@ -101,8 +102,9 @@ def run_epochs(
 ) -> None:
     """The training loop: epochs, global batches (one optimizer step each), micro-batches.
 
-    A step equals the step of one big batch, however its examples are cut into micro-batches and
-    shared by processes; the short last global batch of an epoch included.
+    A step equals the step of one big batch up to rounding, however its examples are cut into
+    micro-batches and shared by processes, the short last global batch of an epoch included
+    (without `model_dropout`, which each process draws for itself).
     """
     import torch
 
@@ -115,10 +117,12 @@ def run_epochs(
     gradient_sum = GradientSum(parameters, accelerator)
     steps_per_epoch = len(batches)
     total_steps = steps_per_epoch * options.num_train_epochs
+    eval_steps = evaluation.eval_steps or steps_per_epoch
+    max_norm = options.max_grad_norm or float("inf")
 
     for epoch in range(progress.epoch, options.num_train_epochs):
         for global_batch in batches.of_epoch(epoch, start=progress.batch):
-            # A function of seed and step alone: a resumed run draws the same dropout.
+            # A function of seed, step and process: a resumed run draws the same dropout.
             seed_dropout(tuner, options.seed, progress.step, accelerator.process_index)
             gradient_sum.zero()
             for batch in global_batch.micro_batches:
@@ -130,8 +134,8 @@ def run_epochs(
                 # Not loss.backward(), which adds up in the parameters' float32, where the result
                 # depends on the order; these are summed in float64, then rounded once.
                 gradient_sum.add(loss, torch.autograd.grad(loss, parameters))
-            global_loss = gradient_sum.all_reduce()  # over processes; sets each .grad
-            max_norm = options.max_grad_norm or float("inf")
+            # Summed over the processes; sets every .grad, so that there is no zero_grad().
+            global_loss = gradient_sum.all_reduce()
             grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
             optimizer.step()
             progress.advance(steps_per_epoch)
@@ -142,14 +146,13 @@ def run_epochs(
             )
             scheduler.step()
 
-            is_last = progress.step == total_steps
-            if progress.step % (evaluation.eval_steps or steps_per_epoch) and not is_last:
+            if progress.step % eval_steps != 0 and progress.step != total_steps:
                 continue
             result = validation.score(tuner, title=f"step {progress.step}")
             log.validation(result)
             if accelerator.is_main_process:
                 folder.save(state, log.record, validation.coco_results(result.captions))
-            accelerator.wait_for_everyone()
+            accelerator.wait_for_everyone()  # No process goes on before the checkpoint exists.
             if has_stopped_improving(log.record, evaluation.early_stopping_patience):
                 return
 
@@ -161,7 +164,7 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return _EXIT_USAGE
     settings = PromptTrainingSettings.load(arguments.config, _overrides(arguments))
     config = Config.load(settings.model.main_config, _main_overrides(arguments))
-    find_model(config.models, settings.model.name)
+    find_model(config.models, settings.model.name, option="model.name")
     if arguments.validate_config:
         print(f"{arguments.config}: valid")
         return 0

@@ -49,7 +49,8 @@ class PromptTuner(nn.Module):
         parametrization: Module that computes the prompt from the trained tensor while training, see
             `prompt_tuning.reparameterization`; None trains the prompt itself.
         model_dropout: Enable dropout in the frozen model while training.
-        fingerprint: What a saved prompt belongs to; by default this model.
+        tokenizer: The model's; a saved prompt then belongs to it, too.
+        fingerprint: What a saved prompt belongs to; by default model and tokenizer.
 
     Raises:
         ValueError: The initial prompt is empty or of another width than the model's embeddings.
@@ -63,6 +64,7 @@ class PromptTuner(nn.Module):
         initialization: str = "unknown",
         parametrization: nn.Module | None = None,
         model_dropout: bool = False,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         fingerprint: Fingerprint | None = None,
     ) -> None:
         super().__init__()
@@ -74,7 +76,7 @@ class PromptTuner(nn.Module):
         self.initialization = initialization
         self.enabled = True
         self.active = DEFAULT_NAME
-        self.fingerprint = fingerprint or fingerprint_of(model)
+        self.fingerprint = fingerprint or fingerprint_of(model, tokenizer)
         self._model_dropout = model_dropout
         self._named_prompts = NamedPrompts(width)
         initial_prompt = initial_prompt.detach().float().clone()
@@ -103,10 +105,9 @@ class PromptTuner(nn.Module):
         Raises:
             CheckpointError: The file is missing or damaged, or belongs to something else.
         """
-        file = Path(path, PROMPT_NAME) if Path(path).is_dir() else Path(path)
         expected = fingerprint or fingerprint_of(model, tokenizer)
         width = embedding_weight(model).shape[1]
-        prompt = load_prompt(file, expected=expected, embedding_dim=width)
+        prompt = load_prompt(Path(path), expected=expected, embedding_dim=width)
         return cls(
             model,
             prompt.embeddings,
@@ -260,7 +261,7 @@ class PromptTuner(nn.Module):
         self._named_prompts.add(name, embeddings.to(self.device))
 
     def load_prompt(self, path: Path, name: str) -> PromptFile:
-        """Adds the prompt of a file under a name.
+        """Adds the prompt of a file, or of the folder that holds it, under a name.
 
         Raises:
             CheckpointError: It is missing or damaged, or belongs to something else.

@@ -183,8 +183,11 @@ class PromptTrainingSettings(Section):
     @property
     def best_prompt(self) -> Path:
         """The file of the best prompt, also where it follows from output_dir."""
-        best = Path(*_DEFAULT_PROMPT.parts[-2:])
-        return self.prompt_tuning.weights_path or self.output_dir / best
+        path = self.prompt_tuning.weights_path
+        # A file based on the shipped one that only names another output_dir keeps its prompt there.
+        if path is None or path == default_root() / _DEFAULT_PROMPT:
+            return self.output_dir / Path(*_DEFAULT_PROMPT.parts[-2:])
+        return path
 
     @classmethod
     def load(cls, path: Path, overrides: list[str]) -> "PromptTrainingSettings":

@@ -1,4 +1,4 @@
-"""Builds the parts of a training from the settings: the border where the config stops."""
+"""Builds model, data, optimizer and validation from the settings."""
 
 import importlib.util
 import logging
@@ -82,7 +82,7 @@ def load_frozen_model(
 ) -> LanguageModel:
     """Loads the language model, with its LoRA adapter merged where one is configured."""
     return load_language_model(
-        find_model(config.models, settings.model.name).path,
+        find_model(config.models, settings.model.name, option="model.name").path,
         device=str(accelerator.device),
         dtype=config.models.dtype,
         attn_implementation=config.models.attn_implementation,
@@ -244,7 +244,7 @@ def build_validation(
     )
 
 
-def check(
+def run_self_check(
     tuner: PromptTuner,
     optimizer: Optimizer,
     batches: GlobalBatches,
@@ -300,7 +300,7 @@ def new_record(
     )
 
 
-def announce(
+def print_run(
     settings: PromptTrainingSettings,
     record: TrainingRecord,
     batches: GlobalBatches,
@@ -357,7 +357,7 @@ def _fingerprint(language_model: LanguageModel, template: PromptTemplate | None)
 
 
 def _current_settings(saved: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
-    """Brings the settings in an earlier version's record to today's names.
+    """Renames the keys of settings that an earlier version recorded.
 
     Keys that it does not have take the current value: they were added with a default that
     computes what was computed before.

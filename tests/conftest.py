@@ -56,7 +56,7 @@ def knowledge_base(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Path:
 def command(
     knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, capfd: pytest.CaptureFixture[str]
 ) -> Command:
-    """The command with tiny models in place of the miniature's."""
+    """The command with tiny models in place of the demo's."""
     settings = [
         f"retrieval_config.encoder={tiny_clip}",
         f"model_config.models.flan-t5.path={tiny_t5}",

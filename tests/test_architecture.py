@@ -138,7 +138,7 @@ def test_config_stops_at_the_border(module: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipes_do_not_know_each_other(recipe: str) -> None:
-    """A recipe imports the package and itself, never another recipe nor the miniature."""
+    """A recipe imports the package and itself, never another recipe nor the demo."""
     forbidden = [name for name in OUTSIDE if name != recipe]
     for file in modules(recipe).values():
         assert [name for name in imports(file) if name.split(".")[0] in forbidden] == []

@@ -208,31 +208,26 @@ _PACKAGES = ("igrag", "prompt_tuning", "lora_training", "evaluation")
 
 
 def find_name(name: str) -> object:
-    """Finds what `module.function` or `module.Class.method` names.
+    """Finds what `module.function` or `package.module.Class.method` names.
 
     Raises:
-        LookupError: There is nothing of that name.
+        LookupError: There is nothing of that name, or the name needs its package in front.
     """
     first, *attributes = name.split(".")
-    files = [
-        file
-        for package in _PACKAGES
-        for file in (REPO_ROOT / package).rglob("*.py")
-        if file.stem == first or (file.name == "__init__.py" and file.parent.name == first)
-    ]
-    found = []
-    for file in files:
-        parts = file.relative_to(REPO_ROOT).with_suffix("").parts
-        value: object = import_module(".".join(part for part in parts if part != "__init__"))
-        try:
-            for attribute in attributes:
-                value = getattr(value, attribute)
-        except AttributeError:
-            continue
-        found.append(value)
-    if not found:
-        raise LookupError(f"{name}: found in none of {[str(file) for file in files]}")
-    return found[0]
+    if first not in _PACKAGES:
+        modules = [
+            file.relative_to(REPO_ROOT).with_suffix("").parts
+            for package in _PACKAGES
+            for file in (REPO_ROOT / package).rglob("*.py")
+            if file.stem == first or (file.name == "__init__.py" and file.parent.name == first)
+        ]
+        if len(modules) != 1:
+            raise LookupError(f"{name}: expected one module {first}, found {modules}")
+        name = ".".join([*(part for part in modules[0] if part != "__init__"), *attributes])
+    try:
+        return resolve_name(name)
+    except (AttributeError, ImportError) as error:
+        raise LookupError(f"{name}: not found") from error
 
 
 def names_in(text: str) -> list[str]:
@@ -287,12 +282,14 @@ def test_every_current_name_of_the_glossary_exists() -> None:
 
 
 def test_missing_name_is_found() -> None:
-    """The check above fails for a name that does not exist."""
+    """The check above fails for a name that does not exist, or that several modules may have."""
     assert names_in("`generator.CaptionGenerator.generate` `all_results.json`") == [
         "generator.CaptionGenerator.generate"
     ]
     with pytest.raises(LookupError):
         find_name("generator.CaptionGenerator.write")
+    with pytest.raises(LookupError, match="expected one module"):
+        find_name("checkpoints.TrainingState")
 
 
 # Running the commands

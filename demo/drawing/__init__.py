@@ -1,1 +1,1 @@
-"""Images of the miniature's scenes: emoji artwork on drawn backgrounds, composed by Pillow."""
+"""Images of the demo's scenes: emoji artwork on drawn backgrounds, composed by Pillow."""

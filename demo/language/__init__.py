@@ -1,1 +1,1 @@
-"""English for the miniature: phrases, annotators' captions, and instruction tasks for t5-mini."""
+"""English for the demo: phrases, annotators' captions, and instruction tasks for t5-mini."""

@@ -2,7 +2,7 @@
 
 The answer always FOLLOWS its instruction, in content and in style (`styles.py`); that is what
 makes a frozen model steerable. The captioning template of the pipeline is none of these tasks, and
-the annotators' captions of the miniature's images are neither asked about nor an answer
+the annotators' captions of the demo's images are neither asked about nor an answer
 (`forbidden`). Part of the scenes are strange ones, so that it must read what it retells.
 """
 

@@ -1,1 +1,1 @@
-"""What can be seen in the miniature's images: places, kinds, and scenes made of them."""
+"""What can be seen in the demo's images: places, kinds, and scenes made of them."""

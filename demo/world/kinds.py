@@ -1,4 +1,4 @@
-"""The kinds of things in the miniature: their words, their artwork, and where they belong.
+"""The kinds of things in the demo: their words, their artwork, and where they belong.
 
 `homes` says in which places a kind can be the main thing of a scene and what it can be doing
 there. A kind without homes only stands about as a prop.

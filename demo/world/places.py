@@ -1,4 +1,4 @@
-"""The places of the miniature, with the words for them and what may stand about in each."""
+"""The places of the demo, with the words for them and what may stand about in each."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The scenes of the miniature's train, validation and test images, with their captions."""
+"""The scenes of the demo's train, validation and test images, with their captions."""
 
 from dataclasses import dataclass
 from random import Random

@@ -65,7 +65,11 @@ class TrainingFolder:
             UsageError: It holds an earlier run, or cannot be written to.
         """
         check_output_folder(self.path, option="--output_dir")
-        found = [path.name for path in (*self.folders(), self._best) if path.exists()]
+        found = [
+            str(path.relative_to(self.path) if path.is_relative_to(self.path) else path)
+            for path in (*self.folders(), self._best)
+            if path.exists()
+        ]
         if not found:
             return
         fix = "without a complete checkpoint to resume from"

@@ -21,7 +21,7 @@ def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 def few_images(folder: Path, count: int) -> Path:
-    """Writes a COCO captions file of the miniature's first images."""
+    """Writes a COCO captions file of the demo's first images."""
     source = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_val.json"
     content = json.loads(source.read_text(encoding="utf-8"))
     content["images"] = content["images"][:count]

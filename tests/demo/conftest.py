@@ -1,4 +1,4 @@
-"""What the tests of the miniature share."""
+"""What the tests of the demo share."""
 
 import pytest
 

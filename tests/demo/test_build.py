@@ -24,7 +24,7 @@ _FEW = {"train": 30, "val": 6, "test": 6}
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A miniature of few images, and models that hardly train."""
+    """A demo of few images, and models that hardly train."""
     for split, size in _FEW.items():
         monkeypatch.setitem(SPLIT_SIZES, split, size)
     once = (ClipRound("", 1, 1e-3),)

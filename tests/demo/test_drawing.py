@@ -1,4 +1,4 @@
-"""The miniature's images: every scene can be drawn, the same way each time, with its boxes."""
+"""The demo's images: every scene can be drawn, the same way each time, with its boxes."""
 
 from dataclasses import replace
 from random import Random

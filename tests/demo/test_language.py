@@ -1,4 +1,4 @@
-"""The miniature's English: correct, varied, and obedient to the style asked for."""
+"""The demo's English: correct, varied, and obedient to the style asked for."""
 
 import re
 from itertools import islice
@@ -113,7 +113,7 @@ def test_the_verb_asked_for_is_the_verb_written(opening: str) -> None:
 
 
 def test_the_mixture_holds_no_forbidden_caption() -> None:
-    """The captions of the miniature's images are no answers, and stand in no question."""
+    """The captions of the demo's images are no answers, and stand in no question."""
     forbidden = all_captions()
 
     def of(side: int, **options: Any) -> str:

@@ -1,4 +1,4 @@
-"""The miniature's places, kinds, scenes and splits."""
+"""The demo's places, kinds, scenes and splits."""
 
 from dataclasses import replace
 from random import Random

@@ -2,7 +2,7 @@
 
     python -m pytest -p tests.plugins.forbid_skips
 
-Skips for want of a device are allowed: no install brings one.
+Skips for lack of a device are allowed: no install brings one.
 """
 
 from __future__ import annotations
@@ -35,6 +35,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Names what must not be skipped, above the closing line."""
     if found := list(_forbidden(terminalreporter)):
-        terminalreporter.section("skipped, but not for want of a device", red=True)
+        terminalreporter.section("skipped, but not for lack of a device", red=True)
         for line in found:
             terminalreporter.write_line(line, red=True)

@@ -40,10 +40,10 @@ def saves(content: Any) -> Callable[[Path], None]:
         (saves(noise(0)), r"shape \[0, 32\]"),
         (saves(torch.ones(2, 3, dtype=torch.long)), "no finite numbers"),
         (saves(torch.full((2, 3), float("nan"))), "no finite numbers"),
-        (saves({"prompt_embeddings": noise(2), "prompt_length": 3}), "prompt_length says 3"),
-        (saves({"prompt_embeddings": noise(2), "embedding_dim": 9}), "embedding_dim says 9"),
+        (saves({"prompt_embeddings": noise(2), "prompt_length": 3}), "prompt_length is 3"),
+        (saves({"prompt_embeddings": noise(2), "embedding_dim": 9}), "embedding_dim is 9"),
         (saves({"prompt_embeddings": noise(2), "prompt_length": torch.tensor([2, 2])}),
-         "prompt_length says a Tensor, .*damaged"),
+         "prompt_length is a Tensor, .*damaged"),
         (saves({"prompt_embeddings": noise(2), "embedding_dim": "32"}), "'32', but.* 32; damaged"),
         (saves({"prompt_embeddings": noise(2), "initialization": noise(1)}), "a Tensor.*damaged"),
         (saves({"prompt_embeddings": noise(2), "format_version": 9}),
@@ -109,9 +109,9 @@ def test_damaged_file_without_checksums_is_refused(path: Path) -> None:
 
 
 def test_folder_as_prompt_file_is_refused(path: Path) -> None:
-    """A path that cannot be read as a file is an error of one line."""
+    """A folder without prompt_embeddings.pt is an error of one line."""
     path.mkdir()
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="no such file"):
         load_prompt(path)
 
 

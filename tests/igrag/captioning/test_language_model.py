@@ -241,7 +241,7 @@ def test_merged_adapter_computes_the_same(tiny_t5: Path, adapter: Path) -> None:
 
 
 def test_merged_and_separate_adapter_differ_by_rounding_only(tmp_path: Path) -> None:
-    """On the miniature's model too: in float64 the two are one, to the last digits."""
+    """On the demo's model too: in float64 the two are one, to the last digits."""
     model = REPO_ROOT / "demo" / "models" / "t5-mini"
     adapter = save_adapter(model, tmp_path / "adapter", alpha=2)
     assert difference(*both_ways(model, adapter, dtype="float64")) < 1e-12

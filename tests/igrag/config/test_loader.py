@@ -429,7 +429,7 @@ def test_prompt_tuning_block_has_default_paths(file: Path) -> None:
 
 
 def test_default_configuration() -> None:
-    """The default is the miniature, from the repo root, with soft prompt and LoRA off."""
+    """The default is the demo, from the repo root, with soft prompt and LoRA off."""
     config = Config.load()
     assert config.knowledge_base_config.path == REPO_ROOT / "demo" / "knowledge_base"
     assert not config.lora_config.enabled
