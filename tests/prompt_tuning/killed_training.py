@@ -1,14 +1,15 @@
 """Runs prompt training until it kills its own process, as `kill -9` does, at a given point.
 
 Usage: python -m tests.prompt_tuning.killed_training TEXT prompt_training.py [options ...]; TEXT is
-part of what `_kill_after` gets to see: the path of a JSON file that was just written, or "curves
-of checkpoint-N" once that checkpoint is complete.
+part of the path of a JSON file, after whose writing the process is killed, or "curves of
+checkpoint-N." for the time when that checkpoint is complete.
 """
 
 import os
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from igrag.files import write_json
 from igrag.training.record import TrainingRecord
@@ -31,6 +32,5 @@ def _draw_curves(record: TrainingRecord, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    checkpoints.write_json = _write_json
-    checkpoints.draw_curves = _draw_curves
-    prompt_training.main(*prompt_training.parse_arguments(sys.argv[3:]))
+    with patch.multiple(checkpoints, write_json=_write_json, draw_curves=_draw_curves):
+        prompt_training.main(*prompt_training.parse_arguments(sys.argv[3:]))

@@ -123,7 +123,7 @@ def test_signal_to_the_process_group_ends_the_build_at_once(
     start: Start, number: signal.Signals, code: int, stderr: str
 ) -> None:
     """Ctrl-C, and the end of a container, reach the workers too: no wait and no traceback."""
-    seconds = []
+    seconds: list[float] = []
     while len(seconds) < 3:  # A busy machine delays one, waiting for the workers all of them.
         build = start()
         workers = build.workers()
