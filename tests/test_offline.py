@@ -44,6 +44,7 @@ def test_unknown_model_is_one_error(words: list[object], tmp_path: Path) -> None
     assert done.stderr.count("\n") == 1 and done.stdout == ""
 
 
+@pytest.mark.slow
 def test_cached_model_is_used_without_output(
     words: list[object], tmp_path: Path, tiny_t5: Path
 ) -> None:

@@ -29,7 +29,7 @@ _SQUASHES = {"sleep": 0.74}
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A image and where its things are.
+    """An image and where its things are.
 
     Attributes:
         image: RGB image.

@@ -77,7 +77,7 @@ class RetrievalPrompts:
         """
         if self._encoder is None:
             raise ValueError("no encoder, expected one to build prompts from images")
-        detect = self._detector or (lambda image, name: ())
+        detect = self._detector or (lambda _image, _name: ())
         return self.from_vectors(
             self._encoder.encode(images),  # [B, D]
             [detect(image, name) for image, name in zip(images, names, strict=True)],

@@ -1,4 +1,4 @@
-"""The long commands that the documents name go through, on little data and shallow models."""
+"""The long commands of the documents run on little data and shallow models."""
 
 import json
 import os
@@ -44,19 +44,21 @@ def few_examples(folder: Path) -> list[str]:
     return settings
 
 
-def test_the_whole_path_on_the_real_shapes(tmp_path: Path) -> None:
-    """COCO's files, CLIP's and Flan-T5's widths: data without leaks, both methods, both at once."""
+@pytest.mark.slow
+def test_real_shapes_builds_data_trains_and_captions(tmp_path: Path) -> None:
+    """The data leak nothing, and both methods train and caption at COCO's and Flan-T5's sizes."""
     done = run("real_shapes.py", "--quick", "--captions", few_images(tmp_path, 16))
     assert done.returncode == 0, done.stderr
-    assert "0 prompts hold their own target or reference." in done.stdout
-    assert done.stdout.count("parameters are trained") == 3
-    # One layer and two tables of words, as Flan-T5 has; loaded, with the adapter beside it.
+    assert "0 prompts contain their own target or reference." in done.stdout
+    assert done.stdout.count("trainable params:") == 3
+    # One layer and two embedding matrices, as Flan-T5 has; then with the adapter.
     assert "flan-t5: 65,869,824 parameters" in done.stdout
-    assert f"147,456 of {65_869_824 + 147_456:,} parameters are trained" in done.stdout
+    assert f"trainable params: 147,456 / {65_869_824 + 147_456:,} (" in done.stdout
 
 
-def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
-    """The steps follow from the row; a second call finds every run done and prints the same."""
+@pytest.mark.slow
+def test_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
+    """Rows have the number of steps; a second call repeats no run and prints the same."""
     words = ["--rows", 1, 3, "--seeds", 0, 1, "--output", tmp_path / "runs"]
     words += few_examples(tmp_path)
     first = run("sweep_prompt_tuning.py", *words)
@@ -68,13 +70,13 @@ def test_a_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     ]
     files = sorted((tmp_path / "runs").glob("*/all_results.json"))
     assert len(files) == 4
-    written = [file.stat().st_mtime_ns for file in files]
+    times = [file.stat().st_mtime_ns for file in files]
     assert run("sweep_prompt_tuning.py", *words).stdout == first.stdout
-    assert [file.stat().st_mtime_ns for file in files] == written
+    assert [file.stat().st_mtime_ns for file in files] == times
 
 
-def test_another_run_has_another_folder(tmp_path: Path) -> None:
-    """By settings, seed, and the content of data, model and adapter; the same one has the same."""
+def test_folder_of_a_run_depends_on_settings_seed_and_content(tmp_path: Path) -> None:
+    """The content is that of data, model and adapter; equal runs have equal folders."""
     train, val = (Path(pair.partition("=")[2]) for pair in few_examples(tmp_path)[1::2])
     model, adapter = tmp_path / "t5", tmp_path / "adapter"
     shutil.copytree(REPO_ROOT / "demo" / "models" / "t5-mini", model)
@@ -99,28 +101,29 @@ def test_another_run_has_another_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stderr", "told"), [("", "exit code -9: nothing on stderr"), ("a\nerror: b\n", "error: b")]
+    ("stderr", "message"), [("", "exit code -9: nothing on stderr"), ("a\nerror: b\n", "error: b")]
 )
-def test_every_failure_is_told(
+def test_sweep_reports_every_failed_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     stderr: str,
-    told: str,
+    message: str,
 ) -> None:
-    """A run that was killed without a word, or did not even start: the exit code is not 0."""
+    """A run that was killed or did not start is reported, and the exit code is not 0."""
     killed = subprocess.CompletedProcess([], -9, "", stderr)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: killed)
     words = ["--rows", "3", "--seeds", "0", "1", "--output", str(tmp_path)]
     assert sweep_prompt_tuning.main(words) == 1
     out, err = capsys.readouterr()
-    assert "failed" in out and err.count(told) == 2 and "row 3, seed 1" in err
+    assert "failed" in out and err.count(message) == 2 and "row 3, seed 1" in err
     assert sweep_prompt_tuning.main([*words, "--set", "prompt_tuning.prompt_length=0"]) == 1
     assert capsys.readouterr().err.count("prompt_tuning.prompt_length") == 2
 
 
-def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
-    """Its row says so, the reason is on stderr, and the exit code is not 0."""
+@pytest.mark.slow
+def test_failed_run_fails_the_sweep(tmp_path: Path) -> None:
+    """Its row is marked as failed, the reason is on stderr, and the exit code is not 0."""
     words = ["--rows", 3, "--seeds", 0, "--output", tmp_path, "--set", "data.train_file=none.jsonl"]
     done = run("sweep_prompt_tuning.py", *words)
     assert done.returncode == 1

@@ -40,6 +40,7 @@ def _build(root: Path, *words: str) -> int:
     return main(parse_arguments(["--root", str(root), *words]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few", "emoji_font")
 def test_the_stages_make_a_whole_miniature(tmp_path: Path) -> None:
     """All stages in a row leave images, models, a knowledge base and data that fit together."""

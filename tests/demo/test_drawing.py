@@ -166,5 +166,5 @@ def test_images_are_seeded_and_scale() -> None:
 
 
 def test_file_names_are_cocos() -> None:
-    """A image is named by its id in twelve digits."""
+    """An image is named by its id in twelve digits."""
     assert file_name(802) == "000000000802.jpg"

@@ -221,12 +221,12 @@ def test_termination_runs_cleanups(tmp_path: Path) -> None:
         "def main():\n"
         f"    with atomic_path(Path({str(tmp_path / 'out')!r})):\n"
         "        print('ready', flush=True)\n"
-        "        time.sleep(60)\n"
+        "        time.sleep(600)\n"
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    _, shown = process.communicate(timeout=60)
+    _, shown = process.communicate(timeout=120)
     assert process.returncode == 143
     assert "Traceback" not in shown
     assert list(tmp_path.iterdir()) == []
@@ -239,7 +239,7 @@ def test_closed_pipe_is_quiet() -> None:
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=120) == 1
 
 
 def test_log_level(capsys: pytest.CaptureFixture[str]) -> None:

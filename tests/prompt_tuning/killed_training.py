@@ -1,8 +1,8 @@
 """Runs prompt training until it kills its own process, as `kill -9` does, at a given point.
 
 Usage: python -m tests.prompt_tuning.killed_training TEXT prompt_training.py [options ...]; TEXT is
-part of what `_kill_after` gets to see: the path of a JSON file that was just written, or "curves
-of checkpoint-N" once that checkpoint is complete.
+part of the path of a JSON file, after whose writing the process is killed, or "curves of
+checkpoint-N." for the time when that checkpoint is complete.
 """
 
 import os

@@ -114,7 +114,7 @@ def test_killed_build_is_resumed(
         [sys.executable, str(SCRIPT), *words], cwd=tmp_path, stderr=subprocess.DEVNULL
     )
     progress = tmp_path / "kb.partial" / "progress.json"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if progress.exists() and json.loads(progress.read_text())["processed"] >= 5:
             break

@@ -17,8 +17,10 @@ from tests.tiny import CocoFolder, save_coco
 
 SCRIPT = REPO_ROOT / "scripts" / "build_knowledge_base.py"
 CONTINUES = "interrupted: the same command continues from here\n"
-# The data loader waits so long for each of its workers that does not end by itself.
-PATIENCE = 5.0
+# The data loader waits 5 s for each of its 2 workers that does not end by itself.
+QUICK_SECONDS = 10.0
+# For what only a hanging process exceeds, on a busy machine, too.
+DEADLINE = 300.0
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 
@@ -35,12 +37,13 @@ class Build:
     def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
         self.process = process
         self._progress = output.with_name(f"{output.name}.partial") / "progress.json"
+        self._resumed = self.images_done()  # before an interrupted build continues
 
     def wait_for_batches(self) -> None:
-        """Returns when the build is in the middle."""
-        deadline = time.monotonic() + 120
+        """Returns when the build has encoded some more images."""
+        deadline = time.monotonic() + DEADLINE
         while self.process.poll() is None and time.monotonic() < deadline:
-            if self.images_done():
+            if self.images_done() > self._resumed:
                 return
             time.sleep(0.01)
         pytest.fail(f"the build is not at work: {self.process.communicate()}")
@@ -59,8 +62,8 @@ class Build:
 
     def end(self) -> tuple[int, str]:
         """Waits for the end; returns the exit code and stderr."""
-        _, said = self.process.communicate(timeout=120)
-        return self.process.returncode, said
+        _, stderr = self.process.communicate(timeout=DEADLINE)
+        return self.process.returncode, stderr
 
 
 Start = Callable[[], Build]
@@ -71,7 +74,7 @@ def start(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Iterator[Start]:
     """Starts builds; none of their processes outlives the test."""
     output = tmp_path / "kb"
     paths = ["--captions", coco.captions, "--images", coco.images, "--output", output]
-    # 16 images are more than a pipe holds: a worker must be rid of a batch before the next.
+    # 16 images are more than a pipe holds: a worker blocks until its batch is read.
     options = ["--device", "cpu", "--workers", "2", "--batch-size", "16"]
     encoder = ["--set", f"retrieval_config.encoder={tiny_clip}"]
     started: list[subprocess.Popen[str]] = []
@@ -93,15 +96,15 @@ def start(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Iterator[Start]:
 
 
 def seconds_until_gone(pids: Sequence[int]) -> float:
-    """Waits for processes to end, or to wait merely for being collected; give up after a while."""
+    """Waits for processes to end, or to be zombies; gives up at the deadline."""
     started = time.monotonic()
-    while any(map(is_running, pids)) and time.monotonic() < started + 60:
+    while any(map(is_running, pids)) and time.monotonic() < started + DEADLINE:
         time.sleep(0.05)
     return time.monotonic() - started
 
 
 def is_running(pid: int) -> bool:
-    """Says whether a process is there and not merely waiting to be collected."""
+    """Returns whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -110,32 +113,37 @@ def is_running(pid: int) -> bool:
 
 @needs_proc
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
+    ("number", "code", "stderr"),
     [
-        (signal.SIGINT, 130, CONTINUES + "error: interrupted\n"),
-        pytest.param(signal.SIGTERM, 143, CONTINUES, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, CONTINUES + "error: interrupted\n", id="SIGINT"),
+        pytest.param(signal.SIGTERM, 143, CONTINUES, id="SIGTERM", marks=pytest.mark.slow),
     ],
 )
-def test_interruption_of_the_whole_group_is_quick_and_quiet(
-    start: Start, number: signal.Signals, code: int, said: str
+def test_signal_to_the_process_group_ends_the_build_at_once(
+    start: Start, number: signal.Signals, code: int, stderr: str
 ) -> None:
     """Ctrl-C, and the end of a container, reach the workers too: no wait and no traceback."""
-    build = start()
-    workers = build.workers()
-    os.killpg(build.process.pid, number)
-    assert seconds_until_gone(workers) < 2 * PATIENCE
-    assert build.end() == (code, said)
+    seconds: list[float] = []
+    while len(seconds) < 3:  # A busy machine delays one, waiting for the workers all of them.
+        build = start()
+        workers = build.workers()
+        os.killpg(build.process.pid, number)
+        seconds.append(seconds_until_gone(workers))
+        assert build.end() == (code, stderr)
+        if seconds[-1] < QUICK_SECONDS:
+            return
+    pytest.fail(f"the workers ended after {seconds} s")
 
 
 @needs_proc
 @pytest.mark.slow
-def test_workers_do_not_outlive_a_killed_build(start: Start) -> None:
+def test_workers_of_a_killed_build_end(start: Start) -> None:
     """After kill -9 of the build alone its workers end by themselves."""
     build = start()
     workers = build.workers()
     assert len(workers) == 2
     build.process.kill()
-    assert seconds_until_gone(workers) < 60
+    assert seconds_until_gone(workers) < DEADLINE
 
 
 @needs_proc

@@ -102,10 +102,10 @@ def test_interruption_ends_the_program(
     monkeypatch.setattr(pycocoevalcap.Meteor, "_stat", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Meteor().compute(corpus("a", "b"))
-    assert processes[0].wait(timeout=10) is not None
+    assert processes[0].wait(timeout=120) is not None
     cleanup = threading.Thread(target=module._program.cache_clear, daemon=True)
     cleanup.start()
-    cleanup.join(timeout=10)
+    cleanup.join(timeout=120)
     assert not cleanup.is_alive()
 
 
@@ -125,7 +125,7 @@ def test_failing_program_is_an_error(
     with pytest.raises(MetricError, match=f"^failed: {reason}") as caught:
         Meteor().compute(corpus("a", "b"))
     assert "\n" not in str(caught.value)
-    assert processes[0].wait(timeout=10) is not None
+    assert processes[0].wait(timeout=120) is not None
     fake_java()
     assert Meteor().compute(corpus("a", "b")).value == 0.2
 

@@ -33,30 +33,32 @@ def test_second_build_is_locked_out(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killed_writer_is_in_nobodys_way(tmp_path: Path) -> None:
-    """The lock goes with the process, though nothing of it could clean up."""
+def test_lock_of_a_killed_build_is_released(tmp_path: Path) -> None:
+    """The lock ends with its process, even though the process could not clean up."""
     code = (
         "import sys, time; from pathlib import Path;"
         "from tests.igrag.retrieval import test_partial_vectors;"
         "held = test_partial_vectors.start(Path(sys.argv[1])); print('ready', flush=True);"
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=REPO_ROOT, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     with process.stdout:
-        assert process.stdout.readline() == b"ready\n"
-        with pytest.raises(KnowledgeBaseError, match="another build"):
-            start(tmp_path)
-        process.kill()
-        process.wait()
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            with pytest.raises(KnowledgeBaseError, match="another build"):
+                start(tmp_path)
+        finally:
+            process.kill()
+            process.wait()
     with start(tmp_path) as after:
         assert (after.processed, after.restarted) == (0, False)
 
 
-def test_writer_killed_before_its_first_record_is_continued(tmp_path: Path) -> None:
-    """A folder that holds the lock alone is an unfinished build, and not somebody else's."""
+def test_build_killed_before_its_first_record_is_continued(tmp_path: Path) -> None:
+    """A folder that holds only the lock is an unfinished build, and not a user's folder."""
     (tmp_path / LOCK).touch()
     with start(tmp_path) as partial:
         assert partial.processed == 0
@@ -79,8 +81,8 @@ def test_skipped_images_are_recorded_once(tmp_path: Path) -> None:
         partial.append(ROWS, {1: "torn \N{BROKEN HEART}", 3: "half \udcff"})
         first = (tmp_path / SKIPPED).read_bytes()
         recorded = (tmp_path / PROGRESS).stat().st_size
-        for place in range(5, 105):
-            partial.append(None, {place: "missing"})
+        for index in range(5, 105):
+            partial.append(None, {index: "missing"})
         assert (tmp_path / SKIPPED).read_bytes().startswith(first)
         assert (tmp_path / PROGRESS).stat().st_size < recorded + 10
         expected = dict(partial.skipped)
