@@ -114,6 +114,7 @@ def _write_config(folder: Path, options: list[str]) -> Path:
     """Writes the shipped config of the real models with the paths of these."""
     config = folder / "config.yaml"
     text = (_ROOT / "configs" / "coco_flan_t5.yaml").read_text(encoding="utf-8")
+    text = text.replace("base: config.yaml", f"base: {_ROOT / 'configs' / 'config.yaml'}")
     for option, old in zip(
         options,
         ("openai/clip-vit-base-patch32", "google/flan-t5-base", "knowledge_base/coco2017"),

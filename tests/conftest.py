@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Before any import of the libraries: tests must not reach for the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A shell that runs the tests in the background ignores Ctrl-C for them, and so for what they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pathlib import Path
 

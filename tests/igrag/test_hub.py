@@ -144,7 +144,7 @@ def test_damaged_cache_is_the_reason_while_offline(lookups: dict[str, Any]) -> N
 
 
 # Their `from_pretrained` is not transformers' own: it cannot run code of a model.
-_OTHER_LOADERS = {"PeftModel", "PromptTuner"}
+_OTHER_LOADERS = {"PeftModel", "PromptTuner", "cls"}
 
 
 def calls_without_refusal(file: Path) -> list[int]:
