@@ -1,6 +1,5 @@
 """Builds model, data and training arguments from the settings."""
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -20,13 +19,14 @@ from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
 from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
-from igrag.errors import ConfigError, UsageError
+from igrag.errors import UsageError
 from igrag.from_config import build_template
 from igrag.training.checkpoints import record_of, refuse_changes
 from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
 from igrag.training.run_metadata import count_parameters, describe_data, library_versions
 from igrag.training.schedules import SCHEDULES
+from igrag.training.self_check import check_reporter
 from lora_training.adapter import add_adapter, check_before_training
 from lora_training.checkpoints import BEST_NAME, AdapterFolder
 from lora_training.settings import LoraSettings, TrainingSettings
@@ -69,10 +69,7 @@ def trainer_arguments(
     Raises:
         ConfigError: TensorBoard is not installed.
     """
-    if options.report_to == "tensorboard" and not importlib.util.find_spec("tensorboard"):
-        raise ConfigError(
-            "training.report_to: tensorboard is not installed; pip install tensorboard, or set none"
-        )
+    check_reporter(options.report_to, key="training.report_to")
     strategy = "epoch" if options.eval_steps is None else "steps"
     arguments = Seq2SeqTrainingArguments(
         output_dir=str(options.output_dir),

@@ -178,23 +178,17 @@ def train(
 
 def print_run(record: TrainingRecord, files: tuple[Path, Path], device: object) -> None:
     """Prints what will be trained, and on what."""
-    train_file, val_file = map(portable, files)
-    data = record.data
-    print(f"{record.model.name}: {record.model.describe_parameters()}")
-    print(
-        f"{data['train_examples']:,} training examples ({train_file}), "
-        f"{data['val_examples']:,} validation examples ({val_file}), on {device}",
-        flush=True,
-    )
+    from igrag.training.summary import run_header
+
+    print(f"{run_header(record, *map(portable, files))}, on {device}", flush=True)
 
 
 def print_results(record: TrainingRecord, folder: AdapterFolder) -> None:
     """Prints the table of validations and the paths of the results."""
-    from igrag.training.summary import results_table
+    from igrag.training.summary import run_footer
 
-    print(results_table(record))
-    print(f"best:    {folder.path / record.best_folder / ADAPTER_WEIGHTS}")
-    print(f"results: {folder.path / RESULTS_NAME}, {folder.path / CURVES_NAME}")
+    best = folder.path / record.best_folder / ADAPTER_WEIGHTS
+    print(run_footer(record, best, folder.path / RESULTS_NAME, folder.path / CURVES_NAME))
 
 
 if __name__ == "__main__":

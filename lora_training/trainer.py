@@ -21,7 +21,7 @@ from transformers import (
 
 from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import clean_texts
-from igrag.data.batching import LABEL_IGNORED, Collator, LengthGroupedBatches
+from igrag.data.batching import LABEL_IGNORED, Collator, LengthGroupedBatches, longest_first_order
 from igrag.metrics import bleu
 from igrag.training.loss import summed_cross_entropy
 
@@ -170,9 +170,7 @@ class Scorer:
 
 def longest_first(dataset: Dataset) -> Dataset:
     """Sorts examples by prompt length: little padding, and the peak of memory comes first."""
-    lengths = dataset["source_length"][:]
-    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    return dataset.select(order)
+    return dataset.select(longest_first_order(dataset["source_length"][:]))
 
 
 class _EpochBatches(LengthGroupedBatches):

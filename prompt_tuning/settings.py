@@ -125,6 +125,10 @@ class PromptSettings(Section):
 class TrainingSettings(OptimizationSettings):
     """The training loop."""
 
+    gradient_accumulation_steps: Positive = setting(
+        8, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
+    )
+    learning_rate: Above0 = setting(0.03, "Peak learning rate.", "学习率峰值。")
     optimizer: Optimizer = setting("adamw", "Optimizer of the prompt.", "软提示的优化器。")
     model_dropout: bool = setting(
         False, "Enable dropout in the frozen model.", "训练时启用冻结模型的 dropout。"

@@ -1,6 +1,5 @@
 """Builds model, data, optimizer and validation from the settings."""
 
-import importlib.util
 import logging
 import os
 import sys
@@ -28,6 +27,8 @@ from igrag.training.checkpoints import record_of, refuse_changes
 from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
 from igrag.training.run_metadata import count_parameters, describe_data, library_versions
+from igrag.training.self_check import check_reporter
+from igrag.training.summary import run_header
 from prompt_tuning import optimization
 from prompt_tuning.checkpoints import CheckpointFolder
 from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of
@@ -62,10 +63,7 @@ def open_folder(settings: PromptTrainingSettings) -> CheckpointFolder:
 def start_accelerator(settings: PromptTrainingSettings, device_name: str) -> Accelerator:
     """Joins the other processes, if torchrun or accelerate launch started any."""
     report_to = settings.output.report_to
-    if report_to == "tensorboard" and not importlib.util.find_spec("tensorboard"):
-        raise ConfigError(
-            "output.report_to: tensorboard is not installed; pip install tensorboard, or set none"
-        )
+    check_reporter(report_to, key="output.report_to")
     device = resolve_device(device_name)
     if device_name.startswith("cuda:"):
         os.environ["ACCELERATE_TORCH_DEVICE"] = device_name
@@ -311,11 +309,7 @@ def print_run(
         return
     processes = accelerator.num_processes
     devices = f"{accelerator.device}" + (f", {processes} processes" if processes > 1 else "")
-    print(f"{record.model.name}: {record.model.describe_parameters()}")
-    print(
-        f"{record.data['train_examples']:,} training examples ({portable(settings.train_file)}), "
-        f"{record.data['val_examples']:,} validation examples ({portable(settings.val_file)})"
-    )
+    print(run_header(record, portable(settings.train_file), portable(settings.val_file)))
     print(f"{len(batches)} optimizer steps per epoch on {devices}", flush=True)
 
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME, checkpoint_name
 from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
-from igrag.training.summary import results_table
+from igrag.training.summary import run_footer
 from prompt_tuning.checkpoints import CheckpointFolder, Progress
 from prompt_tuning.validation import ValidationResult
 
@@ -131,6 +131,5 @@ class TrainingLog:
         self._accelerator.end_training()
         if not self._accelerator.is_main_process:
             return
-        print(results_table(self.record))
-        print(f"best:    {folder.best_prompt}")
-        print(f"results: {folder.path / RESULTS_NAME}, {folder.path / CURVES_NAME}")
+        files = (folder.path / RESULTS_NAME, folder.path / CURVES_NAME)
+        print(run_footer(self.record, folder.best_prompt, *files))

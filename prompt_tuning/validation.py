@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from igrag.captioning.generator import clean_texts
-from igrag.data.batching import Collator
+from igrag.data.batching import Collator, longest_first_order
 from igrag.errors import TrainingError
 from igrag.metrics import BleuScore, bleu
 from igrag.training.loss import summed_cross_entropy
@@ -61,8 +61,7 @@ class Validation:
         self._collator = Collator(tokenizer.pad_token_id)
         self._decoding = decoding
         self._accelerator = accelerator
-        lengths = dataset["source_length"][:]
-        order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+        order = longest_first_order(dataset["source_length"][:])
         self._batches = [
             order[start : start + batch_size] for start in range(0, len(order), batch_size)
         ]

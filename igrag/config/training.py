@@ -34,10 +34,6 @@ class OptimizationSettings(Section):
     per_device_train_batch_size: Positive = setting(
         16, "Examples in a forward pass (micro-batch).", "每次前向计算的样本数（micro-batch）。"
     )
-    gradient_accumulation_steps: Positive = setting(
-        8, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
-    )
-    learning_rate: Above0 = setting(0.03, "Peak learning rate.", "学习率峰值。")
     weight_decay: Annotated[float, Field(ge=0)] = setting(
         0.0, "Decoupled weight decay of AdamW.", "AdamW 的解耦权重衰减。"
     )

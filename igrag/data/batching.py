@@ -75,3 +75,8 @@ class Collator:
     def _pad(self, sequences: Sequence[Sequence[int]], filler: int) -> Tensor:
         width = -(-max(map(len, sequences)) // self._multiple) * self._multiple
         return torch.tensor([[*ids, *[filler] * (width - len(ids))] for ids in sequences])
+
+
+def longest_first_order(lengths: Sequence[int]) -> list[int]:
+    """Returns indices, the longest first: little padding, and the peak of memory at the start."""
+    return sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)

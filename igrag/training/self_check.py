@@ -1,13 +1,30 @@
 """What must hold of the data and the gradients before the first step, whatever is trained."""
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from igrag.errors import TrainingError
+from igrag.errors import ConfigError, TrainingError
 
 _MIN_LENGTH = 2  # A token and the end token.
+
+
+def check_reporter(report_to: str, *, key: str) -> None:
+    """Makes sure that event files can be written, before any model is loaded.
+
+    Args:
+        report_to: "none" or "tensorboard".
+        key: The settings key, for the error.
+
+    Raises:
+        ConfigError: TensorBoard is not installed.
+    """
+    if report_to == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+        raise ConfigError(
+            f"{key}: tensorboard is not installed; pip install tensorboard, or set none"
+        )
 
 
 def raise_problems(problems: Sequence[str]) -> None:

@@ -1,10 +1,28 @@
-"""The validations of a training run as a table, printed at its end."""
+"""What both trainings print: the run at its start, the table of validations at its end."""
+
+from pathlib import Path
 
 from igrag.training.record import Evaluation, TrainingRecord
 
 _COLUMNS: tuple[str, ...] = ("step", "epoch", "val loss", "BLEU-1", "BLEU-4")
 MIN_BLEU4 = 0.001  # below it, captions and references have next to nothing in common
 MIN_LEAD = 0.0005  # of BLEU-4; smaller differences are noise
+
+
+def run_header(record: TrainingRecord, train_file: str, val_file: str) -> str:
+    """Returns the parameter counts of a run, and the examples with their files."""
+    data = record.data
+    return (
+        f"{record.model.name}: {record.model.describe_parameters()}\n"
+        f"{data['train_examples']:,} training examples ({train_file}), "
+        f"{data['val_examples']:,} validation examples ({val_file})"
+    )
+
+
+def run_footer(record: TrainingRecord, best: Path, *files: Path) -> str:
+    """Returns the table of validations, and the paths of the best weights and of the results."""
+    results = ", ".join(map(str, files))
+    return f"{results_table(record)}\nbest:    {best}\nresults: {results}"
 
 
 def results_table(record: TrainingRecord) -> str:
