@@ -11,6 +11,7 @@ from igrag.config.loader import setting
 from igrag.config.paths import default_examples, default_root
 from igrag.config.training import (
     Above0,
+    ExampleSettings,
     LengthSettings,
     OptimizationSettings,
     Positive,
@@ -33,7 +34,7 @@ class ModelSettings(Section):
     )
 
 
-class DataSettings(Section):
+class DataSettings(ExampleSettings):
     """Which captioned images become training data, and which data are trained on."""
 
     captions_path: ConfigPath = setting(
@@ -69,21 +70,6 @@ class DataSettings(Section):
         ...,
         "Output folder of --build_data: train.jsonl, val.jsonl and data.json.",
         "--build_data 的输出文件夹：train.jsonl、val.jsonl 和 data.json。",
-    )
-    train_file: ConfigPath | None = setting(
-        None,
-        "Training examples (JSONL) of --train; null: those that --build_data wrote to output_data, "
-        "else demo/data.",
-        "--train 的训练样本（JSONL）；null：--build_data 在 output_data 中生成的数据，"
-        "没有则用 demo/data。",
-    )
-    val_file: ConfigPath | None = setting(
-        None,
-        "Validation examples (JSONL); they select the best checkpoint; null: as train_file.",
-        "验证样本（JSONL），用于选出最佳检查点；null：同 train_file。",
-    )
-    skip_bad_lines: bool = setting(
-        False, "Skip malformed lines and report how many.", "跳过格式错误的行，并报告数量。"
     )
 
     def files(self, *, built: bool) -> tuple[Path, Path]:

@@ -11,6 +11,7 @@ from igrag.config.loader import setting
 from igrag.config.paths import default_examples, default_root
 from igrag.config.training import (
     Above0,
+    ExampleSettings,
     LengthSettings,
     OptimizationSettings,
     Positive,
@@ -45,24 +46,9 @@ class ModelSettings(Section):
     )
 
 
-class DataSettings(LengthSettings):
+class DataSettings(ExampleSettings, LengthSettings):
     """The examples."""
 
-    train_file: ConfigPath | None = setting(
-        None,
-        "Training examples (JSONL); null: those that --build_data wrote to lora_training/data, "
-        "else demo/data.",
-        "训练样本（JSONL）；null：--build_data 在 lora_training/data 中生成的数据，"
-        "没有则用 demo/data。",
-    )
-    val_file: ConfigPath | None = setting(
-        None,
-        "Validation examples (JSONL); they select the best checkpoint; null: as train_file.",
-        "验证样本（JSONL），用于选出最佳检查点；null：同 train_file。",
-    )
-    skip_bad_lines: bool = setting(
-        False, "Skip malformed lines and report how many.", "跳过格式错误的行，并报告数量。"
-    )
     dataloader_num_workers: NotNegative = setting(0, "Data-loading processes.", "数据加载进程数。")
 
 

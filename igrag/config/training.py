@@ -6,10 +6,29 @@ from pydantic import Field
 
 from igrag.config.choices import MixedPrecision, ReportTo, Schedule
 from igrag.config.loader import Section, setting
+from igrag.config.paths import ConfigPath
 
 Positive = Annotated[int, Field(gt=0)]
 Above0 = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # What every library takes.
+
+
+class ExampleSettings(Section):
+    """The examples that a training reads."""
+
+    train_file: ConfigPath | None = setting(
+        None,
+        "Training examples (JSONL); null: those that --build_data wrote, else demo/data.",
+        "训练样本（JSONL）；null：--build_data 生成的数据，没有则用 demo/data。",
+    )
+    val_file: ConfigPath | None = setting(
+        None,
+        "Validation examples (JSONL); they select the best checkpoint; null: as train_file.",
+        "验证样本（JSONL），用于选出最佳检查点；null：同 train_file。",
+    )
+    skip_bad_lines: bool = setting(
+        False, "Skip malformed lines and report how many.", "跳过格式错误的行，并报告数量。"
+    )
 
 
 class LengthSettings(Section):
