@@ -1,4 +1,4 @@
-"""python -m demo.build, with few images and few steps, and what it does when it cannot."""
+"""python -m demo.build, with few images and few steps."""
 
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ def _build(root: Path, *words: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few", "emoji_font")
-def test_the_stages_make_a_whole_miniature(tmp_path: Path) -> None:
+def test_all_stages_build_a_consistent_demo(tmp_path: Path) -> None:
     """All stages in a row leave images, models, a knowledge base and data that fit together."""
     root = tmp_path / "demo"
     assert _build(root) == 0
@@ -64,8 +64,8 @@ def test_the_stages_make_a_whole_miniature(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few", "emoji_font")
-def test_images_are_the_same_bytes_again(tmp_path: Path) -> None:
-    """The stage that draws gives the same files each time, and removes images it did not draw."""
+def test_drawn_images_are_reproducible(tmp_path: Path) -> None:
+    """The stage that draws gives the same files each time, and removes images of other scenes."""
     one, other = tmp_path / "one", tmp_path / "other"
     _build(one, "--stages", "pictures")
     stale = other / "coco" / "train" / "000000000001.jpg"
@@ -78,8 +78,8 @@ def test_images_are_the_same_bytes_again(tmp_path: Path) -> None:
     assert all((one / path).read_bytes() == (other / path).read_bytes() for path in files)
 
 
-def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
-    """A misspelt stage is an error that names the stages, before anything is made."""
+def test_unknown_stage_is_refused(tmp_path: Path) -> None:
+    """The error for a misspelled stage names the stages, before anything is made."""
     with pytest.raises(UsageError, match=f"picture: expected some of {' '.join(STAGES)}"):
         _build(tmp_path / "demo", "--stages", "picture")
     assert not (tmp_path / "demo").exists()

@@ -25,8 +25,8 @@ def _scene(kind: str, place: str, pose: str, **changes: Any) -> Scene:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_every_place_is_painted_at_its_times(place: str) -> None:
-    """A backdrop fills the image, and its times of day do not look the same."""
+def test_backdrop_of_every_place_and_time_is_drawn(place: str) -> None:
+    """A backdrop fills the image, and its times of day differ."""
     times = ("day",) if PLACES[place].indoors else ("day", "sunset", "night")
     means = []
     for time in times:
@@ -47,7 +47,7 @@ def test_backdrops_vary_and_are_seeded() -> None:
 
 
 @pytest.mark.parametrize("color", COLORS)
-def test_a_recolored_thing_has_the_named_color(color: str) -> None:
+def test_recolored_artwork_has_the_named_color(color: str) -> None:
     """The flat part of a painted image comes out near the color that the word names."""
     red = Image.new("RGBA", (8, 8), (220, 40, 40, 255))
     painted = np.asarray(recolor(red, "apple", color))[..., :3].reshape(-1, 3).mean(0)
@@ -64,8 +64,8 @@ def test_recoloring_keeps_details_and_transparency() -> None:
     assert (painted[2:] == pixels[2:]).all()
 
 
-def test_a_missing_font_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the font the error names it and the command that installs it."""
+def test_missing_font_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the font and the command that installs it."""
     monkeypatch.setattr("demo.drawing.sprites.FONT_PATHS", ())
     with pytest.raises(FontMissingError, match="apt-get install fonts-noto-color-emoji") as caught:
         find_font()
@@ -83,8 +83,8 @@ def test_every_kind_has_artwork_in_every_color(kind: Kind) -> None:
 
 
 @needs_font
-def test_a_sprite_has_the_size_asked_for() -> None:
-    """A sprite is as high as asked, unless it would be wider than allowed."""
+def test_sprite_has_the_given_height() -> None:
+    """It is lower only if it would be wider than allowed."""
     assert sprite("dog", 60).height == 60
     assert sprite("bus", 90, max_width=40).width == 40
 
@@ -111,7 +111,7 @@ def _check_boxes(rendered: Rendered) -> None:
 
 @needs_font
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_group_has_as_many_boxes(count: int) -> None:
+def test_group_has_a_box_for_each_member(count: int) -> None:
     """Two or three things are drawn two or three times."""
     scene = _scene("dog", "park", "run", main=Thing(KINDS["dog"], count, "brown"))
     names = [name for name, _ in render(Random(5), scene).boxes]
@@ -119,8 +119,8 @@ def test_a_group_has_as_many_boxes(count: int) -> None:
 
 
 @needs_font
-def test_flying_is_higher_than_standing() -> None:
-    """A bird that flies is above the place where it would stand."""
+def test_flying_bird_is_above_a_standing_one() -> None:
+    """A bird that flies is drawn higher than one that stands."""
     flying, standing = (
         render(Random(6), _scene("bird", "garden", pose)).boxes[0][1] for pose in ("fly", "stand")
     )
@@ -129,7 +129,7 @@ def test_flying_is_higher_than_standing() -> None:
 
 @needs_font
 @pytest.mark.parametrize(("relation", "nearer"), [("behind", True), ("in front of", False)])
-def test_a_relation_decides_who_is_nearer(relation: str, nearer: bool) -> None:
+def test_relation_determines_which_is_nearer(relation: str, nearer: bool) -> None:
     """The companion stands lower in the image exactly if the main thing is behind it."""
     scene = _scene("dog", "park", "sleep", companion=Thing(KINDS["bench"]), relation=relation)
     boxes = dict(render(Random(7), scene).boxes)
@@ -138,7 +138,7 @@ def test_a_relation_decides_who_is_nearer(relation: str, nearer: bool) -> None:
 
 
 @needs_font
-def test_the_main_thing_is_larger_than_a_companion_nearly_always() -> None:
+def test_main_thing_is_mostly_larger_than_its_companion() -> None:
     """In nearly all scenes the companion's box is smaller than the main things' together."""
     rng = Random(8)
     smaller: list[bool] = []
@@ -155,7 +155,7 @@ def test_the_main_thing_is_larger_than_a_companion_nearly_always() -> None:
 
 
 @needs_font
-def test_images_are_seeded_and_scale() -> None:
+def test_images_depend_on_seed_and_size() -> None:
     """The same seed gives the same pixels; another size scales the image and its boxes."""
     scene = _scene("dog", "park", "run")
     first, again = (render(Random(9), scene) for _ in range(2))
@@ -165,6 +165,6 @@ def test_images_are_seeded_and_scale() -> None:
     assert abs(half.boxes[0][1][2] - first.boxes[0][1][2] / 2) <= 1
 
 
-def test_file_names_are_cocos() -> None:
+def test_file_names_are_those_of_coco() -> None:
     """An image is named by its id in twelve digits."""
     assert file_name(802) == "000000000802.jpg"

@@ -1,4 +1,4 @@
-"""The demo's English: correct, varied, and obedient to the style asked for."""
+"""The demo's English is correct, varied, and of the requested style."""
 
 import re
 from itertools import islice
@@ -40,14 +40,14 @@ def test_captions_are_well_formed() -> None:
 
 
 def test_articles_fit_the_next_word() -> None:
-    """The word an stands before a vowel and a before a consonant, wherever one is written."""
+    """The article is an before a vowel and a before a consonant."""
     for text in _sentences():
         for article, letter in re.findall(r"\b([Aa]n?) ([a-z])", text):
             assert (article.lower() == "an") == (letter in "aeiou"), text
 
 
-def test_what_plays_with_a_ball_has_one_ball() -> None:
-    """No ball stands beside what is playing with one."""
+def test_scene_of_playing_with_a_ball_has_one_ball() -> None:
+    """The companion of what plays with a ball is no other ball."""
     rng = Random(2)
     playing = [s for s in (sample_scene(rng) for _ in range(4000)) if s.pose == "play"]
     companions = {scene.companion.kind.name for scene in playing if scene.companion}
@@ -63,7 +63,7 @@ def test_verbs_agree_with_the_number_of_the_subject() -> None:
     assert phrases.conjugate(forms, "progressive", many=True) == "are flying"
 
 
-def test_what_flies_is_over_a_place() -> None:
+def test_flying_thing_is_over_its_place() -> None:
     """A flying thing is over the forest, not in it."""
     assert phrases.place_phrase(Random(0), _OWLS, rich=False) == "over the forest"
 
@@ -81,18 +81,18 @@ def test_what_flies_is_over_a_place() -> None:
         (Style("picture of", "participle"), "A picture of a dog playing with a ball in the park."),
     ],
 )
-def test_a_style_decides_the_sentence(style: Style, expected: str) -> None:
-    """Every axis of the style shows in the description."""
+def test_style_determines_the_sentence(style: Style, expected: str) -> None:
+    """Every axis of the style is visible in the description."""
     assert describe(Random(0), _DOG, style) == expected
 
 
-def test_what_is_not_asked_for_stays_plain() -> None:
+def test_instruction_without_style_gives_the_plain_style() -> None:
     """An instruction without words about style means the plain style on every axis."""
     assert sample_style(Random(0), said=0.0) == (Style(), "")
 
 
-def test_every_opening_can_be_asked_for() -> None:
-    """All openings occur when style is asked for, each with words that ask for it."""
+def test_every_opening_can_be_requested() -> None:
+    """All openings occur in requests, each with words that name it."""
     rng = Random(0)
     drawn = [sample_style(rng, said=1.0) for _ in range(200)]
     assert {style.opening for style, _ in drawn} == set(OPENINGS)
@@ -100,8 +100,8 @@ def test_every_opening_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("opening", OPENINGS)
-def test_the_verb_asked_for_is_the_verb_written(opening: str) -> None:
-    """No style that can be asked for has a verb that its sentence does not take."""
+def test_requested_verb_form_is_used(opening: str) -> None:
+    """No style that can be requested has a verb form that its sentence cannot take."""
     rng = Random(0)
     drawn = [style for style, _ in (sample_style(rng) for _ in range(900))]
     verbs = {style.verb for style in drawn if style.opening == opening}
@@ -112,8 +112,8 @@ def test_the_verb_asked_for_is_the_verb_written(opening: str) -> None:
             describe(rng, _DOG, Style(opening, verb))
 
 
-def test_the_mixture_holds_no_forbidden_caption() -> None:
-    """The captions of the demo's images are no answers, and stand in no question."""
+def test_mixture_has_no_forbidden_caption() -> None:
+    """The captions of the demo's images are in no target and in no input."""
     forbidden = all_captions()
 
     def of(side: int, **options: Any) -> str:
@@ -125,7 +125,7 @@ def test_the_mixture_holds_no_forbidden_caption() -> None:
         assert [caption for caption in forbidden if caption in guarded] == []
 
 
-def test_strange_scenes_cannot_be_guessed() -> None:
+def test_strange_scenes_have_unusual_contents() -> None:
     """A strange scene has its main thing anywhere, often of a made-up name, in correct English."""
     rng = Random(6)
     scenes = [estranged(rng, sample_scene(rng)) for _ in range(300)]
@@ -141,7 +141,7 @@ def test_strange_scenes_cannot_be_guessed() -> None:
         assert re.fullmatch(r"[A-Z][a-z ,-]+\.", text), text
 
 
-def test_the_mixture_is_as_strange_as_asked() -> None:
+def test_mixture_without_strange_scenes_has_known_words() -> None:
     """Without strange scenes every word of a description is one of the world's."""
     plain = " ".join(" ".join(pair) for pair in islice(mixture(Random(9), strange=0), 800))
     odd = " ".join(" ".join(pair) for pair in islice(mixture(Random(9), strange=1), 800))
@@ -149,8 +149,8 @@ def test_the_mixture_is_as_strange_as_asked() -> None:
 
 
 @pytest.mark.parametrize("composed", [0.0, 1.0])
-def test_the_mixture_does_not_know_the_pipelines_template(composed: float) -> None:
-    """What the pipeline's instruction says of its own stays unseen, whoever asks."""
+def test_mixture_does_not_contain_the_prompt_template(composed: float) -> None:
+    """The words of the pipeline's instruction are in no example."""
     for source, answer in islice(mixture(Random(5), composed=composed), 3000):
         text = f"{source} {answer}".lower()
         assert not any(
@@ -158,7 +158,7 @@ def test_the_mixture_does_not_know_the_pipelines_template(composed: float) -> No
         )
 
 
-def test_a_composed_request_is_a_sentence_of_its_own() -> None:
+def test_composed_requests_are_varied_sentences() -> None:
     """Requests hardly repeat, and are sentences with the right article."""
     rng = Random(7)
     requests = [compose_request(rng) for _ in range(1000)]

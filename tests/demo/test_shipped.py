@@ -1,4 +1,4 @@
-"""The files of demo/ as they are shipped: whole, small, and what the code would make."""
+"""The files of demo/ as they are shipped: complete, small, and what the code makes."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,8 @@ def _annotations(kind: str, split: str) -> dict[str, Any]:
     return content
 
 
-def test_the_miniature_is_small() -> None:
-    """What a clone brings in demo/ is less than 25 MB."""
+def test_demo_is_smaller_than_25_mb() -> None:
+    """The files of demo/ in a clone are less than 25 MB."""
 
     def is_shipped(path: Path) -> bool:
         made = "__pycache__" in path.parts or path.name.startswith("cache-")
@@ -35,16 +35,16 @@ def test_the_miniature_is_small() -> None:
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
 def test_captions_are_those_of_the_scenes(split: str) -> None:
-    """The captions file holds what the grammar writes of the split's scenes, in its order."""
+    """The captions file has what the grammar generates for the split's scenes, in its order."""
     content = _annotations("captions", split)
     scenes = captioned_scenes(split)
     assert [image["id"] for image in content["images"]] == [item.image_id for item in scenes]
-    written = [(note["image_id"], note["caption"]) for note in content["annotations"]]
-    assert written == [(item.image_id, text) for item in scenes for text in item.captions]
+    saved = [(note["image_id"], note["caption"]) for note in content["annotations"]]
+    assert saved == [(item.image_id, text) for item in scenes for text in item.captions]
 
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
-def test_images_are_there_and_their_things_inside(split: str) -> None:
+def test_images_have_their_size_and_boxes(split: str) -> None:
     """Every image opens in its size, and each main thing has its boxes within it."""
     content = _annotations("instances", split)
     names = {category["id"]: category["name"] for category in content["categories"]}
@@ -62,7 +62,7 @@ def test_images_are_there_and_their_things_inside(split: str) -> None:
 
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
-def test_data_are_of_the_split_and_leak_nothing(split: str) -> None:
+def test_data_match_the_split_without_leaks(split: str) -> None:
     """Each line is an image of the split with its own captions, none of them in its prompt."""
     path = _DEMO / "data" / f"{split}.jsonl"
     captions = {item.image_id: item.captions for item in captioned_scenes(split)}
@@ -74,7 +74,7 @@ def test_data_are_of_the_split_and_leak_nothing(split: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip-mini", "t5-mini"])
-def test_a_model_card_says_how_large_and_how_made(name: str) -> None:
+def test_model_card_has_size_and_command(name: str) -> None:
     """The card names the parameters that the training counted, and the command that trains."""
     folder = _DEMO / "models" / name
     record = json.loads((folder / "training.json").read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_clip(new_model(len(tokenizer)), tokenizer, {"steps": 0}, folder)
 
 
-def test_a_text_is_framed_and_lower_cased(saved: Path) -> None:
+def test_text_is_lower_cased_between_start_and_end_tokens(saved: Path) -> None:
     """A text becomes <s> ... </s> whatever its case, and no letter is unknown."""
     tokenizer = AutoTokenizer.from_pretrained(saved)
     ids = tokenizer("A Brown DOG, ça va?")["input_ids"]
@@ -34,7 +34,7 @@ def test_a_text_is_framed_and_lower_cased(saved: Path) -> None:
     assert ids == tokenizer("a brown dog, ÇA VA?")["input_ids"]
 
 
-def test_a_text_vector_is_taken_at_its_end(saved: Path) -> None:
+def test_text_vector_does_not_depend_on_padding(saved: Path) -> None:
     """Padding after </s> does not change a text's vector; the last word does."""
     model = AutoModel.from_pretrained(saved, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(saved)
@@ -51,7 +51,7 @@ def test_a_text_vector_is_taken_at_its_end(saved: Path) -> None:
     assert not torch.allclose(short, vector("a brown car", 16), atol=1e-3)
 
 
-def test_the_loss_is_clips(saved: Path) -> None:
+def test_loss_equals_that_of_clip(saved: Path) -> None:
     """The contrastive loss equals the one that transformers' CLIPModel computes."""
     model = AutoModel.from_pretrained(saved, dtype=torch.float32).eval()
     pixels = torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(2))
@@ -63,7 +63,7 @@ def test_the_loss_is_clips(saved: Path) -> None:
     assert ours.item() == pytest.approx(output.loss.item(), abs=1e-5)
 
 
-def test_augmentation_moves_images_only_a_little() -> None:
+def test_augmented_images_resemble_the_images() -> None:
     """A batch comes out normalized, varied, seeded, and still like the images."""
     rows = torch.linspace(0, 255, 96).to(torch.uint8)
     images = rows[None, :, None, None].expand(4, 96, 96, 3)
@@ -75,7 +75,7 @@ def test_augmentation_moves_images_only_a_little() -> None:
     assert (means[:, -10:].mean(1) > means[:, :10].mean(1) + 1).all()
 
 
-def test_the_image_tower_sees_the_whole_image(saved: Path) -> None:
+def test_processor_does_not_crop_the_image(saved: Path) -> None:
     """The saved processor squeezes a wide image instead of cutting off its sides."""
     encoder = ImageEncoder(str(saved), device="cpu")
     assert encoder.identity.dimension == 128
@@ -86,7 +86,7 @@ def test_the_image_tower_sees_the_whole_image(saved: Path) -> None:
     assert pixels[1, 48, 2] < pixels[1, 48, 48]
 
 
-def test_an_enlarged_model_keeps_what_it_knows(saved: Path) -> None:
+def test_enlarged_model_encodes_a_flat_image_alike(saved: Path) -> None:
     """A model for larger images has more positions, and sees a flat image much the same."""
     model = AutoModel.from_pretrained(saved, dtype=torch.float32).eval()
     larger = enlarged(model, 128).eval()

@@ -1,4 +1,4 @@
-"""t5-mini's training: its tokenizer, its batches, and the rates of its weights."""
+"""t5-mini's training: its tokenizer, its batches, and the learning rates of its weights."""
 
 from contextlib import nullcontext
 from itertools import islice
@@ -29,8 +29,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
         return train_tokenizer(1)
 
 
-def test_any_text_comes_back(tokenizer: PreTrainedTokenizerFast) -> None:
-    """No character is unknown, and a text comes back but for its runs of spaces."""
+def test_tokenizer_decodes_any_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    """No character is unknown, and a text is decoded as it was but for its runs of spaces."""
     text = "- A brown dog,\n  naïve 图 🐕!"
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.unk_token_id not in ids
@@ -41,7 +41,7 @@ def test_any_text_comes_back(tokenizer: PreTrainedTokenizerFast) -> None:
     )
 
 
-def test_padding_is_not_learned(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_padding_is_masked_in_sources_and_labels(tokenizer: PreTrainedTokenizerFast) -> None:
     """A batch masks the padding of its texts, and leaves that of its answers out of the loss."""
     examples = mixture(Random(2))
     for batch in islice(_batches(examples, tokenizer, Random(3)), 3):
@@ -53,8 +53,8 @@ def test_padding_is_not_learned(tokenizer: PreTrainedTokenizerFast) -> None:
         assert (batch["labels"] == LABEL_IGNORED).any()
 
 
-def test_queries_have_their_own_rate(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Every weight is trained once, the queries as much more slowly as they begin smaller."""
+def test_query_weights_have_their_own_learning_rate(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Every weight is trained once; the queries' learning rate is smaller by their scale."""
     model = new_model(len(tokenizer))
     others, queries = parameter_groups(model, 2e-3)
     held = [*others["params"], *queries["params"]]
@@ -67,7 +67,7 @@ def test_queries_have_their_own_rate(tokenizer: PreTrainedTokenizerFast) -> None
     assert others["lr"] / queries["lr"] == pytest.approx(smaller.item(), rel=0.1)
 
 
-def test_a_few_steps_lower_the_loss(
+def test_few_steps_lower_the_loss(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss falls from that of a guess among all tokens."""

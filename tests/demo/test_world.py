@@ -18,27 +18,27 @@ def _scenes(count: int = 400) -> list[Scene]:
     return [sample_scene(rng) for _ in range(count)]
 
 
-def test_the_world_is_as_large_as_promised() -> None:
+def test_world_has_12_places_and_40_main_kinds() -> None:
     """There are at least 12 places and 40 kinds that can be the main thing of an image."""
     assert len(PLACES) >= 12
     assert len(MAIN_KINDS) >= 40
 
 
 @pytest.mark.parametrize("kind", MAIN_KINDS, ids=lambda kind: kind.name)
-def test_a_kind_lives_in_places_that_exist(kind: Kind) -> None:
+def test_homes_of_a_kind_are_known_places(kind: Kind) -> None:
     """Every home of a kind is a known place with at least one pose."""
     assert set(kind.homes) <= set(PLACES)
     assert all(kind.homes.values())
 
 
 @pytest.mark.parametrize("place", PLACES.values(), ids=lambda place: place.name)
-def test_a_place_has_main_kinds_and_known_props(place: Place) -> None:
+def test_place_has_main_kinds_and_known_props(place: Place) -> None:
     """Every place is some kind's home, and its props are known kinds."""
     assert any(place.name in kind.homes for kind in MAIN_KINDS)
     assert set(place.props) <= set(KINDS)
 
 
-def test_a_scene_keeps_to_the_world() -> None:
+def test_sampled_scene_follows_the_world() -> None:
     """A sampled scene has its main kind at home, in a pose and a color of that kind."""
     for scene in _scenes():
         kind = scene.main.kind
@@ -48,7 +48,7 @@ def test_a_scene_keeps_to_the_world() -> None:
         assert scene.time == "day" or not PLACES[scene.place].indoors
 
 
-def test_the_images_to_try_are_of_no_split() -> None:
+def test_input_images_are_in_no_split() -> None:
     """input/ holds the scenes that the build draws for it, and no image of a split shows one."""
     inputs = dict(input_scenes(seed=7))
     assert {path.stem for path in (REPO_ROOT / "input").glob("*.jpg")} == set(inputs)
@@ -60,8 +60,8 @@ def test_the_images_to_try_are_of_no_split() -> None:
     assert [name for name, scene in inputs.items() if said(scene) in known] == []
 
 
-def test_a_companion_is_another_kind() -> None:
-    """What stands beside the main thing is a prop of the place and never of the same kind."""
+def test_companion_is_of_another_kind() -> None:
+    """The companion is a prop of the place, and never of the main thing's kind."""
     for scene in _scenes():
         if scene.companion:
             assert scene.companion.kind.name in PLACES[scene.place].props

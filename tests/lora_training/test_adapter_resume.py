@@ -1,4 +1,4 @@
-"""Interrupted and resumed training of the adapter: the same as without the interruption."""
+"""LoRA training that is interrupted and resumed equals an uninterrupted run."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.tiny import WORDS, save_t5
 LATEST = ("--resume_from_checkpoint", "latest")
 
 
-def crown(output: Path, step: int) -> None:
+def make_best(output: Path, step: int) -> None:
     """Makes a checkpoint the best of a run, by its records and the best folder."""
     for path in output.rglob("*.json"):
         if path.name in ("training_record.json", "all_results.json"):
@@ -50,7 +50,7 @@ def test_resumed_lora_training_equals_uninterrupted(
     after: int,
     eval_steps: object,
 ) -> None:
-    """Bit for bit, dropout included, wherever the interruption comes."""
+    """A resumed run has the same bits, dropout included, wherever it was interrupted."""
     whole = copy_run("whole", training__eval_steps=eval_steps)
     trainer.interrupt("parts", monkeypatch, after=after, training__eval_steps=eval_steps)
     parts = trainer.train("parts", *LATEST, training__eval_steps=eval_steps)
@@ -81,7 +81,7 @@ def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer, copy_run: 
 
 
 def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
-    """Resuming what is finished changes nothing."""
+    """The adapters and the record of a finished run keep their bytes."""
     output = trainer.train()
     before, record = adapters(output), (output / "all_results.json").read_bytes()
     trainer.train("run", *LATEST)
@@ -160,7 +160,7 @@ def test_resume_without_the_best_checkpoints_folder(
     """
     settings = {"training__eval_steps": 2, "training__save_total_limit": limit}
     output = copy_run(training__eval_steps=2)
-    crown(output, 4)
+    make_best(output, 4)
     before = adapters(output)
     assert before["best"] != before["checkpoint-10"]
     shutil.rmtree(output / "checkpoint-4")
@@ -213,7 +213,7 @@ def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
 def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(copy_run: CopyRun) -> None:
     """Later checkpoints of an earlier run do not count as newer than the one just saved."""
     output = copy_run(training__eval_steps=2)
-    crown(output, 2)
+    make_best(output, 2)
     record = TrainingRecord.read(output / "checkpoint-6" / "training_record.json")
     AdapterFolder(output, save_total_limit=1).complete(record, 6)
     steps = sorted(int(path.name.partition("-")[2]) for path in output.glob("checkpoint-*"))
@@ -232,21 +232,21 @@ def test_damaged_checkpoint_is_refused(trainer: Trainer, copy_run: CopyRun, name
         trainer.train("run", *LATEST)
 
 
-class Planted:
+class MakesFolder:
     """An object that makes a folder when it is unpickled."""
 
-    def __init__(self, trace: Path) -> None:
-        self._trace = trace
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self._trace),)
+        return os.mkdir, (str(self._folder),)
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
 def test_code_in_a_checkpoint_is_not_run(trainer: Trainer, copy_run: CopyRun, name: str) -> None:
     """A state file with pickled code is refused, and the code is not run."""
-    trace = trainer.output / "trace"
-    (copy_run() / "checkpoint-10" / name).write_bytes(pickle.dumps(Planted(trace)))
+    folder = trainer.output / "folder"
+    (copy_run() / "checkpoint-10" / name).write_bytes(pickle.dumps(MakesFolder(folder)))
     with pytest.raises(CheckpointError, match=f"{name}: damaged"):
         trainer.train("run", *LATEST)
-    assert not trace.exists()
+    assert not folder.exists()

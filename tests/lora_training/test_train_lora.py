@@ -25,7 +25,7 @@ from tests.tiny import CocoFolder, save_coco
 SCRIPT = REPO_ROOT / "lora_training" / "train_lora.py"
 
 
-class House:
+class Workspace:
     """A knowledge base of twelve images, its config, and the command line over them."""
 
     def __init__(self, path: Path, coco: CocoFolder, clip: Path, t5: Path) -> None:
@@ -95,14 +95,14 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, coco: CocoFolder, tiny_clip: Path, tiny_t5: Path) -> House:
-    """Everything that building needs."""
-    return House(tmp_path, coco, tiny_clip, tiny_t5)
+def workspace(tmp_path: Path, coco: CocoFolder, tiny_clip: Path, tiny_t5: Path) -> Workspace:
+    """A knowledge base and its configuration, with captioned images."""
+    return Workspace(tmp_path, coco, tiny_clip, tiny_t5)
 
 
 @pytest.fixture
-def no_encoder(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where an encoder is loaded once the knowledge base is there."""
+def no_encoder(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails if an encoder is loaded once the knowledge base is there."""
 
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("the encoder was loaded")
@@ -112,29 +112,29 @@ def no_encoder(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_encoder")
 def test_build_reuses_the_vectors_of_the_knowledge_base(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Images of the knowledge base need no encoder; examples are split by image without leaks."""
     capsys.readouterr()
-    assert house.run() == 0
+    assert workspace.run() == 0
     printed = capsys.readouterr()
-    assert f"{house.output / 'train.jsonl'}: 9 examples, 9 vectors from" in printed.out
-    assert f"{house.output / 'val.jsonl'}: 3 examples, 3 vectors from" in printed.out
+    assert f"{workspace.output / 'train.jsonl'}: 9 examples, 9 vectors from" in printed.out
+    assert f"{workspace.output / 'val.jsonl'}: 3 examples, 3 vectors from" in printed.out
     assert "%" not in printed.err  # no bar where stderr is no terminal
     ids = {
-        name: [line["image_id"] for line in house.lines(name)]
+        name: [line["image_id"] for line in workspace.lines(name)]
         for name in ("train.jsonl", "val.jsonl")
     }
     assert sorted(ids["train.jsonl"] + ids["val.jsonl"]) == list(range(1, 13))
-    for line in house.lines("train.jsonl"):
+    for line in workspace.lines("train.jsonl"):
         metadata = line["metadata"]
         assert isinstance(metadata, dict)
         assert len(metadata["retrieved"]) == 3
         assert line["image_id"] not in [image_id for image_id, _ in metadata["retrieved"]]
-    files = [str(house.output / name) for name in ("train.jsonl", "val.jsonl")]
+    files = [str(workspace.output / name) for name in ("train.jsonl", "val.jsonl")]
     assert main(parse_arguments(["--audit", *files])) == 0
     assert capsys.readouterr().out == "0 prompts contain their own target or reference.\n"
-    assert sorted(house.files()) == ["data.json", "train.jsonl", "val.jsonl"]
+    assert sorted(workspace.files()) == ["data.json", "train.jsonl", "val.jsonl"]
 
 
 def test_audit_lists_leaks_and_exits_with_1(
@@ -157,58 +157,58 @@ def test_audit_lists_leaks_and_exits_with_1(
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_data_builder_builds_as_train_lora_does(house: House) -> None:
+def test_data_builder_builds_as_train_lora_does(workspace: Workspace) -> None:
     """Its command has the options of --build_data, with underscores or hyphens, and --audit."""
-    house.run()
-    words = [word for word in house.words() if word != "--build_data"]
-    before = house.files()
+    workspace.run()
+    words = [word for word in workspace.words() if word != "--build_data"]
+    before = workspace.files()
     assert data_builder.main(data_builder.parse_arguments(words)) == 0
-    assert house.files() == before
+    assert workspace.files() == before
     hyphens = [word.replace("_", "-") if word.startswith("--") else word for word in words]
     parsed = data_builder.parse_arguments([*hyphens, "--seed", "1", "--overwrite-output-dir"])
     assert data_builder.main(parsed) == 0
-    assert house.files() != before
-    files = [str(house.output / name) for name in ("train.jsonl", "val.jsonl")]
+    assert workspace.files() != before
+    files = [str(workspace.output / name) for name in ("train.jsonl", "val.jsonl")]
     assert data_builder.main(data_builder.parse_arguments(["--audit", *files])) == 0
 
 
 @pytest.mark.usefixtures("no_encoder")
 def test_second_build_with_the_same_settings_does_nothing(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same command a second time changes no file and prints so."""
-    house.run()
-    before = house.files()
-    times = {path: path.stat().st_mtime_ns for path in house.output.iterdir()}
+    workspace.run()
+    before = workspace.files()
+    times = {path: path.stat().st_mtime_ns for path in workspace.output.iterdir()}
     capsys.readouterr()
-    assert house.run() == 0
+    assert workspace.run() == 0
     assert "already built with these settings" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in house.output.iterdir()} == times
-    assert house.files() == before
+    assert {path: path.stat().st_mtime_ns for path in workspace.output.iterdir()} == times
+    assert workspace.files() == before
 
 
 @pytest.mark.usefixtures("no_encoder")
 def test_data_of_other_settings_need_overwrite(
-    house: House, tiny_clip: Path, tiny_t5: Path
+    workspace: Workspace, tiny_clip: Path, tiny_t5: Path
 ) -> None:
     """Data of other settings is refused as a matter of usage, and replaced only when forced."""
-    house.run()
-    before = house.files()
+    workspace.run()
+    before = workspace.files()
     changes = (["--seed", "1"], ["--sample-count", "8"], ["--train-ratio", "0.5"])
     for options in changes:
         with pytest.raises(UsageError, match="--overwrite_output_dir"):
-            house.run(*options)
-    house.configure(max_source_length=40, clip=tiny_clip, t5=tiny_t5)
+            workspace.run(*options)
+    workspace.configure(max_source_length=40, clip=tiny_clip, t5=tiny_t5)
     with pytest.raises(UsageError, match="--overwrite_output_dir"):
-        house.run()
+        workspace.run()
     assert UsageError.exit_code == 2
-    assert house.files() == before
-    house.configure(max_source_length=512, clip=tiny_clip, t5=tiny_t5)
-    assert house.run("--sample-count", "8", "--force-rebuild") == 0
-    assert (len(house.lines("train.jsonl")), len(house.lines("val.jsonl"))) == (6, 2)
+    assert workspace.files() == before
+    workspace.configure(max_source_length=512, clip=tiny_clip, t5=tiny_t5)
+    assert workspace.run("--sample-count", "8", "--force-rebuild") == 0
+    assert (len(workspace.lines("train.jsonl")), len(workspace.lines("val.jsonl"))) == (6, 2)
 
 
-def interrupt(house: House, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+def interrupt(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     """Runs until train is built and val has started."""
     search = KnowledgeBase.search
     calls = []
@@ -222,39 +222,39 @@ def interrupt(house: House, monkeypatch: pytest.MonkeyPatch, *words: str) -> Non
     with monkeypatch.context() as patch:
         patch.setattr(KnowledgeBase, "search", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            house.run(*words)
+            workspace.run(*words)
 
 
 @pytest.mark.usefixtures("no_encoder")
 def test_interrupted_build_leaves_no_files_and_can_be_repeated(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted between its two files, a build leaves neither, and the same command builds."""
-    interrupt(house, monkeypatch)
-    assert house.files() == {}
-    assert house.run() == 0
-    assert sorted(house.files()) == ["data.json", "train.jsonl", "val.jsonl"]
+    interrupt(workspace, monkeypatch)
+    assert workspace.files() == {}
+    assert workspace.run() == 0
+    assert sorted(workspace.files()) == ["data.json", "train.jsonl", "val.jsonl"]
 
 
 @pytest.mark.usefixtures("no_encoder")
 def test_interrupted_rebuild_keeps_the_old_data(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until both new files are finished the old ones stay, with their record."""
-    house.run()
-    before = house.files()
-    interrupt(house, monkeypatch, "--seed", "1", "--force-rebuild")
-    assert house.files() == before
+    workspace.run()
+    before = workspace.files()
+    interrupt(workspace, monkeypatch, "--seed", "1", "--force-rebuild")
+    assert workspace.files() == before
 
 
 @pytest.mark.usefixtures("no_encoder")
 @pytest.mark.parametrize("moved", [0, 1])
 def test_killed_rebuild_leaves_no_mixture_of_two_builds(
-    house: House, monkeypatch: pytest.MonkeyPatch, moved: int
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, moved: int
 ) -> None:
     """A build that is killed while it moves its files leaves no mixture, and can be repeated."""
-    house.run()
-    before = house.files()
+    workspace.run()
+    before = workspace.files()
     replace, done = Path.replace, []
 
     def killed(self: Path, target: Path) -> Path:
@@ -267,35 +267,35 @@ def test_killed_rebuild_leaves_no_mixture_of_two_builds(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            house.run("--seed", "1", "--force-rebuild")
-    assert "train.jsonl" not in house.files()
+            workspace.run("--seed", "1", "--force-rebuild")
+    assert "train.jsonl" not in workspace.files()
     with pytest.raises(UsageError, match="--overwrite_output_dir"):
-        house.run()
-    assert house.run("--seed", "1") == 0
-    after = house.files()
+        workspace.run()
+    assert workspace.run("--seed", "1") == 0
+    after = workspace.files()
     assert sorted(after) == sorted(before)
     assert all(after[name] != before[name] for name in before)
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_data_without_a_record_are_not_replaced(house: House) -> None:
+def test_data_without_a_record_are_not_replaced(workspace: Workspace) -> None:
     """Files without a record may be the user's own work, and are named as such."""
-    house.output.mkdir()
-    (house.output / "train.jsonl").write_text("mine")
+    workspace.output.mkdir()
+    (workspace.output / "train.jsonl").write_text("mine")
     with pytest.raises(UsageError, match=r"holds train\.jsonl without data\.json"):
-        house.run()
-    assert house.files() == {"train.jsonl": b"mine"}
-    assert house.run("--force-rebuild") == 0
-    (house.output / "val.jsonl").unlink()
+        workspace.run()
+    assert workspace.files() == {"train.jsonl": b"mine"}
+    assert workspace.run("--force-rebuild") == 0
+    (workspace.output / "val.jsonl").unlink()
     with pytest.raises(UsageError, match=r"train\.jsonl, data\.json alone"):
-        house.run()
+        workspace.run()
 
 
 def test_images_outside_the_knowledge_base_are_encoded(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Strangers with known ids are encoded, unreadable ones are listed, and no copy is shown."""
-    strangers = save_coco(house.path / "strangers", count=6, seed=9)
+    """Other images of known ids are encoded, unreadable ones listed, and copies not retrieved."""
+    strangers = save_coco(workspace.path / "strangers", count=6, seed=9)
     # The image 5 is an exact copy of the knowledge base's 7, under other captions.
 
     def change_captions(data: dict[str, Any]) -> None:
@@ -303,20 +303,20 @@ def test_images_outside_the_knowledge_base_are_encoded(
             note.update(caption="Other words.")
 
     strangers.edit(change_captions)
-    shutil.copy(house.coco.image(7), strangers.image(5))
+    shutil.copy(workspace.coco.image(7), strangers.image(5))
     strangers.image(2).write_text("no image")
-    house.coco = strangers
+    workspace.coco = strangers
     capsys.readouterr()
-    assert house.run() == 0
+    assert workspace.run() == 0
     printed = capsys.readouterr()
     assert printed.out.count(" 0 vectors from the knowledge base") == 2
     assert printed.err.count("skipped: ") == 1
     assert strangers.image(2).name in printed.err
-    lines = house.lines("train.jsonl") + house.lines("val.jsonl")
+    lines = workspace.lines("train.jsonl") + workspace.lines("val.jsonl")
     assert sorted(line["image_id"] for line in lines) == [1, 3, 4, 5, 6]
     prompts = {line["image_id"]: str(line["prompt"]) for line in lines}
     assert "field 7," not in prompts[5]
-    record = json.loads(house.files()["data.json"])
+    record = json.loads(workspace.files()["data.json"])
     skipped = [split["skipped"] for split in record["splits"].values()]
     assert sum(skipped) == 1
 
@@ -332,32 +332,32 @@ def save_instances(coco: CocoFolder, path: Path, *, label: str = "zebra") -> Pat
 
 @pytest.mark.usefixtures("no_encoder")
 def test_prompts_contain_objects_of_the_instances_file(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Objects of an instances file are in the prompts, without opening an image."""
-    file = save_instances(house.coco, house.path / "instances.json")
-    house.configure_objects(source="instances", instances_path=str(file))
+    file = save_instances(workspace.coco, workspace.path / "instances.json")
+    workspace.configure_objects(source="instances", instances_path=str(file))
     for image_id in range(1, 13):
-        house.coco.image(image_id).write_text("no image")
-    assert house.run() == 0
-    lines = house.lines("train.jsonl") + house.lines("val.jsonl")
+        workspace.coco.image(image_id).write_text("no image")
+    assert workspace.run() == 0
+    lines = workspace.lines("train.jsonl") + workspace.lines("val.jsonl")
     shown = {line["image_id"]: "\n- zebra: left\nCaption:" in str(line["prompt"]) for line in lines}
     assert shown == {image_id: image_id < 12 for image_id in range(1, 13)}
     assert "1 of " in capsys.readouterr().err
-    assert house.run() == 0
+    assert workspace.run() == 0
     assert "already built with these settings" in capsys.readouterr().out
-    assert str(house.path) not in house.files()["data.json"].decode()
-    save_instances(house.coco, file, label="lion")
+    assert str(workspace.path) not in workspace.files()["data.json"].decode()
+    save_instances(workspace.coco, file, label="lion")
     with pytest.raises(UsageError, match="--overwrite_output_dir"):
-        house.run()
-    house.configure_objects(source="none")
+        workspace.run()
+    workspace.configure_objects(source="none")
     with pytest.raises(UsageError, match="--overwrite_output_dir"):
-        house.run()
+        workspace.run()
 
 
 @pytest.mark.usefixtures("no_encoder")
 def test_prompts_contain_objects_of_a_detection_model(
-    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A detection model gets the opened image; one that cannot be opened is left out."""
 
@@ -369,61 +369,63 @@ def test_prompts_contain_objects_of_a_detection_model(
             return [DetectedObject(f"{image.width} pixels of {name}", (0.0, 0.0, 0.1, 0.1))]
 
     monkeypatch.setattr(from_config, "ModelDetector", Detector)
-    house.configure_objects(source="detector", detector="some/detr", threshold=0.5)
-    house.coco.image(5).write_text("no image")
-    assert house.run() == 0
-    lines = house.lines("train.jsonl") + house.lines("val.jsonl")
+    workspace.configure_objects(source="detector", detector="some/detr", threshold=0.5)
+    workspace.coco.image(5).write_text("no image")
+    assert workspace.run() == 0
+    lines = workspace.lines("train.jsonl") + workspace.lines("val.jsonl")
     assert sorted(line["image_id"] for line in lines) == [1, 2, 3, 4, *range(6, 13)]
     for line in lines:
-        name = house.coco.image(int(str(line["image_id"]))).name
+        name = workspace.coco.image(int(str(line["image_id"]))).name
         assert f"\n- 48 pixels of {name}: top left\nCaption:" in str(line["prompt"])
-    assert f"skipped: {house.coco.image(5)}" in capsys.readouterr().err
-    house.configure_objects(source="detector", detector="some/detr", threshold=0.6)
+    assert f"skipped: {workspace.coco.image(5)}" in capsys.readouterr().err
+    workspace.configure_objects(source="detector", detector="some/detr", threshold=0.6)
     with pytest.raises(UsageError, match="--overwrite_output_dir"):
-        house.run()
+        workspace.run()
 
 
-def test_val_captions_with_train_images_are_refused(house: House) -> None:
+def test_val_captions_with_train_images_are_refused(workspace: Workspace) -> None:
     """Val captions that hold an image of the train captions are an error."""
-    words = [word for word in house.words() if word not in ("--train_ratio", "0.75")]
-    words += ["--set", f"data.val_captions_path={house.coco.captions}"]
+    words = [word for word in workspace.words() if word not in ("--train_ratio", "0.75")]
+    words += ["--set", f"data.val_captions_path={workspace.coco.captions}"]
     with pytest.raises(ConfigError, match="set both or neither"):
         main(parse_arguments(words))
-    words += ["--set", f"data.val_images_path={house.coco.images}"]
+    words += ["--set", f"data.val_images_path={workspace.coco.images}"]
     with pytest.raises(DataError, match=r"12 images .* must not be in both splits"):
         main(parse_arguments(words))
-    link = house.path / "link"
-    link.symlink_to(house.coco.images)
+    link = workspace.path / "link"
+    link.symlink_to(workspace.coco.images)
     with pytest.raises(DataError, match=r"12 images .*000000000001\.jpg\) are also in"):
         main(parse_arguments([*words, "--set", f"data.val_images_path={link}"]))
 
 
-def test_val_captions_may_number_other_images_alike(house: House) -> None:
+def test_val_captions_may_number_other_images_alike(workspace: Workspace) -> None:
     """Two sets that both number their images from 1 can train and validate."""
-    others = save_coco(house.path / "others", count=5, seed=9)
-    words = [word for word in house.words() if word not in ("--train_ratio", "0.75")]
+    others = save_coco(workspace.path / "others", count=5, seed=9)
+    words = [word for word in workspace.words() if word not in ("--train_ratio", "0.75")]
     words += ["--set", f"data.val_captions_path={others.captions}"]
     words += ["--set", f"data.val_images_path={others.images}"]
     assert main(parse_arguments(words)) == 0
-    assert [len(house.lines(name)) for name in ("train.jsonl", "val.jsonl")] == [12, 5]
+    assert [len(workspace.lines(name)) for name in ("train.jsonl", "val.jsonl")] == [12, 5]
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_all_builds_trains_and_resumes(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_builds_trains_and_resumes(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     """--all builds and trains; a second time it builds nothing and resumes."""
     capsys.readouterr()
     settings = ("training.per_device_train_batch_size=4", "training.max_new_tokens=4", "lora.r=2")
     sets = [word for setting in settings for word in ("--set", setting)]
-    output = house.path / "checkpoints"
+    output = workspace.path / "checkpoints"
     words = ["--all", "--output_dir", str(output), *sets]
-    assert house.run(*words, "--set", "training.num_train_epochs=1") == 0
+    assert workspace.run(*words, "--set", "training.num_train_epochs=1") == 0
     printed = capsys.readouterr()
-    assert f"{house.output / 'train.jsonl'}: 9 examples" in printed.out
+    assert f"{workspace.output / 'train.jsonl'}: 9 examples" in printed.out
     assert "9 training examples (" in printed.out and "), 3 validation examples (" in printed.out
     assert "note:" not in printed.err  # the prompts fit the template
     best = (output / "best" / "adapter_model.safetensors").read_bytes()
     resume = ("--resume_from_checkpoint", "latest")
-    assert house.run(*words, *resume, "--set", "training.num_train_epochs=1") == 0
+    assert workspace.run(*words, *resume, "--set", "training.num_train_epochs=1") == 0
     assert "already built with these settings" in capsys.readouterr().out
     assert (output / "best" / "adapter_model.safetensors").read_bytes() == best
 

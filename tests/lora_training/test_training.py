@@ -117,7 +117,7 @@ def test_best_adapter_computes_the_same_in_peft_and_merged(
 
 
 def test_best_adapter_equals_the_best_checkpoint(copy_run: CopyRun) -> None:
-    """Byte for byte, and it is the one with the highest BLEU-4 on record."""
+    """It is a copy of the checkpoint with the highest recorded BLEU-4, byte for byte."""
     output = copy_run(training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None and record.best.checkpoint is not None
@@ -149,7 +149,7 @@ def test_lora_training_leaves_the_base_model_unchanged(
 
 @pytest.mark.slow
 def test_same_seed_gives_the_same_adapter(trainer: Trainer, copy_run: CopyRun) -> None:
-    """The same command gives the same bytes, another seed other ones."""
+    """The same command gives the same bytes, another seed gives others."""
     runs = [copy_run("a"), trainer.train("b"), trainer.train("c", "--seed", "1")]
     first, second, other = [adapters(output) for output in runs]
     assert first == second
@@ -182,7 +182,7 @@ def test_earlier_run_is_refused_before_building_data(trainer: Trainer, copy_run:
 
 @pytest.mark.slow
 def test_save_total_limit_keeps_the_best_and_the_newest(trainer: Trainer) -> None:
-    """save_total_limit keeps the newest checkpoints, and the best one besides."""
+    """Older checkpoints are removed, but never the best one."""
     output = trainer.train(training__save_total_limit=1, training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None
@@ -206,7 +206,7 @@ def test_early_stopping_after_patience_validations(trainer: Trainer) -> None:
 
 
 def test_eval_steps_null_validates_after_every_epoch(copy_run: CopyRun) -> None:
-    """eval_steps null: one validation and one checkpoint after each epoch."""
+    """With eval_steps null there is one validation after each epoch."""
     output = copy_run(training__eval_steps="null")
     assert [found.step for found in record_of(output).evaluations] == [0, 5, 10]
 
@@ -241,7 +241,7 @@ def test_image_in_train_and_val_is_refused(trainer: Trainer) -> None:
 
 
 def test_target_truncated_to_the_end_token_is_refused(trainer: Trainer) -> None:
-    """Labels that keep only the end token would teach the model to say nothing."""
+    """Labels of only the end token would train the model to generate nothing."""
     with pytest.raises(TrainingError, match=r"raise training\.max_target_length"):
         trainer.train(training__max_target_length=1)
 
@@ -258,7 +258,7 @@ def test_several_lora_processes_are_refused(
 def test_second_gpu_is_refused_with_cuda_visible_devices(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library's trainer knows cuda:0 alone, so that cuda:1 is refused with the way to it."""
+    """The Trainer knows only cuda:0; the error for cuda:1 names CUDA_VISIBLE_DEVICES."""
     monkeypatch.setattr("lora_training.setup.resolve_device", lambda name: torch.device("cuda:1"))
     with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=1"):
         trainer.train()

@@ -187,7 +187,7 @@ def test_skipped_lines_are_logged_also_from_the_cache(
 def test_caption_without_tokens_is_refused(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """A caption that the tokenizer makes nothing of would teach the model to say nothing."""
+    """A caption without a token would train the model to generate nothing."""
     from tokenizers.normalizers import Replace
 
     tokenizer.backend_tokenizer.normalizer = Replace("~", "")

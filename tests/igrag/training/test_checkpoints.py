@@ -68,7 +68,7 @@ def test_resume_path_must_be_a_checkpoint_of_the_folder(tmp_path: Path) -> None:
         folder.find("")
 
 
-def test_earlier_run_is_refused_with_a_way_out(tmp_path: Path) -> None:
+def test_earlier_run_is_refused_with_a_fix(tmp_path: Path) -> None:
     """Resuming is suggested only if there is a complete checkpoint."""
     TrainingFolder(tmp_path / "new", best_name="best").refuse_to_overwrite()
     folder = filled(tmp_path / "a")

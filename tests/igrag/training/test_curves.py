@@ -1,4 +1,4 @@
-"""The image of a training."""
+"""The training curves."""
 
 import os
 import subprocess

@@ -29,7 +29,7 @@ def test_results_table_notes_a_best_below_the_untuned_model() -> None:
 
 
 def test_difference_below_four_digits_is_no_loss() -> None:
-    """Captions without any common word have a BLEU of nearly 0, and not quite the same one."""
+    """BLEU-4 scores that are equal in four digits get no note that training lowered them."""
     lines = results_table(training({0: 3e-9, 20: 1e-9})).splitlines()
     assert lines[2].endswith("best (BLEU-4 +0.0000)")
     assert "worse" not in "".join(lines)
