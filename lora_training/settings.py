@@ -8,7 +8,7 @@ from pydantic import Field
 
 from igrag.config import REPO_ROOT, ConfigPath, Section, load_config
 from igrag.config.loader import setting
-from igrag.config.paths import default_examples, default_root
+from igrag.config.paths import BUILT_DATA, default_examples
 from igrag.config.training import (
     Above0,
     ExampleSettings,
@@ -21,7 +21,6 @@ from igrag.config.training import (
 )
 
 DEFAULT_SETTINGS = REPO_ROOT / "lora_training" / "config" / "lora_config.yaml"
-BUILT_DATA = default_root() / "lora_training" / "data"
 
 
 class ModelSettings(Section):

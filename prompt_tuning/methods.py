@@ -199,8 +199,8 @@ def available_prompts(config: Config) -> AvailablePrompts:
     """Looks up which of the configuration's prompts can be used."""
     prompts = config.prompt_tuning
     return find_prompts(
-        prompts.weights_path,
-        prompts.weights_path_with_lora or prompts.weights_path,
+        prompts.file_for(lora=False),
+        prompts.file_for(lora=True),
         config.lora_config.weights_path,
     )
 

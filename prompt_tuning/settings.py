@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config
 from igrag.config.choices import Initialization, Optimizer, Reparameterization
 from igrag.config.loader import setting
-from igrag.config.paths import default_examples, default_root
+from igrag.config.paths import BUILT_DATA, default_examples, default_root
 from igrag.config.training import (
     Above0,
     ExampleSettings,
@@ -22,7 +22,6 @@ from igrag.config.training import (
 
 DEFAULT_SETTINGS = REPO_ROOT / "prompt_tuning" / "config" / "prompt_tuning.yaml"
 _DEFAULT_PROMPT = Path("prompt_tuning", "checkpoints", "best_model", "prompt_embeddings.pt")
-_BUILT_DATA = default_root() / "lora_training" / "data"
 NotNegative = Annotated[int, Field(ge=0)]
 
 
@@ -155,12 +154,12 @@ class PromptTrainingSettings(Section):
     @property
     def train_file(self) -> Path:
         """The training examples, also where null chooses them."""
-        return self.data.train_file or default_examples("train", _BUILT_DATA)
+        return self.data.train_file or default_examples("train", BUILT_DATA)
 
     @property
     def val_file(self) -> Path:
         """The validation examples, also where null chooses them."""
-        return self.data.val_file or default_examples("val", _BUILT_DATA)
+        return self.data.val_file or default_examples("val", BUILT_DATA)
 
     @property
     def output_dir(self) -> Path:

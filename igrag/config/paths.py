@@ -97,6 +97,10 @@ ConfigPath = Annotated[Path, BeforeValidator(_to_path)]
 ModelReference = Annotated[str, BeforeValidator(_to_model_reference)]
 
 
+# What --build_data writes by default, and both trainings read if it is there.
+BUILT_DATA = default_root() / "lora_training" / "data"
+
+
 def default_examples(split: str, built: Path) -> Path:
     """Returns the file that training reads by default: built data, or else the demo's.
 
