@@ -44,10 +44,16 @@ class TokenizedCorpus:
     Attributes:
         hypotheses: One caption per image; an empty one counts as a miss.
         references: The references of each image, one or more.
+        documents: The references of all images, where `references` are only some of them: CIDEr-D
+            counts in them how rare an n-gram is; None: `references` are all.
+        image_indices: The index of each caption's image, where an image has several captions;
+            None: caption n is of image n.
     """
 
     hypotheses: Sequence[Tokens]
     references: Sequence[Sequence[Tokens]]
+    documents: Sequence[Sequence[Tokens]] | None = None
+    image_indices: Sequence[int] | None = None
     _statistics: dict[ImageStatistics, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def statistics(self, compute: ImageStatistics) -> NDArray[Any]:
@@ -174,7 +180,11 @@ def registered_metrics() -> tuple[Metric, ...]:
 
 
 def score_captions(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, skip: Collection[str] = ()
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    skip: Collection[str] = (),
+    extra: Sequence[Metric] = (),
 ) -> CaptionScores:
     """Scores captions by all metrics that are available; everything is tokenized once.
 
@@ -182,15 +192,23 @@ def score_captions(
         hypotheses: One caption per image; an empty one counts as a miss.
         references: The references of each image, one or more, in any number.
         skip: Keys of metrics to leave out.
+        extra: Metrics of these images alone, in addition to those that are registered.
 
     Raises:
         ValueError: Nothing to score, different lengths, or an image without references.
     """
     corpus = TokenizedCorpus(*tokenize_corpus(hypotheses, references))
+    return score_corpus(corpus, skip=skip, extra=extra)
+
+
+def score_corpus(
+    corpus: TokenizedCorpus, *, skip: Collection[str] = (), extra: Sequence[Metric] = ()
+) -> CaptionScores:
+    """Scores a tokenized corpus; see `score_captions`."""
     metrics: dict[str, Metric] = {}
     scores: dict[str, MetricScore] = {}
     unavailable: dict[str, str] = {}
-    for metric in registered_metrics():
+    for metric in (*registered_metrics(), *extra):
         reason = "was skipped" if metric.key in skip else metric.unavailable()
         if reason is None:
             try:
