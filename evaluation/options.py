@@ -15,6 +15,7 @@ OUTPUT_DIR = default_root() / "evaluation" / "results"
 # The demo data, scored if no other is given.
 _DATA, _IMAGES = default_root() / "demo" / "data", default_root() / "demo" / "coco"
 _SPLIT, _REPORT_IMAGES = "test", 500
+_INSTRUCTION_LIMIT = 100  # images: each costs a caption by every instruction
 # Options of earlier versions -> today's.
 _FORMER_OPTIONS = {
     "--force": "--overwrite_output_dir",
@@ -41,7 +42,10 @@ class EvaluationOptions:
         data: A JSONL file; None if `captions` is given.
         images: The folder of the images, if known.
         results: Caption files to score instead of generating captions.
-        methods: The methods to compare; None for all that are trained.
+        methods: The methods to compare; None for all that are available.
+        instructions: YAML file of instructions for the row `instruction`; None for the package's.
+        instruction_data: JSONL file that the instruction is chosen on; None for the default.
+        instruction_limit: Choose it on the first images of that file, so many.
         checkpoints: Output folder of a training whose checkpoints to compare instead.
         limit: Score only the first images, so many.
         output_dir: The output folder.
@@ -56,6 +60,9 @@ class EvaluationOptions:
     images: Path | None
     results: tuple[Path, ...]
     methods: tuple[str, ...] | None
+    instructions: Path | None
+    instruction_data: Path | None
+    instruction_limit: int
     checkpoints: Path | None
     limit: int | None
     output_dir: Path
@@ -86,7 +93,17 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--limit", type=at_least(1), metavar="N", help="score only the first N images")
     add = parser.add_argument_group("methods").add_argument
     add("--methods", metavar="A,B",
-        help="some of base,prompt,lora,lora+prompt (default: all that are trained)")  # fmt: skip
+        help="some of base,prompt,lora,lora+prompt, of nearest (the caption of the most similar "
+        "image, copied), instruction (the model with the best instruction in words) and human "
+        "(each reference against the others); default: all that are available")  # fmt: skip
+    add("--instructions", type=Path, metavar="FILE",
+        help="YAML of instructions to try (default: evaluation/instructions.yaml)")  # fmt: skip
+    add("--instruction_data", type=Path, metavar="FILE",
+        help="JSONL to choose the instruction on, never the scored images (default: val.jsonl, or "
+        "train.jsonl where val is scored, next to the file of --data)")  # fmt: skip
+    add("--instruction_limit", type=at_least(1), default=_INSTRUCTION_LIMIT, metavar="N",
+        help="choose it on the first N images, each captioned once by every instruction (default: "
+        "%(default)s)")  # fmt: skip
     add("--checkpoints", type=Path, metavar="FOLDER",
         help="compare all checkpoints of a prompt training and select the best")  # fmt: skip
     _add_output(parser)
@@ -124,6 +141,9 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         images=images,
         results=tuple(arguments.results),
         methods=_names(arguments.methods),
+        instructions=arguments.instructions,
+        instruction_data=arguments.instruction_data,
+        instruction_limit=arguments.instruction_limit,
         checkpoints=arguments.checkpoints,
         limit=arguments.limit,
         output_dir=arguments.output_dir or _default_folder(arguments),

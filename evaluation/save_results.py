@@ -1,10 +1,11 @@
 """The files of an evaluation, each written completely or not at all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from evaluation.chart import draw_comparison
 from evaluation.coco_results import RESULTS_NAME, result_files, write_results
+from evaluation.human import HUMAN
 from evaluation.overwrite_guard import METRICS_NAME
 from evaluation.report import write_report
 from evaluation.results import EvaluationResult
@@ -20,6 +21,7 @@ def file_names(methods: Iterable[str]) -> list[str]:
     Args:
         methods: Those whose captions it writes; none if these came from files.
     """
+    methods = [name for name in methods if name != HUMAN]
     files = [path.name for path in result_files(Path(), methods)]
     return [*([RESULTS_NAME] if files else []), *files, TABLE_NAME, CHART_NAME, REPORT_NAME]
 
@@ -41,7 +43,8 @@ def save_results(result: EvaluationResult, folder: Path, *, report_images: int) 
     write_json(metrics, result.to_json())
     files = []
     if result.generation:  # Captions that came from files are in files already.
-        captions = {method.name: method.captions for method in result.methods}
+        # Those of `human` are the references: scored again, they would match themselves.
+        captions = {each.name: each.captions for each in result.methods if each.name != HUMAN}
         files += write_results(folder, captions, result.dataset)
     with atomic_path(table) as temporary:
         temporary.write_text(table_text(result), encoding="utf-8")
@@ -57,6 +60,13 @@ def save_results(result: EvaluationResult, folder: Path, *, report_images: int) 
 
 
 def table_text(result: EvaluationResult) -> str:
-    """Returns the table with its subject above and its notes below."""
-    notes = "\n".join(f"- {note}" for note in result.notes())
-    return f"{result.subject}\n\n{to_markdown(result.table())}\n\n{notes}\n"
+    """Returns the table with its subject above, its notes and the further tables below."""
+    parts = [result.subject, to_markdown(result.table()), _bullets(result.notes())]
+    for table in result.tables():
+        parts += [table.title, to_markdown(table.rows)]
+        parts += [_bullets(table.notes)] if table.notes else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _bullets(notes: Sequence[str]) -> str:
+    return "\n".join(f"- {note}" for note in notes)

@@ -7,7 +7,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from evaluation.human import HUMAN, images_with_others, score_references
-
 from igrag.metrics import (
     CaptionScores,
     Comparison,
@@ -48,6 +47,11 @@ class MethodScores:
     def value(self, metric: Metric) -> float | None:
         """Returns the score of all images together, None where there is none."""
         return self.scores.values.get(metric.key)
+
+    @property
+    def image_indices(self) -> Sequence[int]:
+        """The indices of the images that it has captions of."""
+        return range(len(self.captions)) if self.indices is None else self.indices
 
     @property
     def primary(self) -> float:

@@ -118,7 +118,10 @@ def test_all_methods_share_one_loaded_model(
         assert code == 0 and (merged in alone) == ("lora" in name)
         assert evaluator.read("results.json") == {name: together[name]}
         assert evaluator.read(f"results_{name}.json") == together[name]
-    assert [line.split()[1] for line in out.splitlines() if line.startswith("| ")][2:] == ALL
+    rows = [line.split()[1] for line in out.splitlines() if line.startswith("| ")]
+    # The main table, and that of what beats what.
+    expected = ["method", *ALL, "human", "method", *ALL[1:]]
+    assert [name for name in rows if name.strip("-")] == expected
 
 
 def test_metrics_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> None:
@@ -136,7 +139,7 @@ def test_metrics_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> 
         )
         assert found["bleu4"] == expected["bleu4"] and found["cider_d"] == expected["cider_d"]
         assert found["captions_per_second"] > 0
-        (row,) = [line for line in table.splitlines() if line.startswith(f"| {name} ")]
+        row = next(line for line in table.splitlines() if line.startswith(f"| {name} "))
         assert f" {expected['cider_d']:.3f} |" in row
     assert [entry["image_id"] for entry in results["base"]] == [1, 2, 3, 4, 5, 6]
     gain = metrics["methods"]["prompt"]["over_reference"]["cider_d"]["difference"]
@@ -158,7 +161,7 @@ def test_meteor_is_computed_by_default(
 
     monkeypatch.setattr(Meteor, "unavailable", lambda self: None)
     monkeypatch.setattr(Meteor, "compute", compute)
-    code, out, _ = untrained("--data", data, "--meteor", "auto")
+    code, out, _ = untrained("--data", data, "--meteor", "auto", "--methods", "base")
     metrics = untrained.read("metrics.json")
     assert code == 0 and metrics["methods"]["base"]["meteor"] == 0.25
     assert set(metrics["left_out"]) == {"SPICE"} and "METEOR is left out" not in out
@@ -202,7 +205,7 @@ def test_registered_metric_appears_everywhere(
     monkeypatch.setattr(Axes, "set_title", record_title)
     monkeypatch.setattr(registry, "_registered", {**registry._registered})
     registry.register(CaptionLength())
-    code, out, _ = untrained("--data", data)
+    code, out, _ = untrained("--data", data, "--methods", "base")
     method = untrained.read("metrics.json")["methods"]["base"]
     lengths = [len(tokenize(text)) for text in texts(untrained.read("results_base.json"))]
     assert code == 0 and method["caption_length"] == pytest.approx(np.mean(lengths))
@@ -214,7 +217,8 @@ def test_registered_metric_appears_everywhere(
     )
     assert titles == ["BLEU-4", "CIDEr-D", "ROUGE-L", "words"]
     assert "<th>words</th>" in (untrained.output / "report.html").read_text("utf-8")
-    code, out, _ = untrained("--data", data, "--skip_metrics", "caption_length,rouge_l")
+    words = ("--methods", "base", "--skip_metrics", "caption_length,rouge_l")
+    code, out, _ = untrained("--data", data, *words)
     assert code == 0 and "words is left out: it was skipped." in out
     assert untrained.read("metrics.json")["methods"]["base"]["rouge_l"] is None
 
@@ -318,7 +322,8 @@ def test_checkpoints_are_compared(untrained: Evaluator, data: Path, checkpoints:
     code, out, _ = untrained("--data", data, "--checkpoints", checkpoints)
     metrics = untrained.read("metrics.json")
     names = ["base", "checkpoint-5", "checkpoint-10 = best_model", "checkpoint-20"]
-    assert code == 0 and list(metrics["methods"]) == names
+    assert code == 0 and list(metrics["methods"]) == [*names, "human"]
+    assert out.count(": in BLEU-4 it ") == 1  # The selected one's.
     scores = {name: metrics["methods"][name]["bleu4"] for name in names[1:]}
     best, second, _ = sorted(
         scores, key=lambda name: (-round(scores[name], 4), not name.endswith("best_model"))
