@@ -75,7 +75,7 @@ def evaluate_files(options: EvaluationOptions, dataset: "EvaluationDataset") -> 
     identity = evaluation_identity(dataset, files=files)
     if not options.overwrite:
         check_not_overwritten(options.output_dir, identity, names=file_names(()))
-    baseline = "base" if "base" in captions else next(iter(captions), rows.names[0])
+    baseline = "base" if "base" in captions else next(iter((*captions, *rows.names)))
     captions = {name: captions[name] for name in in_order(captions)}
     scores = _score(options, dataset, captions, rows, baseline)
     return EvaluationResult(

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,68 +17,16 @@ from PIL import Image
 
 from evaluation.methods import TrainedPaths
 from evaluation.options import EvaluationOptions, check_options, parse_arguments
-from evaluation.run_evaluation import main
 from igrag.captioning.language_model import LanguageModel
-from igrag.cli import run
 from igrag.config import REPO_ROOT, Config
 from igrag.metrics import Metric, MetricScore, TokenizedCorpus, registry, score_captions, tokenize
 from igrag.metrics.meteor import Meteor
 from tests.command import one_error
+from tests.evaluation.evaluator import Evaluator
 from tests.examples import save_examples
 from tests.tiny import CocoFolder
 
 ALL = ["base", "prompt", "lora", "lora+prompt"]
-
-
-@dataclass
-class Evaluator:
-    """Runs the command in this process, on tiny models."""
-
-    settings: list[str]
-    output: Path
-    capfd: pytest.CaptureFixture[str]
-
-    def __call__(self, *words: object) -> tuple[int, str, str]:
-        """Returns the exit code and what was printed on stdout and stderr."""
-        output = ["--output_dir", str(self.output), "--device", "cpu", "--meteor", "off"]
-        settings = [word for setting in self.settings for word in ("--set", setting)]
-        arguments = parse_arguments([*output, *settings, *map(str, words)])
-        code = run(lambda: main(arguments), debug=arguments.debug)
-        captured = self.capfd.readouterr()
-        return code, captured.out, captured.err
-
-    def read(self, name: str) -> Any:
-        """Returns the content of one of the JSON files."""
-        return json.loads((self.output / name).read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def untrained(
-    knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> Evaluator:  # fmt: skip
-    """The command with nothing trained."""
-    settings = [
-        f"retrieval_config.encoder={tiny_clip}",
-        "retrieval_config.top_k=3",
-        f"model_config.models.flan-t5.path={tiny_t5}",
-        f"knowledge_base_config.path={knowledge_base}",
-        "generation_config.max_new_tokens=6",
-        f"prompt_tuning.weights_path={tmp_path / 'none.pt'}",
-        f"lora_config.weights_path={tmp_path / 'none'}",
-    ]
-    return Evaluator(settings, tmp_path / "results", capfd)
-
-
-@pytest.fixture
-def evaluator(untrained: Evaluator, paths: TrainedPaths) -> Evaluator:
-    """The command with all methods trained."""
-    untrained.settings += [
-        f"prompt_tuning.weights_path={paths.prompt}",
-        f"prompt_tuning.weights_path_with_lora={paths.prompt_on_lora}",
-        f"lora_config.weights_path={paths.lora}",
-    ]
-    return untrained
 
 
 @pytest.fixture
