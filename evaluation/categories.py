@@ -82,8 +82,12 @@ class CategoryNames:
 
         def importance(category: str) -> tuple[int, float, float]:
             found = [self.position(category, words) for words in captions]
-            places = [_FAR if place is None else place for place in found]
-            return sum(place < _FAR for place in places), -float(sum(places)), areas[category]
+            positions = [_FAR if position is None else position for position in found]
+            return (
+                sum(position < _FAR for position in positions),
+                -float(sum(positions)),
+                areas[category],
+            )
 
         return max(areas, key=importance)
 
@@ -105,6 +109,10 @@ class Instances:
             {name: words if words is not None else synonyms.get(name, ())
              for name, words in own.items()}
         )  # fmt: skip
+
+    def knows(self, image_id: ImageId) -> bool:
+        """Returns whether a file lists an object of the image."""
+        return bool(self._objects.get(image_id))
 
     def main_category(self, image_id: ImageId, captions: Sequence[str]) -> str | None:
         """Returns the main category of an image; None if it is not listed or has no object."""

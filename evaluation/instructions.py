@@ -100,13 +100,13 @@ class InstructionTrial:
 
         Of instructions with the same BLEU-4 it is the first.
         """
-        candidates = [*dict.fromkeys((template.instruction, *self.instructions))]
+        tried = [*dict.fromkeys((template.instruction, *self.instructions))]
         scores = []
-        total = len(candidates) * len(self.data.images)
+        total = len(tried) * len(self.data.images)
         with tqdm(
             total=total, desc="instructions", unit="caption", file=sys.stderr, disable=None
         ) as bar:
-            for text in candidates:
+            for text in tried:
                 prompts = with_instruction(template, self.data.prompts, text)
                 captions = generator.generate(prompts)
                 scores.append(InstructionScore(text, bleu(captions, self.data.references).bleu4))
@@ -185,7 +185,7 @@ def _neighbor(scored: EvaluationDataset) -> Path | None:
     if not scored.prompts:
         return None
     files = [scored.path.with_name(name) for name in _CHOICE_SPLITS]
-    # Where val is missing, train is not taken in its place: it would only stand for a split's own.
+    # Without val, train is no split next to the scored one, and is not taken.
     if not files[0].is_file():
         return None
     return next((path for path in files if path.is_file() and not path.samefile(scored.path)), None)

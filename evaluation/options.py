@@ -13,7 +13,8 @@ from igrag.errors import DataError, UsageError
 
 OUTPUT_DIR = default_root() / "evaluation" / "results"
 # The demo data, scored if no other is given.
-_DATA, _IMAGES = default_root() / "demo" / "data", default_root() / "demo" / "coco"
+_DEMO = default_root() / "demo"
+_DATA, _IMAGES = _DEMO / "data", _DEMO / "coco"
 _SPLIT, _REPORT_IMAGES = "test", 500
 _INSTRUCTION_LIMIT = 100  # images: each costs a caption by every instruction
 # Options of earlier versions -> today's.
@@ -41,6 +42,7 @@ class EvaluationOptions:
         captions: A COCO captions file; None if `data` is given.
         data: A JSONL file; None if `captions` is given.
         images: The folder of the images, if known.
+        instances: COCO's instances files of the images and of the knowledge base.
         results: Caption files to score instead of generating captions.
         methods: The methods to compare; None for all that are available.
         instructions: YAML file of instructions for the row `instruction`; None for the package's.
@@ -58,6 +60,7 @@ class EvaluationOptions:
     captions: Path | None
     data: Path | None
     images: Path | None
+    instances: tuple[Path, ...]
     results: tuple[Path, ...]
     methods: tuple[str, ...] | None
     instructions: Path | None
@@ -88,6 +91,10 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="COCO captions file: caption its images, with retrieval")  # fmt: skip
     add("--images", type=Path, metavar="FOLDER",
         help="folder of the images, for --captions and for the report")  # fmt: skip
+    add("--instances", type=Path, nargs="+", metavar="FILE",
+        help="COCO's instances files of the images and of the knowledge base: score whether "
+        "captions name an image's main category, and by how good retrieval was (default: those of "
+        "the demo for its data)")  # fmt: skip
     add("--results", type=Path, nargs="+", default=[], metavar="FILE",
         help="score these captions (COCO's results format) instead of generating some")  # fmt: skip
     add("--limit", type=at_least(1), metavar="N", help="score only the first N images")
@@ -139,6 +146,7 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         captions=arguments.captions,
         data=data,
         images=images,
+        instances=tuple(arguments.instances or default_instances(data or arguments.captions)),
         results=tuple(arguments.results),
         methods=_names(arguments.methods),
         instructions=arguments.instructions,
@@ -152,6 +160,16 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         skip_metrics=skip,
         overwrite=arguments.overwrite_output_dir,
     )
+
+
+def default_instances(scored: Path) -> list[Path]:
+    """Returns the instances files of the demo's images for its own data; none for others."""
+    if _DEMO not in scored.resolve().parents:
+        return []
+    split = scored.stem.removeprefix("captions_")
+    names = dict.fromkeys((split, "train"))  # The knowledge base has the training images.
+    files = [_DEMO / "coco" / "annotations" / f"instances_{name}.json" for name in names]
+    return [path for path in files if path.is_file()] if files[0].is_file() else []
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -69,13 +69,16 @@ class ImageCard:
     gain: float
 
 
-def write_report(result: EvaluationResult, path: Path, *, chart: Path, max_images: int) -> None:
+def write_report(
+    result: EvaluationResult, path: Path, *, charts: Sequence[Path], max_images: int
+) -> None:
     """Writes the report, atomically.
 
     Args:
         result: The evaluation.
         path: The file.
-        chart: The PNG below the table.
+        charts: PNG files: that of the scores in the table, and, if there are any, that of the
+            scores by how good retrieval was.
         max_images: Images to show; of more, those with the largest gains and losses are.
     """
     environment = Environment(
@@ -88,7 +91,7 @@ def write_report(result: EvaluationResult, path: Path, *, chart: Path, max_image
     page = environment.get_template(_TEMPLATE).render(
         result=result,
         rows=result.table(),
-        chart=_data_uri(chart.read_bytes(), "png"),
+        charts=[_data_uri(chart.read_bytes(), "png") for chart in charts],
         metric=image_metric(result.methods).label,
         cards=make_cards(result, max_images=max_images),
         total=len(result.dataset.images),

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from evaluation.categories import NamesMainCategory
 from evaluation.dataset import EvaluationDataset
 from evaluation.extra_table import ExtraTable
 from evaluation.human import HUMAN
 from evaluation.instructions import InstructionChoice
+from evaluation.retrieval_quality import RetrievalQuality
 from evaluation.rows import NEAREST
 from evaluation.scoring import MethodScores, headline_metrics
 from evaluation.selection import CheckpointSelection
@@ -51,6 +53,7 @@ class EvaluationResult:
         generation: How the captions were generated, None if they came from files.
         selection: The best checkpoint, if checkpoints were compared.
         rows_left_out: By row (nearest, instruction, human), why it is left out.
+        retrieval: The scores by how good retrieval was.
         extra_tables: Further tables.
         extra_json: What metrics.json has in addition, by key.
     """
@@ -63,6 +66,7 @@ class EvaluationResult:
     generation: GenerationRecord | None = None
     selection: CheckpointSelection | None = None
     rows_left_out: Mapping[str, str] = field(default_factory=dict)
+    retrieval: RetrievalQuality | None = None
     extra_tables: Sequence[ExtraTable] = ()
     extra_json: Mapping[str, Any] = field(default_factory=dict)
 
@@ -101,7 +105,8 @@ class EvaluationResult:
     def tables(self) -> list[ExtraTable]:
         """Returns the tables below the main one."""
         significance = significance_table(self.methods)
-        return [*([significance] if significance else []), *self.extra_tables]
+        quality = self.retrieval.tables() if self.retrieval else []
+        return [*([significance] if significance else []), *quality, *self.extra_tables]
 
     def notes(self) -> list[str]:
         """Returns what a reader of the table must know, in sentences."""
@@ -128,6 +133,8 @@ class EvaluationResult:
         notes += [
             f"{label} is left out: it {reason}." for label, reason in self.unavailable.items()
         ]
+        if self.retrieval and not self.retrieval.groups:
+            notes += self.retrieval.notes
         if self.selection:
             notes += [f"{note[0].upper()}{note[1:]}." for note in self.selection.notes()]
         return notes
@@ -142,6 +149,12 @@ class EvaluationResult:
             notes.append(f"{self.generation.choice.note()}.")
         if HUMAN in names and names[HUMAN].indices is not None:
             notes.append(_human_note(names[HUMAN], len(self.dataset.images)))
+        if any(NamesMainCategory.key in method.scores.metrics for method in self.methods):
+            notes.append(
+                f"{NamesMainCategory.label}: the share of captions with the name or a synonym of "
+                "the image's main category, the one of its objects that most references name, and "
+                "name first."
+            )
         notes += [f"{name} is left out: {reason}." for name, reason in self.rows_left_out.items()]
         return notes
 
@@ -157,6 +170,7 @@ class EvaluationResult:
             "left_out": self.unavailable,
             "methods_left_out": dict(self.rows_left_out),
             "instruction": choice and choice.to_json(),
+            "retrieval_quality": self.retrieval.to_json() if self.retrieval else [],
             **self.extra_json,
             "versions": library_versions(),
         }
@@ -164,6 +178,7 @@ class EvaluationResult:
     def _method_json(self, method: MethodScores) -> dict[str, Any]:
         found: dict[str, Any] = {
             **{metric.key: method.value(metric) for metric in registered_metrics()},
+            **method.scores.values,  # Those of these images alone too.
             "intervals": {key: [each.low, each.high] for key, each in method.intervals.items()},
             "over_reference": {key: asdict(gain) for key, gain in method.gains.items()},
             "over": {

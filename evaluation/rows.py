@@ -1,4 +1,4 @@
-"""The rows of a comparison besides the trained methods: what a reader measures them against.
+"""The rows of a comparison in addition to the trained methods: what a reader measures them against.
 
 - `nearest` copies the first caption of the most similar image that captioning's own retrieval
   finds, without a language model.
@@ -26,7 +26,7 @@ NAMES = (*METHODS, NEAREST, INSTRUCTION, HUMAN)
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows besides the trained methods.
+    """The rows in addition to the trained methods.
 
     Attributes:
         names: Which of the rows there are.
@@ -98,7 +98,7 @@ def find_rows(
 def rows_of_files(
     dataset: EvaluationDataset, files: Collection[str], *, wanted: Sequence[str] | None
 ) -> Rows:
-    """Finds which rows there can be beside captions from files.
+    """Finds which rows there can be in addition to captions from files.
 
     Args:
         dataset: The images to score.

@@ -18,6 +18,7 @@ from igrag.files import check_output_folder
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help must not wait for them.
     from evaluation.dataset import EvaluationDataset
     from evaluation.results import EvaluationResult
+    from evaluation.retrieval_quality import RetrievalQuality
     from evaluation.rows import Rows
     from evaluation.scoring import MethodScores
 
@@ -39,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
         _check_metrics(options)
     dataset = read_dataset(options)
     if options.results:
-        result = evaluate_files(options, dataset)
+        result = evaluate_files(options, dataset, config)
     else:
         result = evaluate_methods(options, dataset, config, model)
     _report(result, options)
@@ -59,7 +60,9 @@ def read_dataset(options: EvaluationOptions) -> "EvaluationDataset":
     return dataset
 
 
-def evaluate_files(options: EvaluationOptions, dataset: "EvaluationDataset") -> "EvaluationResult":
+def evaluate_files(
+    options: EvaluationOptions, dataset: "EvaluationDataset", config: Config
+) -> "EvaluationResult":
     """Scores captions from files."""
     from evaluation.coco_results import files_by_method, match_results, select_results
     from evaluation.overwrite_guard import check_not_overwritten, evaluation_identity
@@ -77,10 +80,11 @@ def evaluate_files(options: EvaluationOptions, dataset: "EvaluationDataset") -> 
         check_not_overwritten(options.output_dir, identity, names=file_names(()))
     baseline = "base" if "base" in captions else next(iter((*captions, *rows.names)))
     captions = {name: captions[name] for name in in_order(captions)}
-    scores = _score(options, dataset, captions, rows, baseline)
+    scores, quality = _score(options, dataset, captions, rows, baseline, config)
     return EvaluationResult(
-        dataset, scores, baseline, options.seed, identity, rows_left_out=rows.left_out
-    )
+        dataset, scores, baseline, options.seed, identity,
+        rows_left_out=rows.left_out, retrieval=quality,
+    )  # fmt: skip
 
 
 def evaluate_methods(
@@ -110,7 +114,8 @@ def evaluate_methods(
     captioned = caption_dataset(config, model.path, methods, dataset, rows)
     captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
     baseline = methods[0].name if methods else names[0]
-    scores = _score(options, dataset, captions, rows, baseline)
+    dataset = captioned.dataset
+    scores, quality = _score(options, dataset, captions, rows, baseline, config)
     generation = GenerationRecord(
         model=model.path,
         facts={method.name: method.facts for method in methods},
@@ -126,8 +131,8 @@ def evaluate_methods(
             seed=options.seed,
         )
     return EvaluationResult(
-        captioned.dataset, scores, baseline, options.seed, identity, generation, selection,
-        rows_left_out=rows.left_out,
+        dataset, scores, baseline, options.seed, identity, generation, selection,
+        rows_left_out=rows.left_out, retrieval=quality,
     )  # fmt: skip
 
 
@@ -154,13 +159,18 @@ def _score(
     captions: Mapping[str, Sequence[str]],
     rows: "Rows",
     baseline: str,
-) -> "list[MethodScores]":
-    """Scores all methods and rows, and tests each against those that need no training."""
+    config: Config,
+) -> "tuple[list[MethodScores], RetrievalQuality]":
+    """Scores all methods and rows, tests them against the baselines, and scores groups too."""
     from evaluation.human import HUMAN
+    from evaluation.instances import find_objects
+    from evaluation.retrieval_quality import score_groups
     from evaluation.scoring import score_methods
+    from evaluation.setup import open_knowledge_base
     from evaluation.significance import baselines_of
 
-    return score_methods(
+    objects = find_objects(dataset, options.instances)
+    scores = score_methods(
         captions,
         dataset.references,
         baseline=baseline,
@@ -168,6 +178,11 @@ def _score(
         skip=options.skip_metrics,
         over=baselines_of([*captions]),
         human=HUMAN in rows.names,
+        extra=objects.metrics,
+    )
+    groupings, notes = objects.group(dataset, lambda: open_knowledge_base(config))
+    return scores, score_groups(
+        groupings, scores, images=len(dataset.images), seed=options.seed, notes=notes
     )
 
 

@@ -9,10 +9,12 @@ from evaluation.human import HUMAN
 from evaluation.overwrite_guard import METRICS_NAME
 from evaluation.report import write_report
 from evaluation.results import EvaluationResult
+from evaluation.retrieval_chart import draw_retrieval_quality
 from evaluation.table import to_markdown
 from igrag.files import atomic_path, write_json
 
 TABLE_NAME, CHART_NAME, REPORT_NAME = "table.md", "comparison.png", "report.html"
+RETRIEVAL_CHART_NAME = "retrieval_quality.png"
 
 
 def file_names(methods: Iterable[str]) -> list[str]:
@@ -23,7 +25,8 @@ def file_names(methods: Iterable[str]) -> list[str]:
     """
     methods = [name for name in methods if name != HUMAN]
     files = [path.name for path in result_files(Path(), methods)]
-    return [*([RESULTS_NAME] if files else []), *files, TABLE_NAME, CHART_NAME, REPORT_NAME]
+    charts = [CHART_NAME, RETRIEVAL_CHART_NAME]
+    return [*([RESULTS_NAME] if files else []), *files, TABLE_NAME, *charts, REPORT_NAME]
 
 
 def save_results(result: EvaluationResult, folder: Path, *, report_images: int) -> list[Path]:
@@ -55,8 +58,18 @@ def save_results(result: EvaluationResult, folder: Path, *, report_images: int) 
         subtitle=f"{result.subject}; with 95% intervals",
         baseline=result.baseline,
     )
-    write_report(result, report, chart=chart, max_images=report_images)
-    return [*files, metrics, table, chart, report]
+    charts = [chart, *_draw_retrieval_quality(result, folder / RETRIEVAL_CHART_NAME)]
+    write_report(result, report, charts=charts, max_images=report_images)
+    return [*files, metrics, table, *charts, report]
+
+
+def _draw_retrieval_quality(result: EvaluationResult, path: Path) -> list[Path]:
+    """Draws the scores by how good retrieval was, if there are any, else removes the file."""
+    if result.retrieval is None or not result.retrieval.groups:
+        path.unlink(missing_ok=True)
+        return []
+    draw_retrieval_quality(result.retrieval, path, baseline=result.baseline)
+    return [path]
 
 
 def table_text(result: EvaluationResult) -> str:

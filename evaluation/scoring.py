@@ -1,7 +1,7 @@
 """Scores of several methods on the same images, with bootstrap intervals and paired tests."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from igrag.metrics import (
     Comparison,
     Interval,
     Metric,
+    MetricScore,
     bootstrap_interval,
     paired_bootstrap,
     registered_metrics,
@@ -116,6 +117,51 @@ def score_methods(
     return methods
 
 
+def restrict(
+    methods: Sequence[MethodScores], indices: Sequence[int], *, seed: int | None = None
+) -> list[MethodScores]:
+    """Returns the scores of some images alone, of the metrics that have statistics.
+
+    CIDEr-D keeps the weights of all images, so that parts can be compared.
+
+    Args:
+        methods: The scores of all images.
+        indices: The images. Of a method that has captions of none of them, nothing is scored.
+        seed: Seed of the bootstrap of intervals and paired tests; None for neither.
+    """
+    found = []
+    for method in methods:
+        rows = {index: row for row, index in enumerate(method.image_indices)}
+        own = [index for index in indices if index in rows]
+        kept = [rows[index] for index in own]
+        scores = _scores_of_rows(method.scores, kept)
+        found.append(
+            replace(
+                method,
+                captions=[method.captions[row] for row in kept],
+                scores=scores,
+                intervals={} if seed is None else _intervals(scores, seed),
+                gains={},
+                over={},
+                indices=own,
+            )
+        )
+    if seed is None:
+        return found
+    by_name = {method.name: method for method in found}
+    return [
+        replace(
+            method,
+            over={
+                name: compare(by_name[name].scores, method.scores, seed=seed)
+                for name in whole.over
+                if by_name[name].indices == method.indices
+            },
+        )
+        for method, whole in zip(found, methods, strict=True)
+    ]
+
+
 def headline_metrics(methods: Sequence[MethodScores]) -> list[Metric]:
     """Returns the metrics of the table and the chart: those that were computed, BLEU-4 first."""
     computed = {key: each for method in methods for key, each in method.scores.metrics.items()}
@@ -166,6 +212,16 @@ def _intervals(scores: CaptionScores, seed: int) -> dict[str, Interval]:
         key: bootstrap_interval(statistics[key], scores.metrics[key].corpus_score, seed=seed)
         for key in _keys_with_interval(scores)
     }
+
+
+def _scores_of_rows(scores: CaptionScores, rows: Sequence[int]) -> CaptionScores:
+    kept = {}
+    for key, statistics in _statistics(scores).items():
+        own = statistics[list(rows)]
+        sums = own.sum(axis=0)
+        value = float(scores.metrics[key].corpus_score(sums, len(own))) if len(own) else None
+        kept[key] = MetricScore(value, own)
+    return replace(scores, scores=kept)
 
 
 def _statistics(scores: CaptionScores) -> dict[str, NDArray[Any]]:

@@ -19,6 +19,7 @@ from igrag.captioning.prompt_template import PromptTemplate
 from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.config import Config, portable
 from igrag.devices import tune_allocator
+from igrag.retrieval.knowledge_base import KnowledgeBase
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +189,11 @@ def _nearest_captions(found: Sequence[RetrievedPrompt]) -> tuple[str, ...]:
         next((caption for match in each.matches for caption in match.captions), "")
         for each in found
     )
+
+
+def open_knowledge_base(config: Config) -> KnowledgeBase:
+    """Opens the knowledge base that the matches of the images are from."""
+    return KnowledgeBase.open(config.knowledge_base_config.path)
 
 
 def _open_retrieval(config: Config, template: PromptTemplate) -> RetrievalPrompts:
