@@ -66,7 +66,8 @@ def _clause(method: MethodScores, metric: Metric) -> str:
 
 def _verb(found: Comparison) -> tuple[str, str]:
     figure = f"p = {found.p_value:.3f}"
-    if found.p_value >= SIGNIFICANT:
+    # Near 0 BLEU-4 differs by what COCO adds to counts: a difference that nobody sees is none.
+    if found.p_value >= SIGNIFICANT or f"{abs(found.difference):.3f}" == "0.000":
         return "is no better than", f"({found.difference:+.3f}, {figure})"
     verb = "beats" if found.difference > 0 else "is worse than"
     return verb, f"by {abs(found.difference):.3f} ({figure})"
