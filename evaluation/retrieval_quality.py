@@ -1,7 +1,7 @@
 """Scores by how good retrieval was: where the similar images help, and where they mislead.
 
 A mean over all images hides whether a method reads the image's own captions well or only copes with
-good matches. So the images are grouped in up to three ways, each a `Grouping`:
+good matches. So the images are grouped by up to three properties, each a `Grouping`:
 
 - quartiles of the cosine of the best match;
 - whether a match has the image's main category, see `evaluation.categories`;
@@ -27,7 +27,7 @@ from igrag.metrics import Metric, format_score
 
 SIMILARITY, MATCH, COVERAGE = "top_similarity", "match_category", "coverage"
 _GROUPED = ("bleu4", "cider_d", "names_main_category")
-_LEAST_IMAGES = 20  # A quartile of fewer than five images says nothing.
+_LEAST_IMAGES = 20  # A quartile of fewer than five images means nothing.
 _QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -81,7 +81,7 @@ class RetrievalQuality:
     """The scores of an evaluation by how good retrieval was.
 
     Attributes:
-        groups: The groups, those of one grouping together; none if there is nothing to tell apart.
+        groups: The groups, those of one grouping together; none if all images are alike.
         whole: The scores of all images.
         images: How many these are.
         notes: What is left out, and why, in sentences.
