@@ -17,10 +17,13 @@ from igrag.files import check_output_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help must not wait for them.
     from evaluation.dataset import EvaluationDataset
+    from evaluation.instances import KnownObjects
+    from evaluation.methods import Method
     from evaluation.results import EvaluationResult
     from evaluation.retrieval_quality import RetrievalQuality
     from evaluation.rows import Rows
     from evaluation.scoring import MethodScores
+    from evaluation.selection import CheckpointSelection
 
 
 def command(words: Sequence[str] | None = None) -> int:
@@ -38,11 +41,14 @@ def main(arguments: argparse.Namespace) -> int:
     model = find_model(config.models, arguments.model)
     if options.skip_metrics:
         _check_metrics(options)
+    from evaluation.instances import find_objects
+
     dataset = read_dataset(options)
+    objects = find_objects(dataset, options.instances)
     if options.results:
-        result = evaluate_files(options, dataset, config)
+        result = evaluate_files(options, dataset, objects, config)
     else:
-        result = evaluate_methods(options, dataset, config, model)
+        result = evaluate_methods(options, dataset, objects, config, model)
     _report(result, options)
     return 0
 
@@ -61,7 +67,10 @@ def read_dataset(options: EvaluationOptions) -> "EvaluationDataset":
 
 
 def evaluate_files(
-    options: EvaluationOptions, dataset: "EvaluationDataset", config: Config
+    options: EvaluationOptions,
+    dataset: "EvaluationDataset",
+    objects: "KnownObjects",
+    config: Config,
 ) -> "EvaluationResult":
     """Scores captions from files."""
     from evaluation.coco_results import files_by_method, match_results, select_results
@@ -80,23 +89,27 @@ def evaluate_files(
         check_not_overwritten(options.output_dir, identity, names=file_names(()))
     baseline = "base" if "base" in captions else next(iter((*captions, *rows.names)))
     captions = {name: captions[name] for name in in_order(captions)}
-    scores, quality = _score(options, dataset, captions, rows, baseline, config)
+    scores = _score(options, dataset, objects, captions, rows, baseline)
     return EvaluationResult(
         dataset, scores, baseline, options.seed, identity,
-        rows_left_out=rows.left_out, retrieval=quality,
+        rows_left_out=rows.left_out,
+        retrieval=_score_groups(options, dataset, objects, scores, config),
     )  # fmt: skip
 
 
 def evaluate_methods(
-    options: EvaluationOptions, dataset: "EvaluationDataset", config: Config, model: ModelEntry
+    options: EvaluationOptions,
+    dataset: "EvaluationDataset",
+    objects: "KnownObjects",
+    config: Config,
+    model: ModelEntry,
 ) -> "EvaluationResult":
     """Captions the images by every method or checkpoint, and scores the captions."""
-    from evaluation.methods import find_checkpoints, find_methods, selected_by_training
+    from evaluation.methods import find_checkpoints, find_methods
     from evaluation.overwrite_guard import check_not_overwritten
     from evaluation.results import EvaluationResult, GenerationRecord
     from evaluation.rows import check_names, in_order
     from evaluation.save_results import file_names
-    from evaluation.selection import select_checkpoint
     from evaluation.setup import caption_dataset, config_identity, trained_paths
 
     if model.notice:
@@ -114,26 +127,34 @@ def evaluate_methods(
     captioned = caption_dataset(config, model.path, methods, dataset, rows)
     captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
     baseline = methods[0].name if methods else names[0]
-    dataset = captioned.dataset
-    scores, quality = _score(options, dataset, captions, rows, baseline, config)
+    scores = _score(options, dataset, objects, captions, rows, baseline)
     generation = GenerationRecord(
         model=model.path,
         facts={method.name: method.facts for method in methods},
         seconds=captioned.seconds,
         choice=captioned.choice,
     )
-    selection = None
-    if options.checkpoints:
-        known = {method.name for method in methods}
-        selection = select_checkpoint(
-            [each for each in scores if each.name in known],
-            selected_by_training=selected_by_training(methods),
-            seed=options.seed,
-        )
     return EvaluationResult(
-        dataset, scores, baseline, options.seed, identity, generation, selection,
-        rows_left_out=rows.left_out, retrieval=quality,
+        captioned.dataset, scores, baseline, options.seed, identity, generation,
+        selection=_select_checkpoint(options, methods, scores) if options.checkpoints else None,
+        rows_left_out=rows.left_out,
+        retrieval=_score_groups(options, captioned.dataset, objects, scores, config),
     )  # fmt: skip
+
+
+def _select_checkpoint(
+    options: EvaluationOptions, methods: "Sequence[Method]", scores: "Sequence[MethodScores]"
+) -> "CheckpointSelection":
+    """Selects the best of the checkpoints; the rows besides them are none."""
+    from evaluation.methods import selected_by_training
+    from evaluation.selection import select_checkpoint
+
+    known = {method.name for method in methods}
+    return select_checkpoint(
+        [each for each in scores if each.name in known],
+        selected_by_training=selected_by_training(methods),
+        seed=options.seed,
+    )
 
 
 def _find_rows(options: EvaluationOptions, dataset: "EvaluationDataset", config: Config) -> "Rows":
@@ -156,32 +177,41 @@ def _find_rows(options: EvaluationOptions, dataset: "EvaluationDataset", config:
 def _score(
     options: EvaluationOptions,
     dataset: "EvaluationDataset",
+    objects: "KnownObjects",
     captions: Mapping[str, Sequence[str]],
     rows: "Rows",
     baseline: str,
-    config: Config,
-) -> "tuple[list[MethodScores], RetrievalQuality]":
-    """Scores all methods and rows, tests them against the baselines, and scores groups too."""
+) -> "list[MethodScores]":
+    """Scores all methods and rows, and tests each against those that need no training."""
     from evaluation.human import HUMAN
-    from evaluation.instances import find_objects
-    from evaluation.retrieval_quality import score_groups
     from evaluation.scoring import score_methods
-    from evaluation.setup import open_knowledge_base
     from evaluation.significance import baselines_of
 
-    objects = find_objects(dataset, options.instances)
-    scores = score_methods(
+    return score_methods(
         captions,
         dataset.references,
         baseline=baseline,
         seed=options.seed,
         skip=options.skip_metrics,
+        extra=objects.metrics,
         over=baselines_of([*captions]),
         human=HUMAN in rows.names,
-        extra=objects.metrics,
     )
+
+
+def _score_groups(
+    options: EvaluationOptions,
+    dataset: "EvaluationDataset",
+    objects: "KnownObjects",
+    scores: "Sequence[MethodScores]",
+    config: Config,
+) -> "RetrievalQuality":
+    """Scores groups of images by how good retrieval was for them."""
+    from evaluation.retrieval_quality import score_groups
+    from evaluation.setup import open_knowledge_base
+
     groupings, notes = objects.group(dataset, lambda: open_knowledge_base(config))
-    return scores, score_groups(
+    return score_groups(
         groupings, scores, images=len(dataset.images), seed=options.seed, notes=notes
     )
 

@@ -95,26 +95,27 @@ def score_methods(
         scored[HUMAN] = [references[index][0] for index in indices]
         scores[HUMAN] = score_references(references, skip=skip, extra=extra)
     baselines = {name: scores[name] for name in (baseline, *over)}
-    methods = []
-    for name, found in scores.items():
+    found = []
+    for name in scores:
         own = indices if name == HUMAN and indices else None
-        compared = {
-            other: compare(before, found, seed=seed, indices=own)
-            for other, before in baselines.items()
-            if other != name
-        }
-        methods.append(
-            MethodScores(
-                name=name,
-                captions=scored[name],
-                scores=found,
-                intervals=_intervals(found, seed),
-                gains=compared.get(baseline, {}),
-                over={other: gains for other, gains in compared.items() if other in over},
-                indices=own,
-            )
+        method = MethodScores(
+            name, scored[name], scores[name], _intervals(scores[name], seed), gains={}, indices=own
         )
-    return methods
+        compared = _compared(method, baselines, seed)
+        gains = {other: each for other, each in compared.items() if other in over}
+        found.append(replace(method, gains=compared.get(baseline, {}), over=gains))
+    return found
+
+
+def _compared(
+    method: MethodScores, baselines: Mapping[str, CaptionScores], seed: int
+) -> dict[str, dict[str, Comparison]]:
+    """Tests a method against each baseline but itself, on the images that it has captions of."""
+    return {
+        name: compare(scores, method.scores, seed=seed, indices=method.indices)
+        for name, scores in baselines.items()
+        if name != method.name
+    }
 
 
 def restrict(
@@ -129,37 +130,37 @@ def restrict(
         indices: The images. Of a method that has captions of none of them, nothing is scored.
         seed: Seed of the bootstrap of intervals and paired tests; None for neither.
     """
-    found = []
-    for method in methods:
-        rows = {index: row for row, index in enumerate(method.image_indices)}
-        own = [index for index in indices if index in rows]
-        kept = [rows[index] for index in own]
-        scores = _scores_of_rows(method.scores, kept)
-        found.append(
-            replace(
-                method,
-                captions=[method.captions[row] for row in kept],
-                scores=scores,
-                intervals={} if seed is None else _intervals(scores, seed),
-                gains={},
-                over={},
-                indices=own,
-            )
-        )
+    parts = [_restrict(method, indices, seed) for method in methods]
     if seed is None:
-        return found
-    by_name = {method.name: method for method in found}
+        return parts
+    by_name = {part.name: part for part in parts}
     return [
         replace(
-            method,
+            part,
             over={
-                name: compare(by_name[name].scores, method.scores, seed=seed)
+                name: compare(by_name[name].scores, part.scores, seed=seed)
                 for name in whole.over
-                if by_name[name].indices == method.indices
+                if by_name[name].indices == part.indices
             },
         )
-        for method, whole in zip(found, methods, strict=True)
+        for part, whole in zip(parts, methods, strict=True)
     ]
+
+
+def _restrict(method: MethodScores, indices: Sequence[int], seed: int | None) -> MethodScores:
+    rows = {index: row for row, index in enumerate(method.image_indices)}
+    own = [index for index in indices if index in rows]
+    kept = [rows[index] for index in own]
+    scores = _scores_of_rows(method.scores, kept)
+    return replace(
+        method,
+        captions=[method.captions[row] for row in kept],
+        scores=scores,
+        intervals={} if seed is None else _intervals(scores, seed),
+        gains={},
+        over={},
+        indices=own,
+    )
 
 
 def headline_metrics(methods: Sequence[MethodScores]) -> list[Metric]:

@@ -116,12 +116,14 @@ def caption_dataset(
     """
     tune_allocator()
     template = from_config.build_template(config.prompt_config)
-    # Before the model: the knowledge base is missing more often, and opens faster.
-    needed = bool(methods) or rows.trial is not None or NEAREST in rows.names
-    retrieval = _open_retrieval(config, template) if needed and not dataset.prompts else None
-    if not methods and rows.trial is None:
-        return _without_model(config, dataset, rows, retrieval)
     methods = [*methods, *([INSTRUCTION_METHOD] if rows.trial else [])]
+    # Before the model: the knowledge base is missing more often, and opens faster.
+    retrieval = None
+    if not dataset.prompts and (methods or NEAREST in rows.names):
+        retrieval = _open_retrieval(config, template)
+    if not methods:
+        dataset, _, nearest = _prompts_of(dataset, rows, retrieval, config, None)
+        return CaptionedDataset(dataset, nearest)
     adapted = any(method.needs_adapter for method in methods)
     lora = config.lora_config.model_copy(update={"enabled": adapted, "merge_and_unload": False})
     language = from_config.load_language(
@@ -129,19 +131,9 @@ def caption_dataset(
     )
     generator = from_config.build_generator(config, language)
     models = open_models(language, methods, template=template.fingerprint())
-    nearest, prompts = rows.nearest, dataset.prompts
     if retrieval is None:
-        _check_prompts(dataset.path, prompts, template, generator)
-    else:
-        found = build_prompts(
-            retrieval,
-            dataset.images,
-            count_tokens=generator.count_tokens,
-            max_tokens=generator.max_source_length,
-            batch_size=config.retrieval_config.batch_size,
-        )
-        dataset, nearest = _with_matches(dataset, found), _nearest_captions(found)
-        prompts = [each.prompt for each in found]
+        _check_prompts(dataset.path, dataset.prompts, template, generator)
+    dataset, prompts, nearest = _prompts_of(dataset, rows, retrieval, config, generator)
     by_method = {method.name: prompts for method in methods}
     choice = None
     if rows.trial:
@@ -150,27 +142,37 @@ def caption_dataset(
         by_method[INSTRUCTION] = with_instruction(template, prompts, choice.text)
     generated = generate_captions(generator, models, by_method)
     captions = {name: each.captions for name, each in generated.items()}
-    if NEAREST in rows.names and nearest is not None:
-        captions[NEAREST] = nearest
     seconds = {name: each.seconds for name, each in generated.items()}
-    return CaptionedDataset(dataset, captions, seconds, choice)
+    return CaptionedDataset(dataset, captions | nearest, seconds, choice)
 
 
-def _without_model(
-    config: Config, dataset: EvaluationDataset, rows: Rows, retrieval: RetrievalPrompts | None
-) -> CaptionedDataset:
-    """Returns the captions of the rows that no model generates."""
-    nearest = rows.nearest
-    if retrieval is not None:
-        found = build_prompts(
-            retrieval,
-            dataset.images,
-            count_tokens=len,
-            max_tokens=sys.maxsize,  # Nobody reads the prompts.
-            batch_size=config.retrieval_config.batch_size,
-        )
-        dataset, nearest = _with_matches(dataset, found), _nearest_captions(found)
-    return CaptionedDataset(dataset, {} if nearest is None else {NEAREST: nearest})
+def _prompts_of(
+    dataset: EvaluationDataset,
+    rows: Rows,
+    retrieval: RetrievalPrompts | None,
+    config: Config,
+    generator: CaptionGenerator | None,
+) -> tuple[EvaluationDataset, list[str], dict[str, tuple[str, ...]]]:
+    """Returns the images with their matches, their prompts, and the captions of `nearest`.
+
+    Args:
+        dataset: The images.
+        rows: Which rows there are.
+        retrieval: Builds the prompts; None if the images have some.
+        config: The configuration of captioning.
+        generator: Counts tokens; None if nobody reads the prompts.
+    """
+    if retrieval is None:
+        return dataset, dataset.prompts, {} if rows.nearest is None else {NEAREST: rows.nearest}
+    found = build_prompts(
+        retrieval,
+        dataset.images,
+        count_tokens=generator.count_tokens if generator else len,
+        max_tokens=generator.max_source_length if generator else sys.maxsize,
+        batch_size=config.retrieval_config.batch_size,
+    )
+    nearest = {NEAREST: _nearest_captions(found)} if NEAREST in rows.names else {}
+    return _with_matches(dataset, found), [each.prompt for each in found], nearest
 
 
 def _with_matches(
