@@ -3,15 +3,19 @@
 
     python benchmarks/compare_with_pycocoevalcap.py --captions captions_val2017.json
 
-Makes random captions from the file's (of the same image or another, shuffled, truncated, empty) and
-scores them against 1 to 5 references with both. On the same tokens every score must agree to 1e-6;
-with each its own tokenizer BLEU-4 must agree to 0.003 (skipped without Java). Exits with 1 if not.
-Needs pycocoevalcap (requirements-dev.txt).
+Makes random captions from those of the files (of the same image or another, shuffled, truncated,
+empty) and scores them against 1 to 5 references with both. On the same tokens every score must
+agree to 1e-6. With Java, the tokens of all captions of the files must be equal, and with each its
+own tokenizer every score must agree to 1e-4, also where half of the captions are noise (emoji,
+marks only, brackets, special tokens of models). METEOR and SPICE are Java programs that get the
+same tokens. Prints too how many of 5,000 random strings of words and marks have other tokens.
+Exits with 1 where something does not agree. Needs pycocoevalcap (requirements-dev.txt).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -30,12 +34,21 @@ from igrag.data.coco import read_captions
 from igrag.metrics.bleu import bleu_statistics, corpus_bleu
 from igrag.metrics.cider import cider_d
 from igrag.metrics.rouge import rouge_l
-from igrag.metrics.tokens import Tokens, tokenize_corpus
+from igrag.metrics.tokens import Tokens, tokenize, tokenize_corpus
 
 CAPTIONS = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
-SAME_TOKENS, END_TO_END = 1e-6, 0.003
+SAME_TOKENS, END_TO_END = 1e-6, 1e-4
+SHOWN = 10  # captions with other tokens
 CORPUS = 10  # images in each of the small corpora
 NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+
+# What random strings are made of: words, and marks.
+_WORDS = """
+A dog Dog's CAT man's it's don't o'clock Mr. no. No U.S. e.g. 3 22 3.5 1,000 10:30 5pm 3/4 t-shirt
+w/ w/o and/or AT&T TV KY. wash. Wash. cannot gonna 'em '90s ol' y'all ma'am O'Neil
+... -- ?! !! '' ``
+"""
+_MARKS = ".,;:!?'\"()[]{}<>-_/\\|&%$#@*+=~^`’‘“”…–—°½é😀❤☀™£€×·"
 
 Array = NDArray[np.float64]
 Corpus = tuple[list[Tokens], list[list[Tokens]]]
@@ -52,17 +65,20 @@ class Scores:
 def main() -> int:
     """Makes the captions, scores them by both, and prints the largest differences."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--captions", type=Path, default=CAPTIONS, help="COCO captions file")
+    parser.add_argument("--captions", type=Path, nargs="+", default=[CAPTIONS],
+                        help="COCO captions files")  # fmt: skip
     parser.add_argument("--count", type=int, default=2_000, help="captions to make")
+    parser.add_argument("--strings", type=int, default=5_000, help="random strings to tokenize")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if find_spec("pycocoevalcap") is None:
         parser.error("pycocoevalcap is not installed: pip install -r requirements-dev.txt")
 
-    images = [list(image.captions) for image in read_captions(arguments.captions)]
-    hypotheses, references = random_captions(images, arguments.count, Random(arguments.seed))
-    print(f"{len(hypotheses)} captions made from {arguments.captions}, seed {arguments.seed}")
-    tokens = tokenize_corpus(hypotheses, references)
+    images = [list(image.captions) for file in arguments.captions for image in read_captions(file)]
+    random = Random(arguments.seed)
+    made = random_captions(images, arguments.count, random)
+    print(f"{len(images)} images, {len(made[0])} captions made from theirs, seed {arguments.seed}")
+    tokens = tokenize_corpus(*made)
     own, theirs = own_scores(tokens), reference_scores(tokens)
     print("own tokens:  " + table(own.corpus))
     difference = max(
@@ -71,15 +87,42 @@ def main() -> int:
         report(f"corpora of {CORPUS}", *small_corpora(tokens)),
     )
     agrees = difference < SAME_TOKENS
+    print(f"the same tokens give the same scores within {SAME_TOKENS}: {agrees}")
     if shutil.which("java") is None:
-        print("end to end: skipped, Java is not installed")
+        print("tokens and end to end: skipped, Java is not installed")
     else:
-        java = reference_scores(java_corpus(hypotheses, references))
-        print("Java tokens: " + table(java.corpus))
-        report("end to end", own.corpus, java.corpus)
-        agrees &= bool(abs(own.corpus[3] - java.corpus[3]) < END_TO_END)
-    print(f"same tokens within {SAME_TOKENS}, BLEU-4 end to end within {END_TO_END}: {agrees}")
+        agrees &= compare_with_java(images, made, random)
+        strings = [random_string(random) for _ in range(arguments.strings)]
+        print(f"random strings with other tokens: {count_differences(strings)} of {len(strings)}")
     return 0 if agrees else 1
+
+
+def compare_with_java(
+    images: Sequence[Sequence[str]], made: tuple[list[str], list[list[str]]], random: Random
+) -> bool:
+    """Prints which captions have other tokens, and the differences of the scores end to end."""
+    captions = [text for texts in images for text in texts]
+    different = count_differences(captions, shown=SHOWN)
+    print(f"captions with other tokens: {different} of {len(captions)}")
+    agrees = different == 0
+    hypotheses, references = made
+    noisy = [random.choice([caption, noise(caption, random)]) for caption in hypotheses]
+    for name, texts in {"captions": hypotheses, "captions with noise": noisy}.items():
+        own = own_scores(tokenize_corpus(texts, references))
+        java = reference_scores(java_corpus(texts, references))
+        agrees &= report(f"{name}, end to end", own.corpus, java.corpus) < END_TO_END
+    print(f"all tokens are equal, and all scores within {END_TO_END}: {agrees}")
+    return agrees
+
+
+def count_differences(captions: Sequence[str], *, shown: int = 0) -> int:
+    """Returns how many captions have other tokens than Java's, and prints the first of them."""
+    pairs = [(text, tokenize(text), tokens) for text, tokens in
+             zip(captions, java_tokens(captions), strict=True)]  # fmt: skip
+    different = [pair for pair in pairs if pair[1] != pair[2]]
+    for text, own, java in different[:shown]:
+        print(f"{text!r}: {' '.join(own)} | Java: {' '.join(java)}")
+    return len(different)
 
 
 def random_captions(
@@ -110,6 +153,30 @@ def spoil(caption: str, random: Random) -> str:
             random.choice(["", "."]),
         ]
     )
+
+
+def noise(caption: str, random: Random) -> str:
+    """Returns the caption as a model's noisy output: emoji, marks, brackets, special tokens."""
+    return random.choice(
+        [
+            random.choice(["", "...", "?!", "!!!", "()", "😀😀", "“”", "- - -", "<pad> <pad>"]),
+            f"<pad> {caption}</s>",
+            f"[CLS] {caption.rstrip('. ')} [SEP]",
+            f"{caption} 😀❤️",
+            f"“{caption}” …",
+            f"({caption}) it’s 20°C :)",
+            caption.replace(" ", " - ", 2).replace(".", "!!"),
+        ]
+    )
+
+
+def random_string(random: Random) -> str:
+    """Returns a string of random words and marks, with and without spaces between them."""
+    pieces = [
+        "".join(random.choices([*_WORDS.split(), *_MARKS], k=random.randint(1, 3)))
+        for _ in range(4)
+    ]
+    return f"A {' '.join(pieces)} dog"
 
 
 def own_scores(tokens: Corpus) -> Scores:
@@ -157,6 +224,8 @@ def java_tokens(captions: Sequence[str]) -> list[Tokens]:
     """
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
+    # Without a UTF-8 locale older versions of Java read and print ASCII.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-Dfile.encoding=UTF-8")
     # The program reads one caption per line, and keeps the line's white space.
     lines = {index: [{"caption": " ".join(text.split())}] for index, text in enumerate(captions)}
     found = PTBTokenizer().tokenize(lines)

@@ -37,7 +37,6 @@ HEAVY = (
     "peft",
     "numpy",
     "PIL",
-    "nltk",
     "pyarrow",
     "matplotlib",
 )

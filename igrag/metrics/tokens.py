@@ -2,47 +2,38 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache
 
-from nltk.tokenize import NLTKWordTokenizer
+from igrag.metrics.ptb_lexer import split_word
 
 Tokens = list[str]
 
-# pycocoevalcap drops these after tokenizing (ptbtokenizer.py).
-_DROPPED = frozenset(["''", "'", "``", "`", '"', *"(){}[].?!,:-;", "--", "..."])
-# The Java tokenizer's ASCII forms of typographic quotes, dashes and dots.
-_PLAIN_FORMS = str.maketrans(
-    {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "--", "—": "--", "…": "..."}
-)
-# NLTK's tokenizer expects one sentence and keeps a full stop inside it with its word ("a dog. It
-# runs"); the Java tokenizer splits it off, except after single letters and these abbreviations.
-_ABBREVIATIONS = "ave|blvd|dr|etc|ft|jr|mr|mrs|ms|mt|rd|sr|st|vs"
-_INNER_STOP = re.compile(rf"(?<!\S)(?!(?:[a-z]|{_ABBREVIATIONS})\.)([^\s.]+)\.+(?!\S)")
-# The Java tokenizer keeps it at the end too; NLTK splits off one stop there, so it gets two.
-_LAST_ABBREVIATION = re.compile(rf"(?<!\S)(?:[a-z]\.[a-z]|{_ABBREVIATIONS})\.$")
-# Most captions are words and a full stop: the tokenizer's thirty substitutions only split off the
-# stop, unless it splits a word ("can not"). str.split takes a tenth of the time.
-_PLAIN = re.compile(r"(?!.*(?:cannot|gimme|gonna|gotta|lemme|wanna))[a-z0-9 ]*\.?")
-
-
-@cache
-def _tokenizer() -> NLTKWordTokenizer:
-    return NLTKWordTokenizer()
+# Most captions are words and a full stop: str.split takes a tenth of the time of the lexer, which
+# splits a few words too ("can not").
+_PLAIN = re.compile(r"(?!.*(?:cannot|gimme|gonna|gotta|lemme|wanna))[a-z0-9 ]*")
+_ENTITIES = {"&amp;": "&", "&apos;": "'", "&quot;": '"', "&nbsp;": " "}
 
 
 def tokenize(caption: str) -> Tokens:
     """Splits a caption into lower-cased PTB tokens without punctuation, as COCO's evaluation does.
 
-    The tokens are those of COCO's Java tokenizer for 99.9% of COCO's captions, without Java.
-    Brackets and repeated marks ("?!") are dropped; the Java tokenizer leaves them as words that
-    are missing in its list of punctuation ("-lrb-").
+    The tokens are those of COCO's Java tokenizer, without Java; see `ptb_lexer`. Brackets ("-lrb-")
+    and repeated marks ("?!") are tokens, since they are not among what COCO's evaluation drops.
     """
-    text = " ".join(caption.split()).lower().translate(_PLAIN_FORMS)
-    text = _INNER_STOP.sub(r"\1", text)
-    text = _LAST_ABBREVIATION.sub(r"\g<0> .", text)
-    if _PLAIN.fullmatch(text):
-        return text.removesuffix(".").split()
-    return [word for word in _tokenizer().tokenize(text) if word not in _DROPPED]
+    if "&" in caption:
+        for entity, character in _ENTITIES.items():
+            caption = caption.replace(entity, character)
+    *words, last = caption.split() or [""]
+    if len(last) == 2 and last[0].isalpha() and last[1] == ".":
+        # Java reads on: the next caption begins a sentence ("A man"), so this stop ended one.
+        last = last[0]
+    plain = " ".join(words).lower()
+    if _PLAIN.fullmatch(plain):
+        return [*plain.split(), *split_word(last)]
+    tokens: Tokens = []
+    for word, following in zip(words, [*words, last][1:], strict=True):
+        decides = word[-1] == "." and (following[0].isdigit() or following[0].isupper())
+        tokens += split_word(word, following) if decides else split_word(word)
+    return [*tokens, *split_word(last)]
 
 
 def tokenize_corpus(

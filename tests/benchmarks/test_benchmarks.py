@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import sweep_prompt_tuning
+from benchmarks import interval_coverage, sweep_prompt_tuning
 from igrag.config import REPO_ROOT
 
 
@@ -73,6 +73,21 @@ def test_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     times = [file.stat().st_mtime_ns for file in files]
     assert run("sweep_prompt_tuning.py", *words).stdout == first.stdout
     assert [file.stat().st_mtime_ns for file in files] == times
+
+
+@pytest.mark.slow
+def test_interval_coverage_resumes(tmp_path: Path) -> None:
+    """Sets that are done are read from the file, and every score has a row for each method."""
+    words = ["--output", tmp_path / "coverage.json", "--pool", 100]
+    first = run("interval_coverage.py", *words, "--sets", 3)
+    assert first.returncode == 0, first.stderr
+    rows = [line.split(" | ") for line in first.stdout.splitlines()[4:]]
+    assert len(rows) == 2 * 3 * len(interval_coverage.METHODS)
+    assert all(float(row[3].rstrip("%")) <= 100 for row in rows)
+    again = run("interval_coverage.py", *words, "--sets", 4)
+    done = json.loads((tmp_path / "coverage.json").read_text(encoding="utf-8"))
+    assert again.returncode == 0 and {len(sets) for sets in done.values()} == {4}
+    assert run("interval_coverage.py", *words, "--sets", 3).stdout == first.stdout
 
 
 def test_folder_of_a_run_depends_on_settings_seed_and_content(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_help_imports_nothing_heavy(script: list[str]) -> None:
         "    if module: runpy.run_module(module, run_name='__main__')\n"
         "    else: runpy.run_path(words[0], run_name='__main__')\n"
         "finally:\n"
-        "    heavy = {'torch', 'transformers', 'datasets', 'numpy', 'PIL', 'nltk', 'matplotlib'}\n"
+        "    heavy = {'torch', 'transformers', 'datasets', 'numpy', 'PIL', 'matplotlib'}\n"
         "    print(sorted(heavy & set(sys.modules)), time.process_time(), file=sys.stderr)\n"
     )
     done = subprocess.run(
