@@ -49,7 +49,7 @@ def save_results(result: EvaluationResult, folder: Path, *, report_images: int) 
         result.methods,
         chart,
         title="Captions compared",
-        subtitle=f"{result.subject}; with 95% intervals",
+        subtitle=result.subject,
         baseline=result.baseline,
     )
     write_report(result, report, chart=chart, max_images=report_images)
