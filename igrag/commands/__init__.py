@@ -18,6 +18,7 @@ SUBCOMMANDS = {
         "encode captioned images for retrieval",
     ),
     "evaluate": ("evaluation.run_evaluation", "compare methods on a split, with a report"),
+    "curves": ("igrag.commands.curves", "draw the training curves of one or several runs"),
     "convert-prompt": (
         "igrag.commands.convert_prompt",
         "convert soft prompts to and from PEFT's format",
