@@ -73,13 +73,21 @@ def wrap_text(
     return lines
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path, *, tight: bool = False) -> None:
     """Saves a figure as PNG, atomically; the same figure gives the same bytes.
 
     To be called inside the style's context. matplotlib's version is left out of the metadata.
+
+    Args:
+        figure: The figure.
+        path: The file.
+        tight: Fit the image to what is drawn, for a figure whose layout another library made.
     """
+    fit = "tight" if tight else None
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(
+            temporary, format="png", dpi=DPI, metadata={"Software": None}, bbox_inches=fit
+        )
 
 
 def _width(text: str, font: FontProperties) -> float:
