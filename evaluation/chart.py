@@ -1,22 +1,38 @@
 """The comparison as a chart: a bar with its 95% interval for each method, a panel per metric."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 from evaluation.scoring import MethodScores, headline_metrics
-from igrag.metrics import Metric
-from igrag.training.chart_style import COLORS, DPI, GRAY, INK, STYLE, save_figure
+from igrag.metrics import Metric, format_score
+from igrag.training.chart_style import (
+    COLORS,
+    DPI,
+    GRAY,
+    INK,
+    LEAST_SPAN,
+    STYLE,
+    save_figure,
+    wrap_text,
+)
 
 _BASELINE_COLOR = "#999999"
-_PANEL_WIDTH = 3.0  # inches
-_ROW_HEIGHT, _FRAME_HEIGHT = 0.42, 1.35  # inches: of a method, and of titles and axes together
-_LEAST_RANGE = 0.02  # share of a metric's range that an axis shows
-_NAME_LENGTH, _SUBTITLE_LENGTH = 28, 110  # characters
+_MOST_COLUMNS = 4  # panels in a row
+_TITLE_SIZE, _TEXT_SIZE, _PANEL_TITLE_SIZE = 14.0, STYLE["font.size"], STYLE["axes.titlesize"]
+_DIGITS = 3  # of a score; what rounds to 0 is drawn as 0
+_INTERVALS = "Bars: scores. Lines: 95% intervals (bootstrap over images)."
+_LONE_SCORES = "Bars: scores of all images together."
+# Inches.
+_PANEL_WIDTH, _NAME_WIDTH, _MARGIN = 3.0, 1.7, 0.11
+_LINE_HEIGHT, _ROW_GAP, _AXIS_HEIGHT = 0.155, 0.265, 0.62
+_TITLE_HEIGHT, _FOOTER_HEIGHT = 0.26, 0.22
 _STYLE = {
     **STYLE,
     "text.parse_math": False,  # A name with dollar signs is not a formula.
@@ -25,6 +41,26 @@ _STYLE = {
     "ytick.color": INK,
     "ytick.left": False,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """The panels' arrangement: rows of at most `_MOST_COLUMNS`, about equally long."""
+
+    panels: int
+
+    @property
+    def rows(self) -> int:
+        return -(-self.panels // _MOST_COLUMNS)
+
+    @property
+    def columns(self) -> int:
+        return -(-self.panels // self.rows)
+
+    @property
+    def width(self) -> float:
+        """The figure's width in inches, wide enough for a title."""
+        return _PANEL_WIDTH * max(3, self.columns)
 
 
 def draw_comparison(
@@ -36,22 +72,46 @@ def draw_comparison(
         methods: The scores of the methods, from the top down.
         path: The file.
         title: First line.
-        subtitle: Second line.
+        subtitle: Below the title.
         baseline: The method that the others are compared with; it is gray.
     """
     metrics = headline_metrics(methods)
-    height = _FRAME_HEIGHT + _ROW_HEIGHT * len(methods)
+    grid = _Grid(len(metrics))
+    names = [_wrap_name(method.name) for method in methods]
+    text_width = grid.width - 2 * _MARGIN
+    title_lines = wrap_text(title, text_width, size=_TITLE_SIZE, bold=True)
+    subtitle_lines = wrap_text(subtitle, text_width, size=_TEXT_SIZE, most_lines=4)
+    labels = [
+        wrap_text(metric.label, 0.75 * _PANEL_WIDTH, size=_PANEL_TITLE_SIZE, bold=True)
+        for metric in metrics
+    ]
+    head = _MARGIN + _TITLE_HEIGHT * len(title_lines) + _LINE_HEIGHT * len(subtitle_lines) + 0.1
+    name_lines = max(map(len, names))
+    row_height = _ROW_GAP + _LINE_HEIGHT * name_lines
+    panel = _AXIS_HEIGHT + 0.18 * max(map(len, labels)) + row_height * len(methods)
+    height = head + panel * grid.rows + _FOOTER_HEIGHT
     # Figure instead of pyplot: pyplot keeps a global state and looks for a display.
     with style.context(["default", _STYLE]):
-        # Room for title and subtitle, whatever the height.
-        layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - 0.62 / height), w_pad=0.12)
-        size = (_PANEL_WIDTH * max(3, len(metrics)), height)
-        figure = Figure(figsize=size, dpi=DPI, layout=layout)
-        figure.text(0.012, 1 - 0.27 / height, title, fontsize=14, fontweight="bold")
-        figure.text(0.012, 1 - 0.52 / height, _shorten(subtitle, _SUBTITLE_LENGTH), color=GRAY)
-        panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-        for axes, metric in zip(panels, metrics, strict=True):
-            _draw_panel(axes, methods, metric, method_colors(methods, baseline))
+        layout = ConstrainedLayoutEngine(
+            rect=(0, _FOOTER_HEIGHT / height, 1, 1 - (head + _FOOTER_HEIGHT) / height),
+            w_pad=0.12,
+            h_pad=0.08,
+        )
+        figure = Figure(figsize=(grid.width, height), dpi=DPI, layout=layout)
+        _write_lines(figure, title_lines, height - _MARGIN, _TITLE_HEIGHT, bold=True)
+        top = height - _MARGIN - _TITLE_HEIGHT * len(title_lines)
+        _write_lines(figure, subtitle_lines, top, _LINE_HEIGHT)
+        axes_grid = figure.subplots(grid.rows, grid.columns, sharey=True, squeeze=False)
+        panels = axes_grid.flatten()
+        colors = method_colors(methods, baseline)
+        for axes, metric, label in zip(panels, metrics, labels, strict=False):
+            axes.set_title("\n".join(label))
+            _draw_panel(axes, methods, metric, colors)
+            _name_methods(axes, names)
+        for axes in panels[len(metrics) :]:  # the last row's rest
+            axes.remove()
+        footer = _INTERVALS if any(method.intervals for method in methods) else _LONE_SCORES
+        figure.text(_MARGIN / grid.width, 0.09 / height, footer, color=GRAY)
         save_figure(figure, path)
 
 
@@ -65,32 +125,68 @@ def method_colors(methods: Sequence[MethodScores], baseline: str) -> list[str]:
     ]  # fmt: skip
 
 
+def _wrap_name(name: str) -> list[str]:
+    return wrap_text(name, _NAME_WIDTH, size=_TEXT_SIZE, most_lines=4)
+
+
+def _write_lines(
+    figure: Figure, lines: Sequence[str], top: float, line_height: float, *, bold: bool = False
+) -> None:
+    """Writes lines of text from `top` downwards; both lengths in inches."""
+    width, height = figure.get_size_inches()
+    for number, line in enumerate(lines):
+        figure.text(
+            _MARGIN / width,
+            (top - line_height * number) / height,
+            line,
+            va="top",
+            fontsize=_TITLE_SIZE if bold else _TEXT_SIZE,
+            fontweight="bold" if bold else "normal",
+            color=INK if bold else GRAY,
+        )
+
+
+def _name_methods(axes: Axes, names: Sequence[Sequence[str]]) -> None:
+    axes.set_yticks(range(len(names)), ["\n".join(lines) for lines in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)  # The first method on top.
+
+
 def _draw_panel(
     axes: Axes, methods: Sequence[MethodScores], metric: Metric, colors: Sequence[str]
 ) -> None:
-    axes.set_title(metric.label)
-    axes.set_yticks(range(len(methods)), [_shorten(each.name, _NAME_LENGTH) for each in methods])
-    axes.set_ylim(len(methods) - 0.5, -0.5)  # The first method on top.
     right = 0.0
     for row, (method, color) in enumerate(zip(methods, colors, strict=True)):
-        value = method.value(metric)
-        if value is None:
+        score = method.value(metric)
+        if score is None:
             axes.text(0, row, " n/a", va="center", color=GRAY)
             continue
+        value = _zero_if_tiny(score)
         axes.barh(row, value, height=0.62, color=color)
+        end = value
         interval = method.intervals.get(metric.key)
-        end = interval.high if interval else value
-        if interval:
+        if interval and _zero_if_tiny(interval.high):
             # A percentile interval need not contain the score itself.
             reach = [[max(0.0, value - interval.low)], [max(0.0, interval.high - value)]]
             axes.errorbar(value, row, xerr=reach, color=INK, capsize=3, linewidth=1.2)
+            end = max(value, interval.high)
         right = max(right, end)
         axes.annotate(
-            f"{value:.3f}", (end, row), xytext=(5, 0), textcoords="offset points", va="center"
+            format_score(value, digits=_DIGITS),
+            (end, row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
         )
-    # At least some of the range: noise must not look like a score. Figures need room on the right.
-    axes.set_xlim(0, 1.28 * max(right, _LEAST_RANGE * metric.maximum))
+    # Figures need room on the right.
+    axes.set_xlim(0, max(1.28 * right, _least_span(metric, right)))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
 
 
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+def _zero_if_tiny(score: float) -> float:
+    """Returns 0 for a score that the chart's digits show as 0, else the score."""
+    return score if round(abs(score), _DIGITS) else 0.0
+
+
+def _least_span(metric: Metric, right: float) -> float:
+    """Returns the least that an axis shows: a share of the metric's range, if it has an end."""
+    return LEAST_SPAN * metric.maximum if metric.maximum < float("inf") else max(right, LEAST_SPAN)

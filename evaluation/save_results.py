@@ -55,7 +55,7 @@ def save_results(result: EvaluationResult, folder: Path, *, report_images: int) 
         result.methods,
         chart,
         title="Captions compared",
-        subtitle=f"{result.subject}; with 95% intervals",
+        subtitle=result.subject,
         baseline=result.baseline,
     )
     charts = [chart, *_draw_retrieval_quality(result, folder / RETRIEVAL_CHART_NAME)]

@@ -47,6 +47,7 @@ _NOT_RUN = re.compile(
     r"(make|git|cd|source|sudo apt|conda env|conda activate|pip install) ?.*"
     r"|python -m (venv|pip|demo\.build).*"
     r"|python benchmarks/(real_shapes|sweep_prompt_tuning|compare_with_revision)\.py.*"
+    r"|igrag sweep .*"
 )
 # Typed scripts -> the module that parses their words.
 _SCRIPTS = {

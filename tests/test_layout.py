@@ -63,6 +63,7 @@ def test_every_configuration_is_checked() -> None:
     assert len(FILES) >= 3
     found = {file.parent for file in REPO_ROOT.glob("*/config/*.y*ml")}
     found |= {file.parent for file in REPO_ROOT.glob("configs/*.y*ml")}
+    found |= {file.parent for file in REPO_ROOT.glob("*/sweep/*.y*ml")}
     assert found == {REPO_ROOT / folder for folder in MODELS}
 
 

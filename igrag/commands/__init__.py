@@ -18,6 +18,8 @@ SUBCOMMANDS = {
         "encode captioned images for retrieval",
     ),
     "evaluate": ("evaluation.run_evaluation", "compare methods on a split, with a report"),
+    "sweep": ("prompt_tuning.sweep.run_sweep", "search the settings of prompt tuning"),
+    "curves": ("igrag.commands.curves", "draw the training curves of one or several runs"),
     "convert-prompt": (
         "igrag.commands.convert_prompt",
         "convert soft prompts to and from PEFT's format",

@@ -33,6 +33,7 @@ MODELS = {
     "configs": "igrag.config.Config",
     "lora_training/config": "lora_training.settings.LoraSettings",
     "prompt_tuning/config": "prompt_tuning.settings.PromptTrainingSettings",
+    "prompt_tuning/sweep": "prompt_tuning.sweep.settings.SweepSettings",
 }
 DOCUMENT_FOLDERS = (".", "docs", "demo", "evaluation", "lora_training", "prompt_tuning")
 _COLUMN = 40  # where comments begin, if the line is not longer

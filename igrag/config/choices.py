@@ -11,6 +11,7 @@ Optimizer = Literal["adamw", "adafactor"]
 Schedule = Literal["constant", "linear", "cosine"]
 ObjectSource = Literal["none", "instances", "detector"]
 ReportTo = Literal["none", "tensorboard"]
+Pruner = Literal["none", "median", "asha"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Split = Literal["train", "val", "test"]
 

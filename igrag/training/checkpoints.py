@@ -19,6 +19,11 @@ RECORD_NAME, RESULTS_NAME = "training_record.json", "all_results.json"
 CURVES_NAME = "training_curves.png"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[^.]+\.(tmp|old)")  # as igrag.files names them
+# Settings of two runs that are compared as the same training with other seeds.
+_MAY_DIFFER = re.compile(
+    r"training\.(seed|output_dir|report_to|save_total_limit)|output\..*"
+    r"|prompt_tuning\.weights_path|evaluation\.save_total_limit"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -257,12 +262,38 @@ def refuse_changes(
         UsageError: Something else differs.
     """
     for what in before:
-        changed = [text for key, text in _differences(before[what], now[what]) if key not in free]
+        changed = [text for key, text in differences(before[what], now[what]) if key not in free]
         if changed:
             raise UsageError(
                 f"{checkpoint}: was made with other {what}: {'; '.join(changed)}; "
                 "resume with the same, or start a new run with another --output_dir"
             )
+
+
+def refuse_other_training(
+    file: Path, record: TrainingRecord, first_file: Path, first: TrainingRecord
+) -> None:
+    """Makes sure that two runs differ in their seed alone: only then a mean means something.
+
+    Args:
+        file: The run's all_results.json.
+        record: Its content.
+        first_file: That of the run that it is compared with.
+        first: Its content.
+
+    Raises:
+        UsageError: Method, model, data or settings differ.
+    """
+    here, there = (
+        {"method": run.method, "model": run.model.name, "data": run.data, **run.config}
+        for run in (record, first)
+    )
+    changed = [text for key, text in differences(there, here) if not _MAY_DIFFER.fullmatch(key)]
+    if changed:
+        raise UsageError(
+            f"{file}: found another training than {first_file}: {'; '.join(changed)}; "
+            "expected runs that differ in their seed alone"
+        )
 
 
 def has_stopped_improving(record: TrainingRecord, patience: int | None) -> bool:
@@ -273,13 +304,19 @@ def has_stopped_improving(record: TrainingRecord, patience: int | None) -> bool:
     return len(tuned) - 1 - tuned.index(record.best) >= patience
 
 
-def _differences(
+def differences(
     before: dict[str, Any], now: dict[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yields the keys that differ, each with a text that names both values."""
+    """Yields the keys of nested settings that differ, each with a text that names both values.
+
+    Args:
+        before: Section -> key -> value.
+        now: The same later.
+        prefix: The sections around both, with a dot at the end.
+    """
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{key}.")
+            yield from differences(old, new, f"{prefix}{key}.")
         elif old != new:
             yield f"{prefix}{key}", f"{prefix}{key} was {old}, is {new}"

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from igrag.config import REPO_ROOT
-from igrag.training.curves import draw_curves
+from igrag.training.curves import draw_curves, draw_runs
 from igrag.training.record import ModelFacts, TrainingRecord
 from tests.trainings import evaluation, training
 
@@ -104,6 +104,51 @@ def test_best_checkpoint_is_marked_in_both_panels(tmp_path: Path, figures: list[
     assert points(loss) == [(40.0, 1.0)]
     assert points(bleu) == [(40.0, 0.46)]
     assert loss.get_marker() == bleu.get_marker() == "*"
+
+
+def joined(axes: Axes) -> list[list[float]]:
+    """Returns the steps of each line that joins validations."""
+    lines = [line for line in axes.lines if str(line.get_label()).startswith("_child")]
+    return [[x for x, _ in points(line)] for line in lines if len(points(line)) > 2]
+
+
+def test_only_near_validations_are_joined(tmp_path: Path, figures: list[Figure]) -> None:
+    """A line stands where they are a twentieth of the training apart at most, else points alone."""
+    draw_curves(training(SCORES, steps=60), tmp_path / "far.png")
+    near = {0: 0.08, 50: 0.4, 53: 0.44, 56: 0.45, 60: 0.46}
+    draw_curves(training(near, steps=60), tmp_path / "near.png")
+    for axes in figures[0].axes:
+        assert line(axes, "validation").get_linestyle() == "None"
+        assert joined(axes) == []
+    for axes in figures[1].axes:
+        assert joined(axes) == [[50, 53, 56]], "60 is 4 steps away, more than a twentieth of 60"
+
+
+def test_runs_are_drawn_as_mean_and_band(tmp_path: Path, figures: list[Figure]) -> None:
+    """Seeds show a mean from lowest to highest where all runs have a step, and every best."""
+    scores = [{0: 0.1, 20: 0.3, 40: 0.5}, {0: 0.1, 20: 0.4, 40: 0.3}, {0: 0.1, 20: 0.2, 30: 0.4}]
+    draw_runs([training(each, steps=5) for each in scores], tmp_path / "a.png")
+    loss, bleu = figures[0].axes
+    means = np.asarray(line(bleu, "validation").get_xydata())
+    assert means.ravel().tolist() == pytest.approx([0, 0.1, 20, 0.3])
+    assert points(line(bleu, "best of each run")) == [(40, 0.5), (20, 0.4), (30, 0.4)]
+    (bars,) = bleu.containers
+    segments = bars.get_children()[-1].get_segments()  # type: ignore[attr-defined]
+    assert segments[1][:, 1].tolist() == pytest.approx([0.2, 0.4])
+    (band,) = loss.collections[:1]
+    assert len(band.get_paths()) == 1 and len(points(line(loss, "training"))) == 5
+    headline, facts = (text.get_text() for text in figures[0].texts)
+    assert headline == "Prompt tuning of t5, 3 runs"
+    assert "BLEU-4 0.100 untuned, 0.433 tuned (0.400 to 0.500)" in facts
+
+
+def test_runs_without_a_common_step_can_be_drawn(tmp_path: Path) -> None:
+    """The image has what there is, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_runs([training({}), training({20: 0.4}, steps=20)], tmp_path / "a.png")
+        draw_runs([training({30: 0.1}, steps=3), training({20: 0.4})], tmp_path / "b.png")
+    assert (tmp_path / "b.png").stat().st_size > 0
 
 
 def texts(artist: Artist) -> list[Text]:
