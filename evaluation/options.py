@@ -26,6 +26,7 @@ _FORMER_OPTIONS = {
 _EXAMPLES = """\
 examples:
   python evaluation/run_evaluation.py                            the test split of the demo data
+  python evaluation/run_evaluation.py --methods nearest,human    only what needs no language model
   python evaluation/run_evaluation.py --data lora_training/data --split val
   python evaluation/run_evaluation.py --config configs/coco_flan_t5.yaml \\
       --captions captions_val2017.json --images val2017
@@ -166,7 +167,7 @@ def default_instances(scored: Path) -> list[Path]:
     """Returns the instances files of the demo's images for its own data; none for others."""
     if _DEMO not in scored.resolve().parents:
         return []
-    split = scored.stem.removeprefix("captions_")
+    split = scored.name.partition(".")[0].removeprefix("captions_")
     names = dict.fromkeys((split, "train"))  # The knowledge base has the training images.
     files = [_DEMO / "coco" / "annotations" / f"instances_{name}.json" for name in names]
     return [path for path in files if path.is_file()] if files[0].is_file() else []
@@ -204,7 +205,8 @@ def _check_combinations(arguments: argparse.Namespace) -> None:
     given = {name for name, value in vars(arguments).items() if value not in (None, [])}
     for name, others in {
         "captions": ("data", "split"),
-        "checkpoints": ("methods", "results"),
+        "checkpoints": ("methods", "results", "instructions", "instruction_data"),
+        "results": ("instructions", "instruction_data"),
     }.items():
         for other in others:
             if {name, other} <= given:

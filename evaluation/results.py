@@ -201,7 +201,8 @@ def _human_note(human: MethodScores, images: int) -> str:
     which = f"{left_out:,} of {images:,} images have one alone and are left out; " * (left_out > 0)
     return (
         f"human: every reference of an image scored against its others, the mean over them; {which}"
-        "it has one reference fewer to match than the methods, which lowers most scores."
+        "it has one reference fewer to match than the methods, which lowers most scores. The "
+        "report shows the first reference."
     )
 
 

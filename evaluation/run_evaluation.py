@@ -138,7 +138,9 @@ def evaluate_methods(
         captioned.dataset, scores, baseline, options.seed, identity, generation,
         selection=_select_checkpoint(options, methods, scores) if options.checkpoints else None,
         rows_left_out=rows.left_out,
-        retrieval=_score_groups(options, captioned.dataset, objects, scores, config),
+        # Of checkpoints only their order is of interest.
+        retrieval=None if options.checkpoints
+        else _score_groups(options, captioned.dataset, objects, scores, config),
     )  # fmt: skip
 
 

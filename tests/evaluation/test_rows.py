@@ -3,12 +3,15 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from evaluation.dataset import read_jsonl
+from evaluation.instructions import _neighbor
 from evaluation.rows import in_order
 from igrag import from_config
 from igrag.captioning.generator import CaptionGenerator
@@ -152,6 +155,19 @@ def test_choice_on_scored_images_is_an_error(
     }
     assert (code, out, prompts) == (2, "", []) and not untrained.output.exists()
     assert re.search(rf"--instruction_data .*{found[name]}", one_error(err))
+
+
+def test_compressed_split_is_found(data: Path) -> None:
+    """A split next to the scored one may be compressed."""
+    scored = read_jsonl(data / "test.jsonl")
+    assert _neighbor(scored) == data / "val.jsonl"
+    packed = (data / "val.jsonl").rename(data / "val.jsonl.gz")
+    assert _neighbor(scored) == packed
+    assert _neighbor(replace(scored, path=packed)) is None
+    save_data(data / "train.jsonl", first_id=200)
+    assert _neighbor(replace(scored, path=packed)) == data / "train.jsonl"
+    packed.unlink()
+    assert _neighbor(scored) is None
 
 
 def test_val_that_shares_images_chooses_nothing(

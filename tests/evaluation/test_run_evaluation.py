@@ -363,6 +363,8 @@ def test_output_folder_that_is_a_file_is_an_error(untrained: Evaluator, words: s
         ("--captions a.json --images b --split val", "--captions and --split"),
         ("--checkpoints a --methods base", "--checkpoints and --methods"),
         ("--checkpoints a --results b --split val", "--checkpoints and --results"),
+        ("--checkpoints a --instructions b", "--checkpoints and --instructions"),
+        ("--results a --split val --instruction_data b", "--results and --instruction_data"),
         ("--methods ,", "--methods ',': names none"),
         ("--skip_metrics spice", "--skip_metrics spice: expected some of bleu1,"),
         ("--skip_metrics bleu4", "--skip_metrics bleu4: expected some of bleu1,"),
