@@ -29,9 +29,6 @@ Array = NDArray[np.float64]
 # Statistics [N, S] of N images.
 ImageStatistics = Callable[[Sequence[Tokens], Sequence[Sequence[Tokens]]], NDArray[Any]]
 
-# Metrics of COCO's evaluation that are not implemented, and why, in words that follow "it".
-NOT_IMPLEMENTED = {"SPICE": "needs Java and a download of a parser's models"}
-
 
 class MetricError(Exception):
     """A metric cannot be computed; the message gives the reason, in words that follow "it"."""
@@ -44,10 +41,17 @@ class TokenizedCorpus:
     Attributes:
         hypotheses: One caption per image; an empty one counts as a miss.
         references: The references of each image, one or more.
+        captions: The captions before tokenization, for metrics that tokenize on their own.
+        reference_captions: The references before tokenization.
+        image_indices: The index of each caption's image, where an image has several captions;
+            None: caption n is of image n.
     """
 
     hypotheses: Sequence[Tokens]
     references: Sequence[Sequence[Tokens]]
+    captions: Sequence[str] | None = None
+    reference_captions: Sequence[Sequence[str]] | None = None
+    image_indices: Sequence[int] | None = None
     _statistics: dict[ImageStatistics, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def statistics(self, compute: ImageStatistics) -> NDArray[Any]:
@@ -174,7 +178,11 @@ def registered_metrics() -> tuple[Metric, ...]:
 
 
 def score_captions(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, skip: Collection[str] = ()
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    skip: Collection[str] = (),
+    extra: Sequence[Metric] = (),
 ) -> CaptionScores:
     """Scores captions by all metrics that are available; everything is tokenized once.
 
@@ -182,15 +190,17 @@ def score_captions(
         hypotheses: One caption per image; an empty one counts as a miss.
         references: The references of each image, one or more, in any number.
         skip: Keys of metrics to leave out.
+        extra: Metrics of these images alone; one replaces the registered metric of its key.
 
     Raises:
         ValueError: Nothing to score, different lengths, or an image without references.
     """
-    corpus = TokenizedCorpus(*tokenize_corpus(hypotheses, references))
+    tokens = tokenize_corpus(hypotheses, references)
+    corpus = TokenizedCorpus(*tokens, captions=hypotheses, reference_captions=references)
     metrics: dict[str, Metric] = {}
     scores: dict[str, MetricScore] = {}
     unavailable: dict[str, str] = {}
-    for metric in registered_metrics():
+    for metric in {each.key: each for each in (*registered_metrics(), *extra)}.values():
         reason = "was skipped" if metric.key in skip else metric.unavailable()
         if reason is None:
             try:
@@ -200,7 +210,7 @@ def score_captions(
                 reason = str(error)
         if reason is not None:
             unavailable[metric.label] = reason
-    return CaptionScores(metrics, scores, {**unavailable, **NOT_IMPLEMENTED})
+    return CaptionScores(metrics, scores, unavailable)
 
 
 def format_score(value: float | None, *, digits: int = 3) -> str:
