@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from evaluation.dataset import EvaluationImage
 from igrag.captioning.generator import CaptionGenerator, GenerativeModel
-from igrag.captioning.retrieval_prompts import RetrievalPrompts
+from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.data.images import open_image
 
 # Prompts that one method captions (in batches of about equal length) before the next one does.
@@ -28,25 +28,27 @@ class GeneratedCaptions:
 def build_prompts(
     retrieval: RetrievalPrompts,
     images: Sequence[EvaluationImage],
-    generator: CaptionGenerator,
     *,
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
     batch_size: int,
-) -> list[str]:
+) -> list[RetrievedPrompt]:
     """Builds prompts as captioning does, but never retrieves the image itself or a copy of it.
 
     Args:
         retrieval: Builds the prompts of a batch.
         images: The images.
-        generator: The caption generator, whose longest prompt is the limit.
+        count_tokens: Counts a prompt's tokens.
+        max_tokens: Longest prompt in tokens.
         batch_size: Images encoded at once.
 
     Returns:
-        One prompt per image.
+        One prompt per image, with its matches.
 
     Raises:
         ImageError: An image cannot be opened.
     """
-    prompts: list[str] = []
+    prompts: list[RetrievedPrompt] = []
     with tqdm(total=len(images), desc="retrieval", unit="image", disable=None) as bar:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
@@ -54,42 +56,45 @@ def build_prompts(
             retrieved = retrieval.build(
                 [open_image(file) for file in files],
                 [file.name for file in files],
-                count_tokens=generator.count_tokens,
-                max_tokens=generator.max_source_length,
+                count_tokens=count_tokens,
+                max_tokens=max_tokens,
                 # The image's own captions are its references: the prompt would hold the answer.
                 skip_ids=[image.image_id for image in batch],
                 skip_duplicates=True,
             )
-            prompts += [each.prompt for each in retrieved]
+            prompts += retrieved
             bar.update(len(batch))
     return prompts
 
 
 def generate_captions(
-    generator: CaptionGenerator, models: Mapping[str, GenerativeModel], prompts: Sequence[str]
+    generator: CaptionGenerator,
+    models: Mapping[str, GenerativeModel],
+    prompts: Mapping[str, Sequence[str]],
 ) -> dict[str, GeneratedCaptions]:
-    """Captions all prompts by every method.
+    """Captions all images by every method.
 
     The methods take turns, so that a load peak on the machine affects the time of all of them.
 
     Args:
         generator: The caption generator.
         models: By method, the model that generates the tokens.
-        prompts: One per image.
+        prompts: By method, one per image.
 
     Returns:
         The captions by method.
     """
-    for model in models.values():  # Warm-up: the first call of each is not timed.
+    for name, model in models.items():  # Warm-up: the first call of each is not timed.
         generator.switch_to(model)
-        generator.generate(prompts[:1])
+        generator.generate(prompts[name][:1])
     captions: dict[str, list[str]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
-    total = len(prompts) * len(models)
+    count = max(map(len, prompts.values()), default=0)
+    total = count * len(models)
     with tqdm(total=total, desc="captions", unit="caption", file=sys.stderr, disable=None) as bar:
-        for start in range(0, len(prompts), _CHUNK):
-            chunk = prompts[start : start + _CHUNK]
+        for start in range(0, count, _CHUNK):
             for name, model in models.items():
+                chunk = prompts[name][start : start + _CHUNK]
                 generator.switch_to(model)
                 started = time.perf_counter()
                 captions[name] += generator.generate(chunk)

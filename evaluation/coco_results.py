@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.dataset import EvaluationDataset
+from evaluation.human import HUMAN
 from igrag.data.coco import ImageId
 from igrag.errors import DataError, UsageError
 from igrag.files import read_json, write_json
@@ -53,7 +54,7 @@ def select_results(
     """
     found = read_results(paths)
     for name in wanted or ():
-        if name not in found:
+        if name not in found and name != HUMAN:  # That is no captions, but the references.
             raise UsageError(f"--methods {name}: expected some of {','.join(found)}")
     return {name: found[name] for name in found if wanted is None or name in wanted}
 

@@ -2,9 +2,10 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from igrag.data.coco import ImageId, read_captions
 from igrag.data.examples import CaptionExample, iter_examples
@@ -22,12 +23,15 @@ class EvaluationImage:
         references: Its reference captions, one or more.
         prompt: The model's input; None if retrieval is to build it.
         file: The image file, if known.
+        matches: The similar images that its prompt shows, the nearest first: id and cosine; empty
+            if they are not known.
     """
 
     image_id: ImageId
     references: tuple[str, ...]
     prompt: str | None = None
     file: Path | None = None
+    matches: tuple[tuple[ImageId, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,13 @@ class EvaluationDataset:
         path: The file they come from.
         images: The images, each once.
         known_ids: The ids of all images in the file, including those that are not scored.
+        has_ids: Whether the file has ids; else they are indices.
     """
 
     path: Path
     images: tuple[EvaluationImage, ...]
     known_ids: frozenset[ImageId]
+    has_ids: bool = True
 
     @property
     def references(self) -> list[tuple[str, ...]]:
@@ -123,7 +129,7 @@ def read_jsonl(
     elif image_dir is not None:
         files = find_files(image_dir, [image.image_id for image in selected])
         selected = [replace(image, file=files.get(image.image_id)) for image in selected]
-    return EvaluationDataset(path, tuple(selected), frozenset(images))
+    return EvaluationDataset(path, tuple(selected), frozenset(images), has_ids=not without_id)
 
 
 def find_files(folder: Path, image_ids: Sequence[ImageId]) -> dict[ImageId, Path]:
@@ -176,7 +182,22 @@ def _add(
 ) -> None:
     first = images.get(image_id)
     if first is None:
-        images[image_id] = EvaluationImage(image_id, example.references, example.prompt)
+        images[image_id] = EvaluationImage(
+            image_id, example.references, example.prompt, matches=_matches(example.metadata)
+        )
         return
     references = tuple(dict.fromkeys((*first.references, *example.references)))
     images[image_id] = replace(first, references=references)
+
+
+def _matches(metadata: Mapping[str, Any]) -> tuple[tuple[ImageId, float], ...]:
+    """Returns the matches that the data builder noted: [[image id, cosine], ...]; else none."""
+    found = metadata.get("retrieved")
+    matches = []
+    for entry in found if isinstance(found, list) else []:
+        match entry:
+            case [int() | str() as image_id, int() | float() as cosine]:
+                matches.append((image_id, float(cosine)))
+            case _:
+                return ()
+    return tuple(matches)

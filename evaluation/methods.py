@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.overwrite_guard import EQUAL
+from evaluation.rows import INSTRUCTION, check_names
 from evaluation.training_facts import (
     NOTHING_TRAINED,
     TrainingFacts,
@@ -66,23 +67,24 @@ class Method:
         return self.mode in (LORA, BOTH)
 
 
+INSTRUCTION_METHOD = Method(INSTRUCTION, BASE, None, NOTHING_TRAINED)
+
+
 def find_methods(paths: TrainedPaths, wanted: Sequence[str] | None) -> list[Method]:
     """Finds the methods to compare.
 
     Args:
         paths: The paths of what is trained.
-        wanted: Names from `METHODS`; None for all that are trained.
+        wanted: Names from `NAMES`; None for all that are trained.
 
     Returns:
-        The methods, in the order of `METHODS`.
+        The methods with a model, in the order of `METHODS`.
 
     Raises:
         UsageError: A name is unknown, or the method is not trained.
         CheckpointError: A file is damaged.
     """
-    for name in wanted or ():
-        if name not in METHODS:
-            raise UsageError(f"--methods {name}: expected some of {','.join(METHODS)}")
+    check_names(wanted)
     prompts = find_prompts(paths.prompt, paths.prompt_on_lora, paths.lora)
     available = {
         BASE: True,
@@ -91,7 +93,7 @@ def find_methods(paths: TrainedPaths, wanted: Sequence[str] | None) -> list[Meth
         BOTH: prompts.prompt_on_lora is not None,
     }
     for name in wanted or ():
-        if not available[name]:
+        if not available.get(name, True):
             raise UsageError(f"--methods {name}: {_missing(name, paths, prompts)}")
     if wanted is None and not all(available.values()):
         missing = ", ".join(name for name in METHODS if not available[name])

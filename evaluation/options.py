@@ -13,8 +13,10 @@ from igrag.errors import DataError, UsageError
 
 OUTPUT_DIR = default_root() / "evaluation" / "results"
 # The demo data, scored if no other is given.
-_DATA, _IMAGES = default_root() / "demo" / "data", default_root() / "demo" / "coco"
+_DEMO = default_root() / "demo"
+_DATA, _IMAGES = _DEMO / "data", _DEMO / "coco"
 _SPLIT, _REPORT_IMAGES = "test", 500
+_INSTRUCTION_LIMIT = 100  # images: each costs a caption by every instruction
 # Options of earlier versions -> today's.
 _FORMER_OPTIONS = {
     "--force": "--overwrite_output_dir",
@@ -24,6 +26,7 @@ _FORMER_OPTIONS = {
 _EXAMPLES = """\
 examples:
   python evaluation/run_evaluation.py                            the test split of the demo data
+  python evaluation/run_evaluation.py --methods nearest,human    only what needs no language model
   python evaluation/run_evaluation.py --data lora_training/data --split val
   python evaluation/run_evaluation.py --config configs/coco_flan_t5.yaml \\
       --captions captions_val2017.json --images val2017
@@ -40,8 +43,12 @@ class EvaluationOptions:
         captions: A COCO captions file; None if `data` is given.
         data: A JSONL file; None if `captions` is given.
         images: The folder of the images, if known.
+        instances: COCO's instances files of the images and of the knowledge base.
         results: Caption files to score instead of generating captions.
-        methods: The methods to compare; None for all that are trained.
+        methods: The methods to compare; None for all that are available.
+        instructions: YAML file of instructions for the row `instruction`; None for the package's.
+        instruction_data: JSONL file that the instruction is chosen on; None for the default.
+        instruction_limit: Choose it on the first images of that file, so many.
         checkpoints: Output folder of a training whose checkpoints to compare instead.
         limit: Score only the first images, so many.
         output_dir: The output folder.
@@ -54,8 +61,12 @@ class EvaluationOptions:
     captions: Path | None
     data: Path | None
     images: Path | None
+    instances: tuple[Path, ...]
     results: tuple[Path, ...]
     methods: tuple[str, ...] | None
+    instructions: Path | None
+    instruction_data: Path | None
+    instruction_limit: int
     checkpoints: Path | None
     limit: int | None
     output_dir: Path
@@ -81,12 +92,26 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="COCO captions file: caption its images, with retrieval")  # fmt: skip
     add("--images", type=Path, metavar="FOLDER",
         help="folder of the images, for --captions and for the report")  # fmt: skip
+    add("--instances", type=Path, nargs="+", metavar="FILE",
+        help="COCO's instances files of the images and of the knowledge base: score whether "
+        "captions name an image's main category, and by how good retrieval was (default: those of "
+        "the demo for its data)")  # fmt: skip
     add("--results", type=Path, nargs="+", default=[], metavar="FILE",
         help="score these captions (COCO's results format) instead of generating some")  # fmt: skip
     add("--limit", type=at_least(1), metavar="N", help="score only the first N images")
     add = parser.add_argument_group("methods").add_argument
     add("--methods", metavar="A,B",
-        help="some of base,prompt,lora,lora+prompt (default: all that are trained)")  # fmt: skip
+        help="some of base,prompt,lora,lora+prompt, of nearest (the caption of the most similar "
+        "image, copied), instruction (the model with the best instruction in words) and human "
+        "(each reference against the others); default: all that are available")  # fmt: skip
+    add("--instructions", type=Path, metavar="FILE",
+        help="YAML of instructions to try (default: evaluation/instructions.yaml)")  # fmt: skip
+    add("--instruction_data", type=Path, metavar="FILE",
+        help="JSONL to choose the instruction on, never the scored images (default: val.jsonl, or "
+        "train.jsonl where val is scored, next to the file of --data)")  # fmt: skip
+    add("--instruction_limit", type=at_least(1), default=_INSTRUCTION_LIMIT, metavar="N",
+        help="choose it on the first N images, each captioned once by every instruction (default: "
+        "%(default)s)")  # fmt: skip
     add("--checkpoints", type=Path, metavar="FOLDER",
         help="compare all checkpoints of a prompt training and select the best")  # fmt: skip
     _add_output(parser)
@@ -122,8 +147,12 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         captions=arguments.captions,
         data=data,
         images=images,
+        instances=tuple(arguments.instances or default_instances(data or arguments.captions)),
         results=tuple(arguments.results),
         methods=_names(arguments.methods),
+        instructions=arguments.instructions,
+        instruction_data=arguments.instruction_data,
+        instruction_limit=arguments.instruction_limit,
         checkpoints=arguments.checkpoints,
         limit=arguments.limit,
         output_dir=arguments.output_dir or _default_folder(arguments),
@@ -132,6 +161,16 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         skip_metrics=skip,
         overwrite=arguments.overwrite_output_dir,
     )
+
+
+def default_instances(scored: Path) -> list[Path]:
+    """Returns the instances files of the demo's images for its own data; none for others."""
+    if _DEMO not in scored.resolve().parents:
+        return []
+    split = scored.stem.removeprefix("captions_")
+    names = dict.fromkeys((split, "train"))  # The knowledge base has the training images.
+    files = [_DEMO / "coco" / "annotations" / f"instances_{name}.json" for name in names]
+    return [path for path in files if path.is_file()] if files[0].is_file() else []
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -166,7 +205,8 @@ def _check_combinations(arguments: argparse.Namespace) -> None:
     given = {name for name, value in vars(arguments).items() if value not in (None, [])}
     for name, others in {
         "captions": ("data", "split"),
-        "checkpoints": ("methods", "results"),
+        "checkpoints": ("methods", "results", "instructions", "instruction_data"),
+        "results": ("instructions", "instruction_data"),
     }.items():
         for other in others:
             if {name, other} <= given:

@@ -69,13 +69,16 @@ class ImageCard:
     gain: float
 
 
-def write_report(result: EvaluationResult, path: Path, *, chart: Path, max_images: int) -> None:
+def write_report(
+    result: EvaluationResult, path: Path, *, charts: Sequence[Path], max_images: int
+) -> None:
     """Writes the report, atomically.
 
     Args:
         result: The evaluation.
         path: The file.
-        chart: The PNG below the table.
+        charts: PNG files: that of the scores in the table, and, if there are any, that of the
+            scores by how good retrieval was.
         max_images: Images to show; of more, those with the largest gains and losses are.
     """
     environment = Environment(
@@ -88,7 +91,7 @@ def write_report(result: EvaluationResult, path: Path, *, chart: Path, max_image
     page = environment.get_template(_TEMPLATE).render(
         result=result,
         rows=result.table(),
-        chart=_data_uri(chart.read_bytes(), "png"),
+        charts=[_data_uri(chart.read_bytes(), "png") for chart in charts],
         metric=image_metric(result.methods).label,
         cards=make_cards(result, max_images=max_images),
         total=len(result.dataset.images),
@@ -106,11 +109,10 @@ def make_cards(result: EvaluationResult, *, max_images: int) -> list[ImageCard]:
         max_images: Cards to make; of more images, both ends are taken.
     """
     metric = image_metric(result.methods)
-    best = _image_scores(result.best or result.methods[0], metric)
     baseline = next(method for method in result.methods if method.name == result.baseline)
-    gains = [
-        after - before for after, before in zip(best, _image_scores(baseline, metric), strict=True)
-    ]
+    best = _all_scores(result, result.best or baseline, metric)
+    before = _all_scores(result, baseline, metric)
+    gains = [score - other for score, other in zip(best, before, strict=True)]
     order = sorted(range(len(best)), key=lambda index: (gains[index], best[index]), reverse=True)
     if len(order) > max_images:
         first, last = max_images - max_images // 2, max_images // 2
@@ -122,7 +124,7 @@ def make_cards(result: EvaluationResult, *, max_images: int) -> list[ImageCard]:
             index=index,
             image_id=image.image_id,
             image=uri,
-            captions=tuple(line[index] for line in lines),
+            captions=tuple(line[index] for line in lines if index in line),
             references=image.references,
             score=best[index],
             gain=gains[index],
@@ -154,24 +156,30 @@ def _inline(file: Path) -> str:
     return _data_uri(buffer.getvalue(), "jpeg")
 
 
+def _all_scores(result: EvaluationResult, method: MethodScores, metric: Metric) -> list[float]:
+    """Returns the score of every image, 0 where the method has no caption."""
+    scores = dict(zip(method.image_indices, _image_scores(method, metric), strict=True))
+    return [scores.get(index, 0.0) for index in range(len(result.dataset.images))]
+
+
 def _image_scores(method: MethodScores, metric: Metric) -> list[float]:
     return metric.image_scores(method.scores.scores[metric.key])
 
 
-def _caption_lines(result: EvaluationResult, metric: Metric) -> list[list[CaptionLine]]:
-    """Returns the lines of each method, in the order of the images."""
+def _caption_lines(result: EvaluationResult, metric: Metric) -> list[dict[int, CaptionLine]]:
+    """Returns the lines of each method by the image's index."""
     known = [
         {token for text in references for token in tokenize(text)}
         for references in result.dataset.references
     ]
     colors = method_colors(result.methods, result.baseline)
     return [
-        [
-            CaptionLine(method.name, color, _words(caption, words), score)
-            for caption, words, score in zip(
-                method.captions, known, _image_scores(method, metric), strict=True
+        {
+            index: CaptionLine(method.name, color, _words(caption, known[index]), score)
+            for index, caption, score in zip(
+                method.image_indices, method.captions, _image_scores(method, metric), strict=True
             )
-        ]
+        }
         for method, color in zip(result.methods, colors, strict=True)
     ]
 

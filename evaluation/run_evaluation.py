@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,13 @@ from igrag.files import check_output_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help must not wait for them.
     from evaluation.dataset import EvaluationDataset
+    from evaluation.instances import KnownObjects
+    from evaluation.methods import Method
     from evaluation.results import EvaluationResult
+    from evaluation.retrieval_quality import RetrievalQuality
+    from evaluation.rows import Rows
+    from evaluation.scoring import MethodScores
+    from evaluation.selection import CheckpointSelection
 
 
 def command(words: Sequence[str] | None = None) -> int:
@@ -35,11 +41,14 @@ def main(arguments: argparse.Namespace) -> int:
     model = find_model(config.models, arguments.model)
     if options.skip_metrics:
         _check_metrics(options)
+    from evaluation.instances import find_objects
+
     dataset = read_dataset(options)
+    objects = find_objects(dataset, options.instances)
     if options.results:
-        result = evaluate_files(options, dataset)
+        result = evaluate_files(options, dataset, objects, config)
     else:
-        result = evaluate_methods(options, dataset, config, model)
+        result = evaluate_methods(options, dataset, objects, config, model)
     _report(result, options)
     return 0
 
@@ -57,72 +66,155 @@ def read_dataset(options: EvaluationOptions) -> "EvaluationDataset":
     return dataset
 
 
-def evaluate_files(options: EvaluationOptions, dataset: "EvaluationDataset") -> "EvaluationResult":
+def evaluate_files(
+    options: EvaluationOptions,
+    dataset: "EvaluationDataset",
+    objects: "KnownObjects",
+    config: Config,
+) -> "EvaluationResult":
     """Scores captions from files."""
     from evaluation.coco_results import files_by_method, match_results, select_results
     from evaluation.overwrite_guard import check_not_overwritten, evaluation_identity
     from evaluation.results import EvaluationResult
+    from evaluation.rows import in_order, rows_of_files
     from evaluation.save_results import file_names
-    from evaluation.scoring import score_methods
 
     results = select_results(options.results, options.methods)
     captions = {name: match_results(name, found, dataset) for name, found in results.items()}
-    files = files_by_method(options.results)
-    identity = evaluation_identity(dataset, files={name: [files[name]] for name in captions})
+    rows = rows_of_files(dataset, captions, wanted=options.methods)
+    by_method = files_by_method(options.results)
+    files = {name: [by_method[name]] for name in captions} | {name: [] for name in rows.names}
+    identity = evaluation_identity(dataset, files=files)
     if not options.overwrite:
         check_not_overwritten(options.output_dir, identity, names=file_names(()))
-    baseline = "base" if "base" in captions else next(iter(captions))
-    scores = score_methods(
+    baseline = "base" if "base" in captions else next(iter((*captions, *rows.names)))
+    captions = {name: captions[name] for name in in_order(captions)}
+    scores = _score(options, dataset, objects, captions, rows, baseline)
+    return EvaluationResult(
+        dataset, scores, baseline, options.seed, identity,
+        rows_left_out=rows.left_out,
+        retrieval=_score_groups(options, dataset, objects, scores, config),
+    )  # fmt: skip
+
+
+def evaluate_methods(
+    options: EvaluationOptions,
+    dataset: "EvaluationDataset",
+    objects: "KnownObjects",
+    config: Config,
+    model: ModelEntry,
+) -> "EvaluationResult":
+    """Captions the images by every method or checkpoint, and scores the captions."""
+    from evaluation.methods import find_checkpoints, find_methods
+    from evaluation.overwrite_guard import check_not_overwritten
+    from evaluation.results import EvaluationResult, GenerationRecord
+    from evaluation.rows import check_names, in_order
+    from evaluation.save_results import file_names
+    from evaluation.setup import caption_dataset, config_identity, trained_paths
+
+    if model.notice:
+        print(f"note: {model.notice}", file=sys.stderr)
+    check_names(options.methods)
+    if options.checkpoints:
+        methods = find_checkpoints(options.checkpoints, trained_paths(config))
+    else:
+        methods = find_methods(trained_paths(config), options.methods)
+    rows = _find_rows(options, dataset, config)
+    names = in_order([*(method.name for method in methods), *rows.names])
+    identity = config_identity(config, model.path, methods, dataset, rows)
+    if not options.overwrite:
+        check_not_overwritten(options.output_dir, identity, names=file_names(names))
+    captioned = caption_dataset(config, model.path, methods, dataset, rows)
+    captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
+    baseline = methods[0].name if methods else names[0]
+    scores = _score(options, dataset, objects, captions, rows, baseline)
+    generation = GenerationRecord(
+        model=model.path,
+        facts={method.name: method.facts for method in methods},
+        seconds=captioned.seconds,
+        choice=captioned.choice,
+    )
+    return EvaluationResult(
+        captioned.dataset, scores, baseline, options.seed, identity, generation,
+        selection=_select_checkpoint(options, methods, scores) if options.checkpoints else None,
+        rows_left_out=rows.left_out,
+        # Of checkpoints only their order is of interest.
+        retrieval=None if options.checkpoints
+        else _score_groups(options, captioned.dataset, objects, scores, config),
+    )  # fmt: skip
+
+
+def _select_checkpoint(
+    options: EvaluationOptions, methods: "Sequence[Method]", scores: "Sequence[MethodScores]"
+) -> "CheckpointSelection":
+    """Selects the best of the checkpoints; the rows besides them are none."""
+    from evaluation.methods import selected_by_training
+    from evaluation.selection import select_checkpoint
+
+    known = {method.name for method in methods}
+    return select_checkpoint(
+        [each for each in scores if each.name in known],
+        selected_by_training=selected_by_training(methods),
+        seed=options.seed,
+    )
+
+
+def _find_rows(options: EvaluationOptions, dataset: "EvaluationDataset", config: Config) -> "Rows":
+    """Finds the rows besides the methods; checkpoints are compared without an instruction."""
+    from evaluation.instructions import find_trial
+    from evaluation.rows import INSTRUCTION
+    from evaluation.setup import rows_of
+
+    trial = None
+    if not options.checkpoints and (options.methods is None or INSTRUCTION in options.methods):
+        trial = find_trial(
+            dataset,
+            file=options.instructions,
+            data=options.instruction_data,
+            limit=options.instruction_limit,
+        )
+    return rows_of(config, dataset, wanted=options.methods, trial=trial)
+
+
+def _score(
+    options: EvaluationOptions,
+    dataset: "EvaluationDataset",
+    objects: "KnownObjects",
+    captions: Mapping[str, Sequence[str]],
+    rows: "Rows",
+    baseline: str,
+) -> "list[MethodScores]":
+    """Scores all methods and rows, and tests each against those that need no training."""
+    from evaluation.human import HUMAN
+    from evaluation.scoring import score_methods
+    from evaluation.significance import baselines_of
+
+    return score_methods(
         captions,
         dataset.references,
         baseline=baseline,
         seed=options.seed,
         skip=options.skip_metrics,
+        extra=objects.metrics,
+        over=baselines_of([*captions]),
+        human=HUMAN in rows.names,
     )
-    return EvaluationResult(dataset, scores, baseline, options.seed, identity)
 
 
-def evaluate_methods(
-    options: EvaluationOptions, dataset: "EvaluationDataset", config: Config, model: ModelEntry
-) -> "EvaluationResult":
-    """Captions the images by every method or checkpoint, and scores the captions."""
-    from evaluation.methods import find_checkpoints, find_methods, selected_by_training
-    from evaluation.overwrite_guard import check_not_overwritten
-    from evaluation.results import EvaluationResult, GenerationRecord
-    from evaluation.save_results import file_names
-    from evaluation.scoring import score_methods
-    from evaluation.selection import select_checkpoint
-    from evaluation.setup import caption_dataset, config_identity, trained_paths
+def _score_groups(
+    options: EvaluationOptions,
+    dataset: "EvaluationDataset",
+    objects: "KnownObjects",
+    scores: "Sequence[MethodScores]",
+    config: Config,
+) -> "RetrievalQuality":
+    """Scores groups of images by how good retrieval was for them."""
+    from evaluation.retrieval_quality import score_groups
+    from evaluation.setup import open_knowledge_base
 
-    if model.notice:
-        print(f"note: {model.notice}", file=sys.stderr)
-    if options.checkpoints:
-        methods = find_checkpoints(options.checkpoints, trained_paths(config))
-    else:
-        methods = find_methods(trained_paths(config), options.methods)
-    names = [method.name for method in methods]
-    identity = config_identity(config, model.path, methods, dataset)
-    if not options.overwrite:
-        check_not_overwritten(options.output_dir, identity, names=file_names(names))
-    generated = caption_dataset(config, model.path, methods, dataset)
-    scores = score_methods(
-        {name: found.captions for name, found in generated.items()},
-        dataset.references,
-        baseline=names[0],
-        seed=options.seed,
-        skip=options.skip_metrics,
-    )
-    generation = GenerationRecord(
-        model=model.path,
-        facts={method.name: method.facts for method in methods},
-        seconds={name: found.seconds for name, found in generated.items()},
-    )
-    selection = None
-    if options.checkpoints:
-        trained = selected_by_training(methods)
-        selection = select_checkpoint(scores, selected_by_training=trained, seed=options.seed)
-    return EvaluationResult(
-        dataset, scores, names[0], options.seed, identity, generation, selection
+    groupings, notes = objects.group(dataset, lambda: open_knowledge_base(config))
+    return score_groups(
+        groupings, scores, images=len(dataset.images), seed=options.seed, notes=notes
     )
 
 

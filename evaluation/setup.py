@@ -1,19 +1,25 @@
 """From the configuration to captions: the only module of the evaluation that reads its keys."""
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from evaluation.captioning import GeneratedCaptions, build_prompts, generate_captions
+from evaluation.captioning import build_prompts, generate_captions
 from evaluation.dataset import EvaluationDataset
-from evaluation.methods import Method, TrainedPaths, method_files, open_models
+from evaluation.instructions import InstructionChoice, InstructionTrial, with_instruction
+from evaluation.methods import INSTRUCTION_METHOD, Method, TrainedPaths, method_files, open_models
 from evaluation.overwrite_guard import evaluation_identity
+from evaluation.rows import INSTRUCTION, NEAREST, Rows, find_rows
 from igrag import from_config
 from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.prompt_template import PromptTemplate
-from igrag.captioning.retrieval_prompts import RetrievalPrompts
+from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.config import Config, portable
 from igrag.devices import tune_allocator
+from igrag.retrieval.knowledge_base import KnowledgeBase
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +34,24 @@ def trained_paths(config: Config) -> TrainedPaths:
     )
 
 
+def rows_of(
+    config: Config,
+    dataset: EvaluationDataset,
+    *,
+    wanted: Sequence[str] | None,
+    trial: InstructionTrial | str | None,
+) -> Rows:
+    """Finds the rows besides the trained methods, see `find_rows`."""
+    template = from_config.build_template(config.prompt_config)
+    return find_rows(dataset, template, wanted=wanted, trial=trial)
+
+
 def config_identity(
-    config: Config, model_path: str, methods: Sequence[Method], dataset: EvaluationDataset
+    config: Config,
+    model_path: str,
+    methods: Sequence[Method],
+    dataset: EvaluationDataset,
+    rows: Rows,
 ) -> dict[str, Any]:
     """Returns what the captions depend on, see `evaluation.overwrite_guard.evaluation_identity`."""
     settings: dict[str, Any] = {
@@ -43,36 +65,65 @@ def config_identity(
             "knowledge_base": portable(config.knowledge_base_config.path),
             "prompts": config.prompt_config.to_plain(),
         }
+    files: dict[str, list[Path]] = {name: [] for name in rows.names}
+    if rows.trial:
+        files[INSTRUCTION] = [rows.trial.file, rows.trial.data.path]
+        settings["instruction_images"] = len(rows.trial.data.images)
     return evaluation_identity(
         dataset,
         model=model_path,
         decoding=config.generation_config.model_dump(mode="json"),
         settings=settings,
-        files=method_files(methods, trained_paths(config)),
+        files=method_files(methods, trained_paths(config)) | files,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class CaptionedDataset:
+    """The captions of all methods.
+
+    Attributes:
+        dataset: The images, with their matches.
+        captions: The captions by method.
+        seconds: By method that generates, the time that it took.
+        choice: The instruction that was chosen, if any.
+    """
+
+    dataset: EvaluationDataset
+    captions: dict[str, tuple[str, ...]]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    choice: InstructionChoice | None = None
+
+
 def caption_dataset(
-    config: Config, model_path: str, methods: Sequence[Method], dataset: EvaluationDataset
-) -> dict[str, GeneratedCaptions]:
-    """Captions all images by all methods, loading the model once.
+    config: Config,
+    model_path: str,
+    methods: Sequence[Method],
+    dataset: EvaluationDataset,
+    rows: Rows,
+) -> CaptionedDataset:
+    """Captions all images by all methods, loading the model once, and only if one generates.
 
     Args:
         config: The configuration of captioning.
         model_path: Folder or hub id of the language model.
-        methods: The methods to compare.
+        methods: The methods that generate, besides the rows.
         dataset: The images; if they have no prompts, retrieval builds them.
-
-    Returns:
-        The captions by method.
+        rows: Which other rows there are.
 
     Raises:
         IgragError: A part is missing or damaged, or an image cannot be opened.
     """
     tune_allocator()
     template = from_config.build_template(config.prompt_config)
+    methods = [*methods, *([INSTRUCTION_METHOD] if rows.trial else [])]
     # Before the model: the knowledge base is missing more often, and opens faster.
-    retrieval = None if dataset.prompts else _open_retrieval(config, template)
+    retrieval = None
+    if not dataset.prompts and (methods or NEAREST in rows.names):
+        retrieval = _open_retrieval(config, template)
+    if not methods:
+        dataset, _, nearest = _prompts_of(dataset, rows, retrieval, config, None)
+        return CaptionedDataset(dataset, nearest)
     adapted = any(method.needs_adapter for method in methods)
     lora = config.lora_config.model_copy(update={"enabled": adapted, "merge_and_unload": False})
     language = from_config.load_language(
@@ -81,12 +132,70 @@ def caption_dataset(
     generator = from_config.build_generator(config, language)
     models = open_models(language, methods, template=template.fingerprint())
     if retrieval is None:
-        prompts = dataset.prompts
-        _check_prompts(dataset, template, generator)
-    else:
-        batch_size = config.retrieval_config.batch_size
-        prompts = build_prompts(retrieval, dataset.images, generator, batch_size=batch_size)
-    return generate_captions(generator, models, prompts)
+        _check_prompts(dataset.path, dataset.prompts, template, generator)
+    dataset, prompts, nearest = _prompts_of(dataset, rows, retrieval, config, generator)
+    by_method = {method.name: prompts for method in methods}
+    choice = None
+    if rows.trial:
+        generator.switch_to(models[INSTRUCTION])
+        choice = rows.trial.choose(generator, template)
+        by_method[INSTRUCTION] = with_instruction(template, prompts, choice.text)
+    generated = generate_captions(generator, models, by_method)
+    captions = {name: each.captions for name, each in generated.items()}
+    seconds = {name: each.seconds for name, each in generated.items()}
+    return CaptionedDataset(dataset, captions | nearest, seconds, choice)
+
+
+def _prompts_of(
+    dataset: EvaluationDataset,
+    rows: Rows,
+    retrieval: RetrievalPrompts | None,
+    config: Config,
+    generator: CaptionGenerator | None,
+) -> tuple[EvaluationDataset, list[str], dict[str, tuple[str, ...]]]:
+    """Returns the images with their matches, their prompts, and the captions of `nearest`.
+
+    Args:
+        dataset: The images.
+        rows: Which rows there are.
+        retrieval: Builds the prompts; None if the images have some.
+        config: The configuration of captioning.
+        generator: Counts tokens; None if nobody reads the prompts.
+    """
+    if retrieval is None:
+        return dataset, dataset.prompts, {} if rows.nearest is None else {NEAREST: rows.nearest}
+    found = build_prompts(
+        retrieval,
+        dataset.images,
+        count_tokens=generator.count_tokens if generator else len,
+        max_tokens=generator.max_source_length if generator else sys.maxsize,
+        batch_size=config.retrieval_config.batch_size,
+    )
+    nearest = {NEAREST: _nearest_captions(found)} if NEAREST in rows.names else {}
+    return _with_matches(dataset, found), [each.prompt for each in found], nearest
+
+
+def _with_matches(
+    dataset: EvaluationDataset, found: Sequence[RetrievedPrompt]
+) -> EvaluationDataset:
+    images = tuple(
+        replace(image, matches=tuple((match.image_id, match.score) for match in each.matches))
+        for image, each in zip(dataset.images, found, strict=True)
+    )
+    return replace(dataset, images=images)
+
+
+def _nearest_captions(found: Sequence[RetrievedPrompt]) -> tuple[str, ...]:
+    """Returns the first caption that each image's prompt shows; "" if it shows none."""
+    return tuple(
+        next((caption for match in each.matches for caption in match.captions), "")
+        for each in found
+    )
+
+
+def open_knowledge_base(config: Config) -> KnowledgeBase:
+    """Opens the knowledge base that the matches of the images are from."""
+    return KnowledgeBase.open(config.knowledge_base_config.path)
 
 
 def _open_retrieval(config: Config, template: PromptTemplate) -> RetrievalPrompts:
@@ -101,10 +210,9 @@ def _open_retrieval(config: Config, template: PromptTemplate) -> RetrievalPrompt
 
 
 def _check_prompts(
-    dataset: EvaluationDataset, template: PromptTemplate, generator: CaptionGenerator
+    path: Path, prompts: Sequence[str], template: PromptTemplate, generator: CaptionGenerator
 ) -> None:
     """Warns about prompts that captioning would not have built."""
-    prompts, path = dataset.prompts, dataset.path
     others = sum(not template.fits(prompt) for prompt in prompts)
     if others:
         logger.warning(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from evaluation.scoring import PRIMARY_METRIC, MethodScores, headline_metrics
-from evaluation.training_facts import TrainingFacts
+from evaluation.training_facts import NOTHING_TRAINED, TrainingFacts
 from igrag.metrics import format_score
 
 UNKNOWN, NONE = "n/a", "–"
@@ -21,8 +21,9 @@ def table_rows(
     Args:
         methods: The scores of the methods.
         baseline: The method that the others are compared with.
-        facts: By method, the cost of its training; None leaves the columns out.
-        seconds: By method, the time of generation; None leaves the column out.
+        facts: By method, the cost of its training, none for one that is not there; None leaves
+            the columns out.
+        seconds: By method that generates, the time of it; None leaves the column out.
     """
     primary, *others = headline_metrics(methods)
     columns = [
@@ -37,11 +38,12 @@ def table_rows(
     if facts is not None:
         rows[0] += ["trainable parameters", "share of the model", "training time", "size on disk"]
         for row, method in zip(rows[1:], methods, strict=True):
-            row += format_facts(facts[method.name])
+            row += format_facts(facts.get(method.name, NOTHING_TRAINED))
     if seconds is not None:
         rows[0].append("captions/s")
         for row, method in zip(rows[1:], methods, strict=True):
-            row.append(f"{len(method.captions) / seconds[method.name]:.1f}")
+            taken = seconds.get(method.name)
+            row.append(f"{len(method.captions) / taken:.1f}" if taken else NONE)
     return rows
 
 

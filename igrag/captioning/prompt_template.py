@@ -65,6 +65,7 @@ class PromptTemplate:
         self._object_heading = object_heading
         self._object_line = _checked("objects.line", check_object_line, object_line)
         self._object_source = object_source
+        self._pattern = self._prompt_pattern()
 
     def fingerprint(self) -> str:
         """Returns a SHA-256 that changes whenever the wording of prompts does."""
@@ -83,17 +84,42 @@ class PromptTemplate:
 
     def fits(self, prompt: str) -> bool:
         """Returns whether this template can have built `prompt`."""
+        return self._pattern.fullmatch(prompt) is not None
+
+    def first_caption(self, prompt: str) -> str | None:
+        """Returns the first caption that a prompt shows, that of the most similar image.
+
+        "" if it shows none; None if this template cannot have built the prompt.
+        """
+        found = self._pattern.fullmatch(prompt)
+        if found is None:
+            return None
+        pattern = re.escape(self._caption_line).replace(re.escape("{caption}"), "(.*?)", 1)
+        line = re.match(rf"{pattern}(?=\n|$)", found["captions"], flags=re.DOTALL)
+        return line[1] if line else ""
+
+    def replace_instruction(self, prompt: str, instruction: str) -> str | None:
+        """Returns a prompt with another instruction; None if this template cannot have built it."""
+        found = self._pattern.fullmatch(prompt)
+        if found is None:
+            return None
+        start, end = found.span("instruction")
+        return prompt[:start] + instruction + prompt[end:]
+
+    def _prompt_pattern(self) -> re.Pattern[str]:
+        """Returns a pattern of all prompts of this template, whose groups are the placeholders."""
         heading = re.escape(f"{self._object_heading}\n") if self._object_heading else ""
         objects = f"(?:{heading}.+)?"
-        anything = {"instruction": re.escape(self.instruction), "captions": ".+"}
-        anything["objects"] = objects
+        values = {"instruction": re.escape(self.instruction), "captions": ".+", "objects": objects}
         parts = re.split(r"\{(\w+)\}", self._template)  # text, name, text, name, ..., text
-        pattern = "".join(
-            anything[part] if number % 2 else re.escape(part) for number, part in enumerate(parts)
-        )
+        pattern = "".join(map(re.escape, parts[:1]))
+        for name, text in zip(parts[1::2], parts[2::2], strict=True):
+            named = name != "objects" and f"(?P<{name}>" not in pattern  # It may stand twice.
+            pattern += f"(?P<{name}>{values[name]})" if named else values[name]
+            pattern += re.escape(text)
         # Without objects their placeholder is left out together with the end of its line.
         pattern = pattern.replace(objects + re.escape("\n"), f"(?:{heading}.+\n)?")
-        return re.fullmatch(pattern, prompt, flags=re.DOTALL) is not None
+        return re.compile(pattern, flags=re.DOTALL)
 
     def build(
         self,

@@ -67,10 +67,39 @@ def read_captions(path: Path) -> list[CaptionedImage]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class InstancesFile:
+    """The content of a COCO instances file.
+
+    Attributes:
+        objects: By image id the objects of every listed image, in the file's order; boxes are
+            relative to the image and clipped at its edges.
+        file_names: By image id its `file_name`.
+        synonyms: By category its "synonyms" (LVIS's categories have some), None without any.
+    """
+
+    objects: Mapping[ImageId, list[DetectedObject]]
+    file_names: Mapping[ImageId, str]
+    synonyms: Mapping[str, tuple[str, ...] | None]
+
+
 def read_instances(path: Path) -> dict[str, list[DetectedObject]]:
     """Reads a COCO instances file: the objects of every listed image, by its `file_name`.
 
-    Objects come in the file's order. Boxes are relative to the image and clipped at its edges.
+    Raises:
+        DataError: The file cannot be read, is no COCO instances file, or repeats a `file_name`.
+    """
+    content = read_instances_file(path)
+    named: dict[str, list[DetectedObject]] = {}
+    for image_id, name in content.file_names.items():
+        if name in named:
+            raise DataError(f"{path}: image {image_id}: the file_name {name!r} is there twice")
+        named[name] = content.objects[image_id]
+    return named
+
+
+def read_instances_file(path: Path) -> InstancesFile:
+    """Reads a COCO instances file, with image ids and the synonyms of its categories.
 
     Raises:
         DataError: The file cannot be read or is no COCO instances file.
@@ -78,9 +107,12 @@ def read_instances(path: Path) -> dict[str, list[DetectedObject]]:
     data = _read_object(path)
     images = _read_images(path, data)
     labels: dict[object, str] = {}
+    synonyms: dict[str, tuple[str, ...] | None] = {}
     for index, category in enumerate(_list(path, data, "categories")):
         where = f"{path}: categories[{index}]"
-        labels[_image_id(category, "id", where)] = _text(category, "name", where)
+        name = _text(category, "name", where)
+        labels[_image_id(category, "id", where)] = name
+        synonyms[name] = _synonyms(category, where)
     objects: dict[ImageId, list[DetectedObject]] = {image_id: [] for image_id in images}
     for index, annotation in enumerate(_list(path, data, "annotations")):
         where = f"{path}: annotations[{index}]"
@@ -91,7 +123,20 @@ def read_instances(path: Path) -> dict[str, list[DetectedObject]]:
             raise DataError(f"{where}: {found} {annotation[found]!r} is not listed in the file")
         box = _relative_box(annotation, images[image_id], where)
         objects[image_id].append(DetectedObject(label, box))
-    return _by_file_name(path, images, objects)
+    file_names = {
+        image_id: _text(image, "file_name", f"{path}: image {image_id}")
+        for image_id, image in images.items()
+    }
+    return InstancesFile(objects, file_names, synonyms)
+
+
+def _synonyms(category: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
+    value = category.get("synonyms")
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise DataError(f"{where}: expected 'synonyms' as a list of texts, found {value!r:.80}")
+    return tuple(value)
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -129,20 +174,6 @@ def _read_images(path: Path, data: dict[str, Any]) -> dict[ImageId, dict[str, An
             f"{path}: image ids are partly numbers and partly texts, expected one of the two"
         )
     return images
-
-
-def _by_file_name(
-    path: Path,
-    images: Mapping[ImageId, Mapping[str, Any]],
-    objects: Mapping[ImageId, list[DetectedObject]],
-) -> dict[str, list[DetectedObject]]:
-    named: dict[str, list[DetectedObject]] = {}
-    for image_id, image in images.items():
-        name = _text(image, "file_name", f"{path}: image {image_id}")
-        if name in named:
-            raise DataError(f"{path}: image {image_id}: the file_name {name!r} is there twice")
-        named[name] = objects[image_id]
-    return named
 
 
 def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:

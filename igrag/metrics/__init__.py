@@ -16,6 +16,7 @@ from igrag.metrics.registry import (
     register,
     registered_metrics,
     score_captions,
+    score_corpus,
 )
 from igrag.metrics.tokens import tokenize
 
@@ -35,5 +36,6 @@ __all__ = [
     "register",
     "registered_metrics",
     "score_captions",
+    "score_corpus",
     "tokenize",
 ]

@@ -39,18 +39,32 @@ class CiderD(Metric):
 
     def image_statistics(self, corpus: TokenizedCorpus) -> Array:
         """Returns the score [N, 1] of each image; a resample keeps the whole set's weights."""
-        return cider_d(corpus.hypotheses, corpus.references)[:, np.newaxis]
+        return cider_d(corpus.hypotheses, corpus.references, documents=corpus.documents)[
+            :, np.newaxis
+        ]
 
 
-def cider_d(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Array:
+def cider_d(
+    hypotheses: Sequence[Tokens],
+    references: Sequence[Sequence[Tokens]],
+    *,
+    documents: Sequence[Sequence[Tokens]] | None = None,
+) -> Array:
     """Computes CIDEr-D [N] of each image, from 0 to 10; the corpus score is their mean.
 
     The more images have an n-gram in their references, the less it weighs. So the scores hold for
     this set of images only, and those of a single image are 0.
+
+    Args:
+        hypotheses: One caption per image.
+        references: The references of each.
+        documents: The references in which n-grams are counted, those of each image together;
+            None: `references`.
     """
-    weights = _inverse_frequencies(references)
+    documents = references if documents is None else documents
+    weights = _inverse_frequencies(documents)
     # An n-gram of no reference weighs as much as one in the references of a single image.
-    unknown = log(len(references))
+    unknown = log(len(documents))
     scores = np.empty(len(hypotheses))
     for index, (words, texts) in enumerate(zip(hypotheses, references, strict=True)):
         vector = _vector(words, weights, unknown)

@@ -43,6 +43,8 @@ class TokenizedCorpus:
         references: The references of each image, one or more.
         captions: The captions before tokenization, for metrics that tokenize on their own.
         reference_captions: The references before tokenization.
+        documents: The references of all images, where `references` are only some of them: CIDEr-D
+            counts in them how rare an n-gram is; None: `references` are all.
         image_indices: The index of each caption's image, where an image has several captions;
             None: caption n is of image n.
     """
@@ -51,6 +53,7 @@ class TokenizedCorpus:
     references: Sequence[Sequence[Tokens]]
     captions: Sequence[str] | None = None
     reference_captions: Sequence[Sequence[str]] | None = None
+    documents: Sequence[Sequence[Tokens]] | None = None
     image_indices: Sequence[int] | None = None
     _statistics: dict[ImageStatistics, NDArray[Any]] = field(default_factory=dict, repr=False)
 
@@ -197,6 +200,13 @@ def score_captions(
     """
     tokens = tokenize_corpus(hypotheses, references)
     corpus = TokenizedCorpus(*tokens, captions=hypotheses, reference_captions=references)
+    return score_corpus(corpus, skip=skip, extra=extra)
+
+
+def score_corpus(
+    corpus: TokenizedCorpus, *, skip: Collection[str] = (), extra: Sequence[Metric] = ()
+) -> CaptionScores:
+    """Scores a tokenized corpus; see `score_captions`."""
     metrics: dict[str, Metric] = {}
     scores: dict[str, MetricScore] = {}
     unavailable: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Random soft prompts and adapters for the tiny model."""
+"""The command on tiny models, with random soft prompts and adapters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.methods import TrainedPaths
+from tests.evaluation.evaluator import Evaluator
 from tests.trainings import training
 
 # Saves a prompt file for the tiny model: path, seed, and the adapter's folder if it is for one.
@@ -69,3 +70,32 @@ def checkpoints(tmp_path: Path, save_prompt: SavePrompt) -> Path:
     save_prompt(folder / "best_model" / "prompt_embeddings.pt", seed=10)
     training({0: 0.1, 5: 0.2, 10: 0.4, 20: 0.3}, steps=20).write(folder / "all_results.json")
     return folder
+
+
+@pytest.fixture
+def untrained(
+    knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> Evaluator:  # fmt: skip
+    """The command with nothing trained."""
+    settings = [
+        f"retrieval_config.encoder={tiny_clip}",
+        "retrieval_config.top_k=3",
+        f"model_config.models.flan-t5.path={tiny_t5}",
+        f"knowledge_base_config.path={knowledge_base}",
+        "generation_config.max_new_tokens=6",
+        f"prompt_tuning.weights_path={tmp_path / 'none.pt'}",
+        f"lora_config.weights_path={tmp_path / 'none'}",
+    ]
+    return Evaluator(settings, tmp_path / "results", capfd)
+
+
+@pytest.fixture
+def evaluator(untrained: Evaluator, paths: TrainedPaths) -> Evaluator:
+    """The command with all methods trained."""
+    untrained.settings += [
+        f"prompt_tuning.weights_path={paths.prompt}",
+        f"prompt_tuning.weights_path_with_lora={paths.prompt_on_lora}",
+        f"lora_config.weights_path={paths.lora}",
+    ]
+    return untrained

@@ -27,10 +27,10 @@ def test_methods_take_turns_of_equal_length() -> None:
     generator: Any = RecordingGenerator()
     prompts = [f"p{number}" for number in range(150)]
     models: Any = {"base": "B", "prompt": "P"}
-    generated = generate_captions(generator, models, prompts)
-    assert {name: list(found.captions) for name, found in generated.items()} == {
-        name: [f"{model} {prompt}" for prompt in prompts] for name, model in models.items()
-    }
+    own = [f"q{number}" for number in range(150)]
+    generated = generate_captions(generator, models, {"base": prompts, "prompt": own})
+    assert list(generated["base"].captions) == [f"B {prompt}" for prompt in prompts]
+    assert list(generated["prompt"].captions) == [f"P {prompt}" for prompt in own]
     assert generator.calls[:2] == [("B", 1), ("P", 1)]  # warm-up
     turns = [model for model, _ in generator.calls[2:]]
     assert len(turns) >= 6 and turns == ["B", "P"] * (len(turns) // 2)

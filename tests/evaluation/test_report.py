@@ -62,7 +62,9 @@ class Page(HTMLParser):
 def save(result: EvaluationResult, folder: Path, *, max_images: int = 500) -> Page:
     """Writes a report with a chart of one pixel, and parses it as a browser does."""
     Image.new("RGB", (1, 1)).save(folder / "chart.png")
-    write_report(result, folder / "report.html", chart=folder / "chart.png", max_images=max_images)
+    write_report(
+        result, folder / "report.html", charts=[folder / "chart.png"], max_images=max_images
+    )
     return Page(folder / "report.html")
 
 

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,68 +17,16 @@ from PIL import Image
 
 from evaluation.methods import TrainedPaths
 from evaluation.options import EvaluationOptions, check_options, parse_arguments
-from evaluation.run_evaluation import main
 from igrag.captioning.language_model import LanguageModel
-from igrag.cli import run
 from igrag.config import REPO_ROOT, Config
 from igrag.metrics import Metric, MetricScore, TokenizedCorpus, registry, score_captions, tokenize
 from igrag.metrics.meteor import Meteor
 from tests.command import one_error
+from tests.evaluation.evaluator import Evaluator
 from tests.examples import save_examples
 from tests.tiny import CocoFolder
 
 ALL = ["base", "prompt", "lora", "lora+prompt"]
-
-
-@dataclass
-class Evaluator:
-    """Runs the command in this process, on tiny models."""
-
-    settings: list[str]
-    output: Path
-    capfd: pytest.CaptureFixture[str]
-
-    def __call__(self, *words: object) -> tuple[int, str, str]:
-        """Returns the exit code and what was printed on stdout and stderr."""
-        output = ["--output_dir", str(self.output), "--device", "cpu", "--meteor", "off"]
-        settings = [word for setting in self.settings for word in ("--set", setting)]
-        arguments = parse_arguments([*output, *settings, *map(str, words)])
-        code = run(lambda: main(arguments), debug=arguments.debug)
-        captured = self.capfd.readouterr()
-        return code, captured.out, captured.err
-
-    def read(self, name: str) -> Any:
-        """Returns the content of one of the JSON files."""
-        return json.loads((self.output / name).read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def untrained(
-    knowledge_base: Path, tiny_clip: Path, tiny_t5: Path, tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> Evaluator:  # fmt: skip
-    """The command with nothing trained."""
-    settings = [
-        f"retrieval_config.encoder={tiny_clip}",
-        "retrieval_config.top_k=3",
-        f"model_config.models.flan-t5.path={tiny_t5}",
-        f"knowledge_base_config.path={knowledge_base}",
-        "generation_config.max_new_tokens=6",
-        f"prompt_tuning.weights_path={tmp_path / 'none.pt'}",
-        f"lora_config.weights_path={tmp_path / 'none'}",
-    ]
-    return Evaluator(settings, tmp_path / "results", capfd)
-
-
-@pytest.fixture
-def evaluator(untrained: Evaluator, paths: TrainedPaths) -> Evaluator:
-    """The command with all methods trained."""
-    untrained.settings += [
-        f"prompt_tuning.weights_path={paths.prompt}",
-        f"prompt_tuning.weights_path_with_lora={paths.prompt_on_lora}",
-        f"lora_config.weights_path={paths.lora}",
-    ]
-    return untrained
 
 
 @pytest.fixture
@@ -118,7 +65,10 @@ def test_all_methods_share_one_loaded_model(
         assert code == 0 and (merged in alone) == ("lora" in name)
         assert evaluator.read("results.json") == {name: together[name]}
         assert evaluator.read(f"results_{name}.json") == together[name]
-    assert [line.split()[1] for line in out.splitlines() if line.startswith("| ")][2:] == ALL
+    rows = [line.split()[1] for line in out.splitlines() if line.startswith("| ")]
+    # The main table, and that of what beats what.
+    expected = ["method", *ALL, "human", "method", *ALL[1:]]
+    assert [name for name in rows if name.strip("-")] == expected
 
 
 def test_metrics_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> None:
@@ -136,7 +86,7 @@ def test_metrics_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> 
         )
         assert found["bleu4"] == expected["bleu4"] and found["cider_d"] == expected["cider_d"]
         assert found["captions_per_second"] > 0
-        (row,) = [line for line in table.splitlines() if line.startswith(f"| {name} ")]
+        row = next(line for line in table.splitlines() if line.startswith(f"| {name} "))
         assert f" {expected['cider_d']:.3f} |" in row
     assert [entry["image_id"] for entry in results["base"]] == [1, 2, 3, 4, 5, 6]
     gain = metrics["methods"]["prompt"]["over_reference"]["cider_d"]["difference"]
@@ -158,7 +108,7 @@ def test_meteor_is_computed_by_default(
 
     monkeypatch.setattr(Meteor, "unavailable", lambda self: None)
     monkeypatch.setattr(Meteor, "compute", compute)
-    code, out, _ = untrained("--data", data, "--meteor", "auto")
+    code, out, _ = untrained("--data", data, "--meteor", "auto", "--methods", "base")
     metrics = untrained.read("metrics.json")
     assert code == 0 and metrics["methods"]["base"]["meteor"] == 0.25
     assert "METEOR" not in metrics["left_out"] and "METEOR is left out" not in out
@@ -202,7 +152,7 @@ def test_registered_metric_appears_everywhere(
     monkeypatch.setattr(Axes, "set_title", record_title)
     monkeypatch.setattr(registry, "_registered", {**registry._registered})
     registry.register(CaptionLength())
-    code, out, _ = untrained("--data", data)
+    code, out, _ = untrained("--data", data, "--methods", "base")
     method = untrained.read("metrics.json")["methods"]["base"]
     lengths = [len(tokenize(text)) for text in texts(untrained.read("results_base.json"))]
     assert code == 0 and method["caption_length"] == pytest.approx(np.mean(lengths))
@@ -214,7 +164,8 @@ def test_registered_metric_appears_everywhere(
     )
     assert titles == ["BLEU-4", "CIDEr-D", "ROUGE-L", "words"]
     assert "<th>words</th>" in (untrained.output / "report.html").read_text("utf-8")
-    code, out, _ = untrained("--data", data, "--skip_metrics", "caption_length,rouge_l")
+    words = ("--methods", "base", "--skip_metrics", "caption_length,rouge_l")
+    code, out, _ = untrained("--data", data, *words)
     assert code == 0 and "words is left out: it was skipped." in out
     assert untrained.read("metrics.json")["methods"]["base"]["rouge_l"] is None
 
@@ -318,7 +269,8 @@ def test_checkpoints_are_compared(untrained: Evaluator, data: Path, checkpoints:
     code, out, _ = untrained("--data", data, "--checkpoints", checkpoints)
     metrics = untrained.read("metrics.json")
     names = ["base", "checkpoint-5", "checkpoint-10 = best_model", "checkpoint-20"]
-    assert code == 0 and list(metrics["methods"]) == names
+    assert code == 0 and list(metrics["methods"]) == [*names, "human"]
+    assert out.count(": in BLEU-4 it ") == 1  # The selected one's.
     scores = {name: metrics["methods"][name]["bleu4"] for name in names[1:]}
     best, second, _ = sorted(
         scores, key=lambda name: (-round(scores[name], 4), not name.endswith("best_model"))
@@ -411,6 +363,8 @@ def test_output_folder_that_is_a_file_is_an_error(untrained: Evaluator, words: s
         ("--captions a.json --images b --split val", "--captions and --split"),
         ("--checkpoints a --methods base", "--checkpoints and --methods"),
         ("--checkpoints a --results b --split val", "--checkpoints and --results"),
+        ("--checkpoints a --instructions b", "--checkpoints and --instructions"),
+        ("--results a --split val --instruction_data b", "--results and --instruction_data"),
         ("--methods ,", "--methods ',': names none"),
         ("--skip_metrics spices", "--skip_metrics spices: expected some of bleu1,"),
         ("--skip_metrics bleu4", "--skip_metrics bleu4: expected some of bleu1,"),

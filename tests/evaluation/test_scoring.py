@@ -1,5 +1,7 @@
 """Scores, intervals and tests of several methods on the same images."""
 
+from typing import Any
+
 import pytest
 
 from evaluation.scoring import headline_metrics, score_methods
@@ -7,7 +9,7 @@ from igrag.metrics import bootstrap_interval, registered_metrics, score_captions
 from igrag.metrics.bleu import Bleu
 from tests.evaluation.example_results import CAPTIONS, REFERENCES
 
-SKIP = {"skip": ("meteor",)}
+SKIP: dict[str, Any] = {"skip": ("meteor",)}
 
 
 def test_scores_are_those_of_the_metrics() -> None:

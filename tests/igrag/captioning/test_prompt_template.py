@@ -157,6 +157,20 @@ def test_template_fits_prompts_that_it_built() -> None:
     assert not headed.fits(plain.build(THREE, found))
 
 
+def test_prompt_is_read_as_it_was_built() -> None:
+    """The first caption and the instruction are found in prompts of this template alone."""
+    found = [DetectedObject("dog", (0.0, 0.0, 0.2, 0.2))]
+    for text in (TEMPLATE, "{captions}. {objects}; {instruction}"):
+        made = template(text, instruction="Describe (it).", caption_line="* {caption}!")
+        other = template(text, instruction="Say it\\1.", caption_line="* {caption}!")
+        for objects in ((), found):
+            prompt = made.build(THREE, objects)
+            assert made.first_caption(prompt) == THREE[0].captions[0]
+            assert made.replace_instruction(prompt, "Say it\\1.") == other.build(THREE, objects)
+            assert other.first_caption(prompt) is other.replace_instruction(prompt, "a") is None
+        assert made.first_caption(made.build([])) == ""
+
+
 def test_bisection_equals_leaving_out_one_by_one() -> None:
     """For every limit the same captions and objects are kept, in a few looks at the prompt."""
     sizes = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9)

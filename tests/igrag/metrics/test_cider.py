@@ -54,3 +54,16 @@ def test_cider_d_equals_pycocoevalcap(name: str) -> None:
     case = GOLDEN[name]
     scores = cider_d(*tokenize_corpus(case["hypotheses"], case["references"]))
     assert scores == pytest.approx(np.array(case["images"])[:, 5], abs=1e-9)
+
+
+def test_rare_ngrams_are_counted_in_the_documents() -> None:
+    """Weights come from the documents, so that fewer references leave them as they are."""
+    references = [[["a", "dog"], ["one", "dog"]], [["a", "cat"], ["my", "cat"]]]
+    fewer = [texts[1:] for texts in references]
+    hypotheses = [["one", "dog"], ["the", "cat"]]
+    alone = cider_d(hypotheses, fewer)
+    assert cider_d(hypotheses, fewer, documents=fewer).tolist() == alone.tolist()
+    # "a" is in both images' references: with them counted it weighs nothing.
+    hypotheses = [["a", "dog"], ["a", "cat"]]
+    lower = cider_d(hypotheses, fewer)
+    assert (cider_d(hypotheses, fewer, documents=references) > lower).all()
