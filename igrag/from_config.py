@@ -14,6 +14,7 @@ from igrag.config import Config, ObjectsConfig, PromptConfig
 from igrag.errors import ConfigError
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
+from igrag.retrieval.text_encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,15 @@ def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:
     logger.info("%s: %d images, encoded with %s", path, len(knowledge_base),
                 config.retrieval_config.encoder)  # fmt: skip
     return encoder, knowledge_base
+
+
+def load_text_encoder(config: Config) -> TextEncoder:
+    """Loads the text tower of the encoder, for CLIPScore.
+
+    Raises:
+        ModelError: It has none, or it is damaged.
+    """
+    return TextEncoder(config.retrieval_config.encoder, device=config.models.device)
 
 
 def load_language(config: Config, model_path: str) -> LanguageModel:

@@ -1,8 +1,10 @@
 """The pipeline: image -> similar images -> prompt -> caption."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from igrag.captioning.generator import CaptionGenerator
@@ -15,11 +17,19 @@ from igrag.retrieval.knowledge_base import KnowledgeBase, Match
 
 @dataclass(frozen=True, slots=True)
 class CaptionResult:
-    """The caption of one image, with the prompt and the matches that it came from."""
+    """The caption of one image.
+
+    Attributes:
+        caption: The caption.
+        prompt: The prompt that it came from.
+        matches: The similar images in the prompt, the nearest first.
+        vector: The image's unit vector [D].
+    """
 
     caption: str
     prompt: str
     matches: tuple[Match, ...]
+    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 class Captioner:
@@ -59,6 +69,6 @@ class Captioner:
         )
         captions = self.generator.generate([each.prompt for each in retrieved])
         return [
-            CaptionResult(caption, each.prompt, each.matches)
+            CaptionResult(caption, each.prompt, each.matches, each.vector)
             for caption, each in zip(captions, retrieved, strict=True)
         ]

@@ -1,7 +1,7 @@
 """Retrieval for a batch of images: image -> vector -> similar captioned images -> prompt."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,17 @@ _SPARE = 2  # Where a filter may drop matches, so many times top_k are searched 
 
 @dataclass(frozen=True, slots=True)
 class RetrievedPrompt:
-    """The prompt of one image, and the matches that it was built from, the nearest first."""
+    """The prompt of one image.
+
+    Attributes:
+        prompt: The prompt.
+        matches: The matches that it was built from, the nearest first.
+        vector: The image's unit vector [D].
+    """
 
     prompt: str
     matches: tuple[Match, ...]
+    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 class RetrievalPrompts:
@@ -129,8 +136,9 @@ class RetrievalPrompts:
                     matches, shown, count_tokens=count_tokens, max_tokens=max_tokens
                 ),
                 tuple(matches),
+                vector,
             )
-            for matches, shown in zip(found, objects, strict=True)
+            for matches, shown, vector in zip(found, objects, vectors, strict=True)
         ]
 
     def _filtered(

@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,15 @@ from igrag.cli import (
     setup_logging,
 )
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
-from igrag.errors import ImageError
+from igrag.errors import ImageError, ModelError
 from igrag.files import is_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from igrag.captioning.captioner import Captioner, CaptionResult
     from igrag.captioning.generator import GenerativeModel
+
+    # An image's result and captions -> their CLIPScores.
+    ScoreCaptions = Callable[[CaptionResult, Sequence[str]], list[float]]
 
 _EXIT_SOME_FAILED = 1
 
@@ -47,12 +50,16 @@ def main(arguments: argparse.Namespace) -> int:
     if model.notice:
         print(f"note: {model.notice}", file=sys.stderr)
     captioner, methods = _load(config, model, compare=arguments.compare)
+    score = _load_clip_score(config) if arguments.json else None
     failures = []
     try:
         for path, result, seconds, captions in _caption_all(
             captioner, methods, paths, config, failures
         ):
-            _show(path, result, seconds, config, model, captions=captions, as_json=arguments.json)
+            if arguments.json:
+                _print_json(path, result, seconds, config, model, captions=captions, score=score)
+            else:
+                _print_text(path, result, captions)
     finally:  # An interruption does not hide what failed before it.
         code = _report_failures(empty, failures, len(paths))
     return code
@@ -129,6 +136,26 @@ def _load(
     return captioner, methods
 
 
+def _load_clip_score(config: Config) -> "ScoreCaptions | None":
+    """Returns a function that scores captions by CLIPScore; None if the encoder reads no text."""
+    from igrag import from_config
+    from igrag.metrics.clip_score import ClipVectors, clip_scores
+
+    try:
+        encoder = from_config.load_text_encoder(config)
+    except ModelError as error:
+        print(f"note: no clip_score: {error}", file=sys.stderr)
+        return None
+
+    def score(result: "CaptionResult", captions: Sequence[str]) -> list[float]:
+        assert result.vector is not None  # The captioner has encoded the image.
+        vectors = ClipVectors(result.vector[None].repeat(len(captions), axis=0), encoder.encode)
+        found: list[float] = clip_scores(vectors.images, vectors.captions(captions)).tolist()
+        return found
+
+    return score
+
+
 def _caption_with_methods(
     methods: "dict[str, GenerativeModel]",
     captioner: "Captioner",
@@ -193,7 +220,17 @@ def _caption_all(
             bar.update(min(size, len(paths) - start))
 
 
-def _show(
+def _print_text(path: Path, result: "CaptionResult", captions: dict[str, str]) -> None:
+    """Prints one image's result; `captions` are those of the methods to compare."""
+    from tqdm import tqdm
+
+    from igrag.captioning import output
+
+    with tqdm.external_write_mode():
+        print(output.as_text(path, result, captions), flush=True)
+
+
+def _print_json(
     path: Path,
     result: "CaptionResult",
     seconds: float,
@@ -201,18 +238,17 @@ def _show(
     model: ModelEntry,
     *,
     captions: dict[str, str],
-    as_json: bool,
+    score: "ScoreCaptions | None",
 ) -> None:
-    """Prints one image's result; `captions` are those of the methods to compare."""
+    """Prints one image's result as JSON; `captions` are those of the methods to compare."""
     from tqdm import tqdm
 
     from igrag.captioning import output
 
-    if not as_json:
-        with tqdm.external_write_mode():
-            print(output.as_text(path, result, captions), flush=True)
-        return
+    texts = [result.caption, *captions.values()]
+    scores = [round(each, 4) for each in score(result, texts)] if score else [None] * len(texts)
     facts: dict[str, object] = {
+        "clip_score": scores[0],
         "model": model.path,
         "prompt_tuning": config.prompt_tuning.enabled,
         "lora": config.lora_config.enabled,
@@ -220,6 +256,7 @@ def _show(
     }
     if captions:
         facts["captions"] = captions
+        facts["clip_scores"] = dict(zip(captions, scores[1:], strict=True))
     with tqdm.external_write_mode():
         ascii_only = not output.is_utf8(sys.stdout.encoding)
         print(output.as_json(path, result, ascii_only=ascii_only, **facts), flush=True)

@@ -29,9 +29,6 @@ Array = NDArray[np.float64]
 # Statistics [N, S] of N images.
 ImageStatistics = Callable[[Sequence[Tokens], Sequence[Sequence[Tokens]]], NDArray[Any]]
 
-# Metrics of COCO's evaluation that are not implemented, and why, in words that follow "it".
-NOT_IMPLEMENTED = {"SPICE": "needs Java and a download of a parser's models"}
-
 
 class MetricError(Exception):
     """A metric cannot be computed; the message gives the reason, in words that follow "it"."""
@@ -44,6 +41,8 @@ class TokenizedCorpus:
     Attributes:
         hypotheses: One caption per image; an empty one counts as a miss.
         references: The references of each image, one or more.
+        captions: The captions before tokenization, for metrics that tokenize on their own.
+        reference_captions: The references before tokenization.
         documents: The references of all images, where `references` are only some of them: CIDEr-D
             counts in them how rare an n-gram is; None: `references` are all.
         image_indices: The index of each caption's image, where an image has several captions;
@@ -52,6 +51,8 @@ class TokenizedCorpus:
 
     hypotheses: Sequence[Tokens]
     references: Sequence[Sequence[Tokens]]
+    captions: Sequence[str] | None = None
+    reference_captions: Sequence[Sequence[str]] | None = None
     documents: Sequence[Sequence[Tokens]] | None = None
     image_indices: Sequence[int] | None = None
     _statistics: dict[ImageStatistics, NDArray[Any]] = field(default_factory=dict, repr=False)
@@ -192,12 +193,13 @@ def score_captions(
         hypotheses: One caption per image; an empty one counts as a miss.
         references: The references of each image, one or more, in any number.
         skip: Keys of metrics to leave out.
-        extra: Metrics of these images alone, in addition to those that are registered.
+        extra: Metrics of these images alone; one replaces the registered metric of its key.
 
     Raises:
         ValueError: Nothing to score, different lengths, or an image without references.
     """
-    corpus = TokenizedCorpus(*tokenize_corpus(hypotheses, references))
+    tokens = tokenize_corpus(hypotheses, references)
+    corpus = TokenizedCorpus(*tokens, captions=hypotheses, reference_captions=references)
     return score_corpus(corpus, skip=skip, extra=extra)
 
 
@@ -208,7 +210,7 @@ def score_corpus(
     metrics: dict[str, Metric] = {}
     scores: dict[str, MetricScore] = {}
     unavailable: dict[str, str] = {}
-    for metric in (*registered_metrics(), *extra):
+    for metric in {each.key: each for each in (*registered_metrics(), *extra)}.values():
         reason = "was skipped" if metric.key in skip else metric.unavailable()
         if reason is None:
             try:
@@ -218,7 +220,7 @@ def score_corpus(
                 reason = str(error)
         if reason is not None:
             unavailable[metric.label] = reason
-    return CaptionScores(metrics, scores, {**unavailable, **NOT_IMPLEMENTED})
+    return CaptionScores(metrics, scores, unavailable)
 
 
 def format_score(value: float | None, *, digits: int = 3) -> str:

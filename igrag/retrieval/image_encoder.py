@@ -99,6 +99,7 @@ class ImageEncoder:
             ModelError: The model is missing, is not a CLIP model, or lacks weights.
         """
         import torch
+        from transformers import CLIPVisionModelWithProjection
 
         from igrag.fingerprints import weights_hash
 
@@ -106,10 +107,15 @@ class ImageEncoder:
             raise ModelError(f"encoder dtype {dtype!r}: expected one of {', '.join(words(DType))}")
         self._device = resolve_device(device)
         self._dtype: torch.dtype = getattr(torch, "float32" if dtype == "auto" else dtype)
-        with _quiet_transformers():
-            config = _read_config(model_path)
-            model = _load_tower(model_path, config)
+        with quiet_transformers():
+            config = read_clip_config(model_path)
             vision = cast(Any, config.vision_config)
+            model = load_tower(
+                model_path,
+                CLIPVisionModelWithProjection,
+                vision,
+                dimension=config.projection_dim,
+            )
             self.preprocess = load_preprocessor(model_path, size=vision.image_size)
         self._identity = EncoderIdentity(
             name=Path(model_path).resolve().name if Path(model_path).is_dir() else model_path,
@@ -163,7 +169,12 @@ class ImageEncoder:
         return result
 
 
-def _read_config(model_path: str) -> CLIPConfig:
+def read_clip_config(model_path: str) -> CLIPConfig:
+    """Reads the configuration of a CLIP model.
+
+    Raises:
+        ModelError: It is missing, or not one of a CLIP model.
+    """
     from transformers import CLIPConfig, PretrainedConfig
 
     try:
@@ -198,22 +209,28 @@ def _read_config(model_path: str) -> CLIPConfig:
         ) from error
 
 
-def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
-    """Loads the image tower in float32, whatever it was saved in, so that fingerprints agree."""
-    import torch
-    from transformers import CLIPVisionModelWithProjection
+def load_tower(
+    model_path: str, tower: Any, config: Any, *, dimension: int | None
+) -> torch.nn.Module:
+    """Loads one tower in float32, whatever it was saved in, so that fingerprints agree.
 
-    vision: Any = config.vision_config
+    Args:
+        model_path: Folder or hub id of the CLIP model.
+        tower: The class of the tower with its projection.
+        config: The tower's part of the model's configuration.
+        dimension: Size D of the joint space.
+
+    Raises:
+        ModelError: The weights are damaged or incomplete.
+    """
+    import torch
+
     try:
-        # The size of the joint space is the whole model's; the vision part of its configuration
+        # The size of the joint space is the whole model's; a tower's part of its configuration
         # keeps the default 512 and the projection of another size would be refused.
-        vision.projection_dim = config.projection_dim
+        config.projection_dim = dimension
         model, report = from_pretrained(
-            CLIPVisionModelWithProjection,
-            model_path,
-            config=vision,
-            dtype=torch.float32,
-            output_loading_info=True,
+            tower, model_path, config=config, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:
         # OSError, RuntimeError, safetensors' own, ...: whatever is wrong with the weights.
@@ -223,13 +240,13 @@ def _load_tower(model_path: str, config: CLIPConfig) -> torch.nn.Module:
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"image encoder {model_path}: weights are missing ({missing}, ...)")
-    tower: torch.nn.Module = model
-    return tower
+    loaded: torch.nn.Module = model
+    return loaded
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silences the library's warning that the text tower's weights are not used."""
+def quiet_transformers() -> Iterator[None]:
+    """Silences the library's warning that the other tower's weights are not used."""
     import transformers
 
     logging: Any = transformers.utils.logging  # its functions carry no types

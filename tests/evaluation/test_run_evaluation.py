@@ -92,7 +92,7 @@ def test_metrics_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> 
     gain = metrics["methods"]["prompt"]["over_reference"]["cider_d"]["difference"]
     base, prompt = (metrics["methods"][name]["cider_d"] for name in ("base", "prompt"))
     assert gain == pytest.approx(prompt - base)
-    assert set(metrics["left_out"]) == {"METEOR", "SPICE"} and found["meteor"] is None
+    assert {"METEOR", "SPICE"} <= set(metrics["left_out"]) and found["meteor"] is None
     assert metrics["decoding"]["max_new_tokens"] == 6
 
 
@@ -111,7 +111,7 @@ def test_meteor_is_computed_by_default(
     code, out, _ = untrained("--data", data, "--meteor", "auto", "--methods", "base")
     metrics = untrained.read("metrics.json")
     assert code == 0 and metrics["methods"]["base"]["meteor"] == 0.25
-    assert set(metrics["left_out"]) == {"SPICE"} and "METEOR is left out" not in out
+    assert "METEOR" not in metrics["left_out"] and "METEOR is left out" not in out
     titles, _, row = [line for line in out.splitlines() if line.startswith("|")]
     assert row.split("|")[titles.split("|").index(" METEOR ")] == "  0.250 "
     captions = texts(untrained.read("results_base.json"))
@@ -366,7 +366,7 @@ def test_output_folder_that_is_a_file_is_an_error(untrained: Evaluator, words: s
         ("--checkpoints a --instructions b", "--checkpoints and --instructions"),
         ("--results a --split val --instruction_data b", "--results and --instruction_data"),
         ("--methods ,", "--methods ',': names none"),
-        ("--skip_metrics spice", "--skip_metrics spice: expected some of bleu1,"),
+        ("--skip_metrics spices", "--skip_metrics spices: expected some of bleu1,"),
         ("--skip_metrics bleu4", "--skip_metrics bleu4: expected some of bleu1,"),
         ("--data pyproject.toml --split val", "--split val: pyproject.toml is one file"),
     ],

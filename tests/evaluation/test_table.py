@@ -93,7 +93,7 @@ def test_notes_explain_the_table() -> None:
     """The notes explain the intervals, and name the metrics that are left out with the reason."""
     result = make_result(seed=7)
     notes = "\n".join(result.notes())
-    assert "seed 7" in notes and "SPICE is left out: it needs Java and a download" in notes
+    assert "seed 7" in notes and "CLIPScore is left out: it needs the images" in notes
     assert "METEOR is left out: it was skipped." in notes
     assert "captions/s" not in notes
     assert "captions/s" in "\n".join(make_result(generated=True).notes())

@@ -18,6 +18,10 @@ from PIL import Image
 from transformers import AutoModelForSeq2SeqLM
 
 from igrag.config import REPO_ROOT
+from igrag.data.images import open_image
+from igrag.retrieval.build import build_knowledge_base
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.text_encoder import TextEncoder
 from tests.command import Command, one_error
 from tests.tiny import CocoFolder
 
@@ -38,7 +42,8 @@ def test_json_has_every_field(command: Command, coco: CocoFolder) -> None:
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(rows) == coco.count
     assert set(rows[0]) == {
-        "image", "caption", "retrieved", "prompt", "model", "prompt_tuning", "lora", "seconds",
+        "image", "caption", "retrieved", "prompt", "clip_score", "model", "prompt_tuning", "lora",
+        "seconds",
     }  # fmt: skip
     assert rows[0]["prompt_tuning"] is False and rows[0]["lora"] is False
     assert rows[4]["retrieved"][0]["image_id"] == 5
@@ -46,6 +51,26 @@ def test_json_has_every_field(command: Command, coco: CocoFolder) -> None:
         "A dog in field 5, way 0.", "A dog in field 5, way 1.",
     ]  # fmt: skip
     assert rows[4]["retrieved"][0]["captions"][0] in rows[4]["prompt"]
+
+
+def test_json_has_the_clip_score(command: Command, coco: CocoFolder, tmp_path: Path) -> None:
+    """`clip_score` is the caption's CLIPScore; an encoder that reads no text gives null."""
+    without = command("--json", "--i", coco.image(1))
+    assert json.loads(without[1])["clip_score"] is None
+    assert "note: no clip_score: image encoder" in without[2]
+    clip = str(REPO_ROOT / "demo" / "models" / "clip-mini")
+    images = ImageEncoder(clip, device="cpu")
+    build_knowledge_base(
+        coco.captions, coco.images, tmp_path / "clip", encoder=images, progress=False
+    )
+    settings = (
+        f"retrieval_config.encoder={clip}", f"knowledge_base_config.path={tmp_path / 'clip'}",
+    )  # fmt: skip
+    found = json.loads(command("--json", "--i", coco.image(1), settings=settings)[1])
+    image = images.encode([open_image(coco.image(1))])
+    text = TextEncoder(clip, device="cpu").encode([f"A photo depicts {found['caption']}"])
+    expected = 2.5 * max(float(image[0] @ text[0]), 0)
+    assert found["clip_score"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_one_failure_does_not_stop_the_rest(

@@ -150,6 +150,7 @@ def test_compare_shows_every_method(
     }  # fmt: skip
     assert found["captions"] == {name: each["caption"] for name, each in one_by_one.items()}
     assert len(set(found["captions"].values())) >= 3
+    assert found["clip_scores"].keys() == found["captions"].keys()
     # What stands beside them is the configuration's own method.
     assert (found["caption"], found["lora"]) == (found["captions"]["base"], False)
     switched = (*paths, *ON, *lora)

@@ -116,12 +116,14 @@ def test_scores_are_formatted_by_label() -> None:
 
 
 def test_missing_metrics_have_a_reason() -> None:
-    """Skipped metrics and those that are not implemented are listed with the reason."""
-    scores = score_captions(["a dog"], [["a dog"]], skip=("meteor", "bleu1"))
+    """Skipped metrics and those that cannot be computed are listed with the reason."""
+    scores = score_captions(["a dog"], [["a dog"]], skip=("meteor", "bleu1", "spice"))
     assert scores.unavailable == {
         "BLEU-1": "was skipped",
+        "CLIPScore": "needs the images and their CLIP model",
         "METEOR": "was skipped",
-        "SPICE": "needs Java and a download of a parser's models",
+        "RefCLIPScore": "needs the images and their CLIP model",
+        "SPICE": "was skipped",
     }
     assert "bleu1" not in scores.values
 
