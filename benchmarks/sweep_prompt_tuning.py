@@ -3,33 +3,36 @@
 python benchmarks/sweep_prompt_tuning.py [--seeds 0 1 2] [--rows 0 1 ...] [--jobs 2] [--output DIR]
 
 A run that is already in the output folder is not repeated, so an interrupted sweep goes on; with
-other settings, data or models it is another run. The rows on LoRA need the adapter:
+other settings, data or models it is another run. The output folder also has the curves of each
+row, its seeds as a band. The rows on LoRA need the adapter:
 python lora_training/train_lora.py --all
+
+These rows compare fixed settings. A search for data of your own is igrag sweep, here too:
+python benchmarks/sweep_prompt_tuning.py --config prompt_tuning/sweep/sweep.yaml
 """
 
 import argparse
 import hashlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_ROOT))
 
-from igrag.config import Config, find_model
-from igrag.files import sha256_file
+from igrag.errors import IgragError
+from igrag.training.curves import draw_runs
+from igrag.training.record import TrainingRecord
 from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
+from prompt_tuning.sweep import run_sweep
+from prompt_tuning.sweep.runs import TrainingProcess, describe_training, read_record
 
-_SCRIPT = _ROOT / "prompt_tuning" / "prompt_training.py"
+_POLL = 0.2  # seconds
 Settings = Mapping[str, object]
 
 # One epoch in most rows, so that the whole takes an hour; a row changes that in one thing.
@@ -93,103 +96,100 @@ class Run:
     def folder(self, output: Path) -> Path:
         """Names its folder by everything that decides its result."""
         settings = PromptTrainingSettings.load(DEFAULT_SETTINGS, self.overrides())
-        content = settings.to_plain(
-            include={"model", "data", "prompt_tuning", "training", "evaluation"}
-        )
-        files = {str(path): _content_hash(path) for path in _files_of(settings)}
-        text = json.dumps([content, files], sort_keys=True)
+        text = json.dumps(describe_training(settings), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
         return output / f"{self.number:02}-{self.seed}-{digest[:12]}"
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs what is missing and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words = sys.argv[1:] if words is None else words
+    if any(word.partition("=")[0] == "--config" for word in words):
+        return run_sweep.command(words)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--rows", type=int, nargs="+", default=range(len(ROWS)), choices=range(len(ROWS)))
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for every run")
     add("--jobs", type=int, default=2, help="trainings at once, one thread each")
     add("--output", type=Path, default=Path(tempfile.gettempdir()) / "igrag_sweep")
+    add("--config", metavar="FILE", help="a search space: igrag sweep, with its options")
     arguments = parser.parse_args(words)
     more = tuple(arguments.set)
     runs = [Run(number, seed, more) for number in arguments.rows for seed in arguments.seeds]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        records = pool.map(lambda run: _train(run, arguments.output), runs)
-        found = dict(zip(runs, records, strict=True))
+    found = train_all(runs, arguments.output, jobs=arguments.jobs)
     print("| setting | steps | val BLEU-4: mean (lowest to highest) | gain |")
     print("|---|---|---|---|")
     for number in arguments.rows:
-        those = (found[Run(number, seed, more)] for seed in arguments.seeds)
-        print(_row(list(ROWS)[number], [record for record in those if record]))
-    return int(not all(found.values()))
+        records = [found[run] for run in runs if run.number == number and run in found]
+        print(_row(list(ROWS)[number], records))
+        if records:
+            draw_runs(records, arguments.output / f"{number:02}.png")
+    return int(len(found) < len(runs))
 
 
-def _train(run: Run, output: Path) -> dict[str, Any] | None:
-    """Makes a run, unless it is there, and returns its record; None after telling why not."""
+def train_all(runs: Sequence[Run], output: Path, *, jobs: int) -> dict[Run, TrainingRecord]:
+    """Makes the runs that are not there yet, several at a time.
+
+    Returns:
+        The record of each run; a run that failed is reported, and has none.
+    """
+    found: dict[Run, TrainingRecord] = {}
+    waiting, running = list(runs), dict[Run, TrainingProcess]()
     try:
-        folder = run.folder(output)
-        if _record(folder) is None:
-            _train_in(folder, run.overrides())
-        record = _record(folder)
-        if record is None:
-            raise RuntimeError(f"{folder}: no result there, though training ended well")
-    except Exception as error:  # In a thread of its own it would be lost.
-        name = f"row {run.number}, seed {run.seed}"
-        print(f"{name}: {error or type(error).__name__}", file=sys.stderr)
-        return None
-    return record
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                run = waiting.pop(0)
+                try:
+                    folder = run.folder(output)
+                    record = _finished(folder)
+                    if record is None:
+                        running[run] = _start(run, folder)
+                    else:
+                        found[run] = record
+                except (IgragError, OSError) as error:
+                    _report(run, str(error))
+            time.sleep(_POLL if running else 0)
+            for run, process in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[run]
+                record = _finished(process.folder) if process.poll() == 0 else None
+                if record:
+                    found[run] = record
+                else:
+                    _report(run, process.failure())
+                process.stop()
+    finally:
+        for process in running.values():
+            process.stop()
+    return found
 
 
-def _train_in(folder: Path, overrides: Sequence[str]) -> None:
-    words = [word for pair in overrides for word in ("--set", pair)]
-    done = subprocess.run(
-        [sys.executable, str(_SCRIPT), "--train", "--output_dir", str(folder), *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        *_, last = ["nothing on stderr", *done.stderr.splitlines()]
-        raise RuntimeError(f"{folder}: exit code {done.returncode}: {last}")
+def _start(run: Run, folder: Path) -> TrainingProcess:
+    words = [word for pair in run.overrides() for word in ("--set", pair)]
+    return TrainingProcess(folder, words, threads=1)
 
 
-def _record(folder: Path) -> dict[str, Any] | None:
-    path = folder / "all_results.json"
-    record: dict[str, Any] | None = (
-        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    )
-    return record if record and record["best"] else None
+def _finished(folder: Path) -> TrainingRecord | None:
+    """Returns the record of a run that has come to its end, which is its only validation."""
+    record = read_record(folder)
+    return record if record and record.best else None
 
 
-def _files_of(settings: PromptTrainingSettings) -> Iterator[Path]:
-    """Yields the files a training reads: data, configuration, model, adapter, initial prompt."""
-    model, init_file = settings.model, settings.prompt_tuning.init_file
-    yield from (settings.train_file, settings.val_file, model.main_config)
-    if init_file is not None:
-        yield init_file
-    # A hub id is no folder; it stands for itself.
-    base = Path(find_model(Config.load(model.main_config).models, model.name).path)
-    for folder in (base, model.lora_weights_path):
-        if folder is not None and folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if path.is_file())
+def _report(run: Run, message: str) -> None:
+    print(f"row {run.number}, seed {run.seed}: {message}", file=sys.stderr)
 
 
-@cache
-def _content_hash(path: Path) -> str | None:
-    return sha256_file(path) if path.is_file() else None
-
-
-def _row(name: str, records: list[dict[str, Any]]) -> str:
-    if not records:
+def _row(name: str, records: Sequence[TrainingRecord]) -> str:
+    best = [record.best for record in records if record.best]
+    if not best:
         return f"| {name} | - | failed | - |"
-    scores = [record["best"]["bleu4"] for record in records]
-    gain = mean(record["best"]["bleu4"] - record["untuned"]["bleu4"] for record in records)
-    steps = records[0]["best"]["step"]
+    scores = [evaluation.bleu4 for evaluation in best]
+    untuned = [record.untuned.bleu4 for record in records if record.untuned]
     return (
-        f"| {name} | {steps} | {mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}) | "
-        f"{gain:+.3f} |"
+        f"| {name} | {best[0].step} | {mean(scores):.3f} ({min(scores):.3f} to "
+        f"{max(scores):.3f}) | {mean(scores) - mean(untuned):+.3f} |"
     )
 
 

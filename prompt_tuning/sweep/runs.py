@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from igrag.config import Config, find_model
+from igrag.config import Config, find_model, portable
 from igrag.files import sha256_file
 from igrag.training.checkpoints import RESULTS_NAME
 from igrag.training.record import TrainingRecord
@@ -94,7 +94,7 @@ def describe_training(settings: PromptTrainingSettings) -> dict[str, Any]:
     sections = {"model", "data", "prompt_tuning", "training", "evaluation"}
     content = settings.to_plain(include=sections)
     content["prompt_tuning"].pop("weights_path")  # says where results go
-    content["files"] = {str(path): _content_hash(path) for path in _files_of(settings)}
+    content["files"] = {portable(path): _content_hash(path) for path in _files_of(settings)}
     return content
 
 

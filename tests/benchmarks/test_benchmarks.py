@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import interval_coverage, sweep_prompt_tuning
 from igrag.config import REPO_ROOT
+from prompt_tuning.sweep import runs
 
 
 def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
@@ -70,6 +71,7 @@ def test_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     ]
     files = sorted((tmp_path / "runs").glob("*/all_results.json"))
     assert len(files) == 4
+    assert {file.name for file in (tmp_path / "runs").glob("*.png")} == {"01.png", "03.png"}
     times = [file.stat().st_mtime_ns for file in files]
     assert run("sweep_prompt_tuning.py", *words).stdout == first.stdout
     assert [file.stat().st_mtime_ns for file in files] == times
@@ -104,7 +106,7 @@ def test_folder_of_a_run_depends_on_settings_seed_and_content(tmp_path: Path) ->
     )  # fmt: skip
 
     def folder(number: int = 3, seed: int = 0, *others: str) -> Path:
-        sweep_prompt_tuning._content_hash.cache_clear()
+        runs._content_hash.cache_clear()
         return sweep_prompt_tuning.Run(number, seed, (*more, *others)).folder(tmp_path)
 
     names = [folder(), folder(4), folder(3, 1), folder(3, 0, "prompt_tuning.prompt_length=7")]
@@ -115,25 +117,46 @@ def test_folder_of_a_run_depends_on_settings_seed_and_content(tmp_path: Path) ->
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize(
-    ("stderr", "message"), [("", "exit code -9: nothing on stderr"), ("a\nerror: b\n", "error: b")]
-)
+class FailedTraining:
+    """A training that was killed."""
+
+    def __init__(self, folder: Path, words: list[str], *, threads: int) -> None:
+        self.folder = folder
+
+    def poll(self) -> int:
+        """Returns the exit code."""
+        return -9
+
+    def failure(self) -> str:
+        """Returns why it failed."""
+        return "exit code -9: nothing was printed"
+
+    def stop(self) -> None:
+        """Ends it."""
+
+
 def test_sweep_reports_every_failed_run(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    stderr: str,
-    message: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run that was killed or did not start is reported, and the exit code is not 0."""
-    killed = subprocess.CompletedProcess([], -9, "", stderr)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: killed)
+    monkeypatch.setattr(sweep_prompt_tuning, "TrainingProcess", FailedTraining)
+    monkeypatch.setattr(sweep_prompt_tuning, "_POLL", 0)
     words = ["--rows", "3", "--seeds", "0", "1", "--output", str(tmp_path)]
     assert sweep_prompt_tuning.main(words) == 1
     out, err = capsys.readouterr()
-    assert "failed" in out and err.count(message) == 2 and "row 3, seed 1" in err
+    assert "failed" in out and err.count("exit code -9") == 2 and "row 3, seed 1" in err
     assert sweep_prompt_tuning.main([*words, "--set", "prompt_tuning.prompt_length=0"]) == 1
     assert capsys.readouterr().err.count("prompt_tuning.prompt_length") == 2
+
+
+def test_sweep_with_a_search_space_is_igrag_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--config is the search with all of its options, whose errors name its file."""
+    space = tmp_path / "space.yaml"
+    space.write_text("search_space:\n  training.learning_rat: [1]\n")
+    assert sweep_prompt_tuning.main(["--config", str(space), "--trials", "1"]) == 2
+    assert f"{space}:2: search_space.training.learning_rat: unknown key" in capsys.readouterr().err
 
 
 @pytest.mark.slow

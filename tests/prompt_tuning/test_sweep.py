@@ -356,6 +356,15 @@ def test_study_of_other_settings_is_not_mixed(
     assert str(data) in one_error(capfd.readouterr().err)
 
 
+def test_missing_optuna_is_one_error(
+    quick: SweepCommand, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error names what to install; the exit code is 2."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert quick("--trials", 1) == 2
+    assert 'pip install "optuna' in one_error(capfd.readouterr().err)
+
+
 def test_torn_line_of_the_journal_is_dropped(quick: SweepCommand) -> None:
     """A process that was killed while it wrote does not make the study unreadable."""
     assert quick("--trials", 1) == 0
