@@ -215,7 +215,8 @@ def test_rows_without_a_model_load_none(
 ) -> None:
     """The rows nearest and human alone need no language model."""
     monkeypatch.setattr(from_config, "load_language", None)
-    code, _, _ = untrained("--data", data, "--methods", "human,nearest")
+    code, out, _ = untrained("--data", data, "--methods", "human,nearest")
+    assert "captioned by" not in out and "trainable" not in out and "captions/s" not in out
     assert code == 0 and list(untrained.read("metrics.json")["methods"]) == ["nearest", "human"]
     assert untrained.read("metrics.json")["reference"] == "nearest"
     code, _, _ = untrained("--data", data, "--methods", "human", "--overwrite_output_dir")
