@@ -59,7 +59,7 @@ def read_seen_captions(
             )
             sources.append(portable(training))
         except DataError:
-            pass  # Whoever trains on it is told.
+            pass  # Training on it reports the error.
     return SeenCaptions(frozenset(found), tuple(sources)) if sources else SeenCaptions()
 
 
