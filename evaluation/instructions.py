@@ -22,8 +22,9 @@ from igrag.metrics import bleu
 
 INSTRUCTIONS = Path(__file__).with_name("instructions.yaml")
 _KEY = "instructions"
-# Where an instruction is chosen by default: the first of these next to the scored file.
-_CHOICE_SPLITS = ("val.jsonl", "train.jsonl")
+# Splits on which an instruction is chosen by default, next to the scored file, and their endings.
+_CHOICE_SPLITS = ("val", "train")
+_ENDINGS = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +185,14 @@ def _neighbor(scored: EvaluationDataset) -> Path | None:
     """Returns the first file of the choice next to a scored JSONL file that is not it."""
     if not scored.prompts:
         return None
-    files = [scored.path.with_name(name) for name in _CHOICE_SPLITS]
-    # Without val, train is no split next to the scored one, and is not taken.
-    if not files[0].is_file():
-        return None
-    return next((path for path in files if path.is_file() and not path.samefile(scored.path)), None)
+    found = []
+    for split in _CHOICE_SPLITS:
+        files = [scored.path.with_name(f"{split}{ending}") for ending in _ENDINGS]
+        path = next((path for path in files if path.is_file()), None)
+        if path is None:  # Without val, train is no split next to the scored one.
+            break
+        found.append(path)
+    return next((path for path in found if not path.samefile(scored.path)), None)
 
 
 def _shared(scored: EvaluationDataset, chosen_on: EvaluationDataset) -> str | None:

@@ -167,7 +167,7 @@ def default_instances(scored: Path) -> list[Path]:
     """Returns the instances files of the demo's images for its own data; none for others."""
     if _DEMO not in scored.resolve().parents:
         return []
-    split = scored.stem.removeprefix("captions_")
+    split = scored.name.partition(".")[0].removeprefix("captions_")
     names = dict.fromkeys((split, "train"))  # The knowledge base has the training images.
     files = [_DEMO / "coco" / "annotations" / f"instances_{name}.json" for name in names]
     return [path for path in files if path.is_file()] if files[0].is_file() else []

@@ -87,8 +87,9 @@ class EvaluationResult:
         """The images and the model: "300 images of demo/data/test.jsonl, captioned by t5-mini"."""
         count = len(self.dataset.images)
         images = f"{count:,} image{'s' if count != 1 else ''} of {portable(self.dataset.path)}"
-        model = self.generation and portable(self.generation.model)
-        return f"{images}, captioned by {model}" if model else images
+        if self.generation is None or not self.generation.seconds:  # None is captioned by a model.
+            return images
+        return f"{images}, captioned by {portable(self.generation.model)}"
 
     @property
     def unavailable(self) -> dict[str, str]:
@@ -101,8 +102,8 @@ class EvaluationResult:
         return table_rows(
             self.methods,
             baseline=self.baseline,
-            facts=generation.facts if generation else None,
-            seconds=generation.seconds if generation else None,
+            facts=generation.facts if generation and generation.seconds else None,
+            seconds=generation.seconds if generation and generation.seconds else None,
         )
 
     def tables(self) -> list[ExtraTable]:
@@ -123,7 +124,7 @@ class EvaluationResult:
             f"Intervals and p: bootstrap over images, {RESAMPLES:,} resamples, seed {self.seed}; "
             f"p is that of the paired test of BLEU-4 against {self.baseline}."
         ]
-        if self.generation:
+        if self.generation and self.generation.seconds:
             notes.append("captions/s: generation alone, all methods with one model in memory.")
             if any(LORA in method.name for method in self.methods):
                 notes.append(

@@ -11,7 +11,7 @@ from PIL import Image
 from evaluation.categories import Instances, NamesMainCategory
 from evaluation.dataset import EvaluationDataset, EvaluationImage
 from evaluation.instances import KnownObjects
-from evaluation.options import check_options, parse_arguments
+from evaluation.options import check_options, default_instances, parse_arguments
 from evaluation.retrieval_chart import draw_retrieval_quality
 from evaluation.retrieval_quality import (
     CaptionedImages,
@@ -211,6 +211,8 @@ def test_instances_of_the_demo_are_found() -> None:
     for words in ("--split val", "--captions demo/coco/annotations/captions_val.json --images ."):
         options = check_options(parse_arguments(words.split()))
         assert options.instances == (folder / "instances_val.json", folder / "instances_train.json")
+    packed = REPO_ROOT / "demo" / "other" / "data" / "val.jsonl.gz"
+    assert default_instances(packed) == [*options.instances]
     options = check_options(parse_arguments(["--split", "val", "--instances", "a", "b"]))
     assert options.instances == (Path("a"), Path("b"))
     assert check_options(parse_arguments(["--data", "a.jsonl"])).instances == ()

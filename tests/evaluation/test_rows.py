@@ -3,12 +3,15 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from evaluation.dataset import read_jsonl
+from evaluation.instructions import _neighbor
 from evaluation.rows import in_order
 from igrag import from_config
 from igrag.captioning.generator import CaptionGenerator
@@ -154,6 +157,19 @@ def test_choice_on_scored_images_is_an_error(
     assert re.search(rf"--instruction_data .*{found[name]}", one_error(err))
 
 
+def test_compressed_split_is_found(data: Path) -> None:
+    """A split next to the scored one may be compressed."""
+    scored = read_jsonl(data / "test.jsonl")
+    assert _neighbor(scored) == data / "val.jsonl"
+    packed = (data / "val.jsonl").rename(data / "val.jsonl.gz")
+    assert _neighbor(scored) == packed
+    assert _neighbor(replace(scored, path=packed)) is None
+    save_data(data / "train.jsonl", first_id=200)
+    assert _neighbor(replace(scored, path=packed)) == data / "train.jsonl"
+    packed.unlink()
+    assert _neighbor(scored) is None
+
+
 def test_val_that_shares_images_chooses_nothing(
     untrained: Evaluator, data: Path, prompts: list[str]
 ) -> None:
@@ -199,7 +215,8 @@ def test_rows_without_a_model_load_none(
 ) -> None:
     """The rows nearest and human alone need no language model."""
     monkeypatch.setattr(from_config, "load_language", None)
-    code, _, _ = untrained("--data", data, "--methods", "human,nearest")
+    code, out, _ = untrained("--data", data, "--methods", "human,nearest")
+    assert "captioned by" not in out and "trainable" not in out and "captions/s" not in out
     assert code == 0 and list(untrained.read("metrics.json")["methods"]) == ["nearest", "human"]
     assert untrained.read("metrics.json")["reference"] == "nearest"
     code, _, _ = untrained("--data", data, "--methods", "human", "--overwrite_output_dir")

@@ -315,7 +315,7 @@ def test_failure_keeps_the_previous_evaluation(
             pytest.param(*each, marks=pytest.mark.slow)
             for each in (
                 ("--set generation_config.num_beams=1", "num_beams was 4, is 1"),
-                ("--methods base,lora", "it has lora.prompt, prompt too"),
+                ("--methods base,lora", "it has human, lora.prompt, prompt too"),
                 ("--set prompt_tuning.weights_path={prompt}", "prompt was .*, is .*other.pt"),
                 ("--results {results}", "model was .*, is None"),
             )
