@@ -63,6 +63,11 @@ def score_references(
         [tokens[index][number] for index, number in pairs],
         [[*tokens[index][:number], *tokens[index][number + 1 :]] for index, number in pairs],
         documents=tokens,
+        captions=[references[index][number] for index, number in pairs],
+        reference_captions=[
+            [*references[index][:number], *references[index][number + 1 :]]
+            for index, number in pairs
+        ],
         image_indices=[index for index, _ in pairs],
     )
     found = score_corpus(corpus, skip=skip, extra=extra)

@@ -185,7 +185,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "%(default)s)")  # fmt: skip
     add("--seed", type=at_least(0), default=0, help="seed of the bootstrap (default: %(default)s)")
     add("--skip_metrics", default="", metavar="A,B",
-        help="metrics to leave out, by their keys in metrics.json")  # fmt: skip
+        help="metrics to leave out, by their keys in metrics.json, such as clip_score")  # fmt: skip
     add("--meteor", choices=("auto", "off"), default="auto",
         help="off: the same as --skip_metrics meteor, whose start takes ten seconds; auto: compute "
         "it if pycocoevalcap and Java are installed (default: %(default)s)")  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluation.categories import NamesMainCategory
 from evaluation.dataset import EvaluationDataset
+from evaluation.diversity import MeasuredDiversity
 from evaluation.extra_table import ExtraTable
 from evaluation.human import HUMAN
 from evaluation.instructions import InstructionChoice
@@ -54,6 +55,7 @@ class EvaluationResult:
         selection: The best checkpoint, if checkpoints were compared.
         rows_left_out: By row (nearest, instruction, human), why it is left out.
         retrieval: The scores by how good retrieval was.
+        diversity: How diverse the captions of the methods are.
         extra_tables: Further tables.
         extra_json: What metrics.json has in addition, by key.
     """
@@ -67,6 +69,7 @@ class EvaluationResult:
     selection: CheckpointSelection | None = None
     rows_left_out: Mapping[str, str] = field(default_factory=dict)
     retrieval: RetrievalQuality | None = None
+    diversity: MeasuredDiversity | None = None
     extra_tables: Sequence[ExtraTable] = ()
     extra_json: Mapping[str, Any] = field(default_factory=dict)
 
@@ -107,7 +110,10 @@ class EvaluationResult:
         """Returns the tables below the main one."""
         significance = significance_table(self.methods)
         quality = self.retrieval.tables() if self.retrieval else []
-        return [*([significance] if significance else []), *quality, *self.extra_tables]
+        diversity = [self.diversity.table()] if self.diversity else []
+        return [
+            *([significance] if significance else []), *quality, *diversity, *self.extra_tables,
+        ]  # fmt: skip
 
     def notes(self) -> list[str]:
         """Returns what a reader of the table must know, in sentences."""
@@ -172,6 +178,7 @@ class EvaluationResult:
             "methods_left_out": dict(self.rows_left_out),
             "instruction": choice and choice.to_json(),
             "retrieval_quality": self.retrieval.to_json() if self.retrieval else [],
+            "diversity": self.diversity and self.diversity.to_json(),
             **self.extra_json,
             "versions": library_versions(),
         }

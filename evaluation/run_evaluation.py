@@ -17,6 +17,7 @@ from igrag.files import check_output_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help must not wait for them.
     from evaluation.dataset import EvaluationDataset
+    from evaluation.diversity import MeasuredDiversity
     from evaluation.instances import KnownObjects
     from evaluation.methods import Method
     from evaluation.results import EvaluationResult
@@ -89,11 +90,12 @@ def evaluate_files(
         check_not_overwritten(options.output_dir, identity, names=file_names(()))
     baseline = "base" if "base" in captions else next(iter((*captions, *rows.names)))
     captions = {name: captions[name] for name in in_order(captions)}
-    scores = _score(options, dataset, objects, captions, rows, baseline)
+    scores = _score(options, dataset, objects, captions, rows, baseline, config)
     return EvaluationResult(
         dataset, scores, baseline, options.seed, identity,
         rows_left_out=rows.left_out,
         retrieval=_score_groups(options, dataset, objects, scores, config),
+        diversity=_measure_diversity(config, dataset, scores),
     )  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def evaluate_methods(
     captioned = caption_dataset(config, model.path, methods, dataset, rows)
     captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
     baseline = methods[0].name if methods else names[0]
-    scores = _score(options, dataset, objects, captions, rows, baseline)
+    scores = _score(options, dataset, objects, captions, rows, baseline, config)
     generation = GenerationRecord(
         model=model.path,
         facts={method.name: method.facts for method in methods},
@@ -141,6 +143,7 @@ def evaluate_methods(
         # Of checkpoints only their order is of interest.
         retrieval=None if options.checkpoints
         else _score_groups(options, captioned.dataset, objects, scores, config),
+        diversity=_measure_diversity(config, dataset, scores),
     )  # fmt: skip
 
 
@@ -183,10 +186,12 @@ def _score(
     captions: Mapping[str, Sequence[str]],
     rows: "Rows",
     baseline: str,
+    config: Config,
 ) -> "list[MethodScores]":
     """Scores all methods and rows, and tests each against those that need no training."""
     from evaluation.human import HUMAN
     from evaluation.scoring import score_methods
+    from evaluation.setup import clip_metrics_of
     from evaluation.significance import baselines_of
 
     return score_methods(
@@ -195,7 +200,7 @@ def _score(
         baseline=baseline,
         seed=options.seed,
         skip=options.skip_metrics,
-        extra=objects.metrics,
+        extra=[*objects.metrics, *clip_metrics_of(config, dataset, skip=options.skip_metrics)],
         over=baselines_of([*captions]),
         human=HUMAN in rows.names,
     )
@@ -216,6 +221,16 @@ def _score_groups(
     return score_groups(
         groupings, scores, images=len(dataset.images), seed=options.seed, notes=notes
     )
+
+
+def _measure_diversity(
+    config: Config, dataset: "EvaluationDataset", scores: "Sequence[MethodScores]"
+) -> "MeasuredDiversity":
+    """Measures how diverse the captions of every method are, and how many of them are copies."""
+    from evaluation.diversity import measure_diversity
+    from evaluation.setup import read_seen
+
+    return measure_diversity(scores, read_seen(config, dataset))
 
 
 def _check_metrics(options: EvaluationOptions) -> None:

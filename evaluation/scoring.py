@@ -166,9 +166,9 @@ def _restrict(method: MethodScores, indices: Sequence[int], seed: int | None) ->
 def headline_metrics(methods: Sequence[MethodScores]) -> list[Metric]:
     """Returns the metrics of the table and the chart: those that were computed, BLEU-4 first."""
     computed = {key: each for method in methods for key, each in method.scores.metrics.items()}
-    found = [metric for metric in registered_metrics() if metric.key in computed]
-    # Metrics of these images alone are not registered, and come last.
-    found += [metric for metric in computed.values() if metric not in found]
+    # Metrics of these images alone come last, except those that replace a registered one.
+    order = {metric.key: None for metric in registered_metrics() if metric.key in computed}
+    found = [computed[key] for key in order | dict.fromkeys(computed)]
     headline = [metric for metric in found if metric.headline]
     return sorted(headline, key=lambda metric: metric.key != PRIMARY_METRIC)
 

@@ -2,13 +2,15 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from evaluation.captioning import build_prompts, generate_captions
 from evaluation.dataset import EvaluationDataset
+from evaluation.diversity import SeenCaptions, read_seen_captions
+from evaluation.image_vectors import clip_metrics
 from evaluation.instructions import InstructionChoice, InstructionTrial, with_instruction
 from evaluation.methods import INSTRUCTION_METHOD, Method, TrainedPaths, method_files, open_models
 from evaluation.overwrite_guard import evaluation_identity
@@ -19,6 +21,8 @@ from igrag.captioning.prompt_template import PromptTemplate
 from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.config import Config, portable
 from igrag.devices import tune_allocator
+from igrag.metrics import Metric
+from igrag.metrics.clip_score import ClipScore, RefClipScore
 from igrag.retrieval.knowledge_base import KnowledgeBase
 
 logger = logging.getLogger(__name__)
@@ -196,6 +200,31 @@ def _nearest_captions(found: Sequence[RetrievedPrompt]) -> tuple[str, ...]:
 def open_knowledge_base(config: Config) -> KnowledgeBase:
     """Opens the knowledge base that the matches of the images are from."""
     return KnowledgeBase.open(config.knowledge_base_config.path)
+
+
+def clip_metrics_of(
+    config: Config, dataset: EvaluationDataset, *, skip: Collection[str]
+) -> list[Metric]:
+    """Returns CLIPScore and RefCLIPScore by the configured encoder, see `clip_metrics`."""
+    if {ClipScore.key, RefClipScore.key} <= set(skip):
+        return []
+    retrieval = config.retrieval_config
+    return clip_metrics(
+        dataset,
+        retrieval.encoder,
+        device=config.models.device,
+        dtype=retrieval.encoder_dtype,
+        batch_size=retrieval.batch_size,
+    )
+
+
+def read_seen(config: Config, dataset: EvaluationDataset) -> SeenCaptions:
+    """Reads the captions that the methods could copy, see `read_seen_captions`."""
+    return read_seen_captions(
+        dataset.path,
+        lambda: open_knowledge_base(config).captions(),
+        knowledge_base=config.knowledge_base_config.path,
+    )
 
 
 def _open_retrieval(config: Config, template: PromptTemplate) -> RetrievalPrompts:

@@ -1,7 +1,8 @@
 """Metrics of captions against references, as COCO's caption evaluation computes them.
 
-BLEU-1 to 4, ROUGE-L and CIDEr-D, equal to pycocoevalcap's on the same tokens, their bootstrap
-intervals, and METEOR where Java and pycocoevalcap are installed. `registry` lists the metrics.
+BLEU-1 to 4, ROUGE-L and CIDEr-D, equal to pycocoevalcap's, their bootstrap intervals, METEOR and
+SPICE where Java and pycocoevalcap are installed, and CLIPScore where images and their encoder are.
+`registry` lists the metrics, `diversity` measures what is no score.
 """
 
 from igrag.metrics.bleu import BleuScore, bleu

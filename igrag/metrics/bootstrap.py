@@ -102,7 +102,7 @@ class Resampled:
         return _NORMAL.cdf(self.bias + shift / max(1 - self.acceleration * shift, _SMALLEST))
 
     def _inside(self, level: float) -> float:
-        """Returns the level moved to where so many draws can tell it from 0 and 1."""
+        """Returns the level moved to where so many draws distinguish it from 0 and 1."""
         least = 1 / (len(self.draws) + 1)
         return min(max(level, least), 1 - least)
 
@@ -188,7 +188,7 @@ def resample(
 
 
 def student_quantile(quantile: float, count: int) -> float:
-    """Returns Student's quantile for a mean of `count` images in place of the normal one.
+    """Returns Student's quantile for a mean of `count` images instead of the normal one.
 
     It is larger by sqrt(N / (N - 1)) too, since resamples vary as much less than the mean does.
     The inverse of `normal_quantile`; within 0.1% from 30 images on.
@@ -212,7 +212,7 @@ def _p_value(found: Resampled, count: int) -> float:
     below = found.level_quantile(at_most / total)
     above = -found.level_quantile(1 - at_least / total)
     smaller = _NORMAL.cdf(normal_quantile(min(below, above), count))
-    # Fewer than one draw in all cannot be told from none.
+    # So many draws do not resolve a smaller share.
     return min(1.0, max(2 * smaller, 2 / total))
 
 

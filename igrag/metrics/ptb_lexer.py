@@ -6,8 +6,9 @@ look at what follows; that counts for the length, and is left for the next token
 list, for what captions and noisy model outputs contain: what that program does, as its documents
 and its output show. benchmarks/compare_with_pycocoevalcap.py compares the tokens with Java's.
 
-A few rules tell capitals from small letters ("AT&T", "Wash."), so tokens are lower-cased, not the
-text. Characters that no rule matches are dropped, as emoji are: Java knows the basic plane only.
+A few rules distinguish capitals from small letters ("AT&T", "Wash."), so tokens are lower-cased,
+not the text. Characters that no rule matches are dropped, as emoji are: Java knows the basic plane
+only.
 """
 
 import re
@@ -34,7 +35,7 @@ _CHOICE = "[a-z0-9]+(?:-[a-z]+){0,2}"
 _PAUSE, _END = "[,;:]", "(?: |$)"
 
 # Abbreviations keep their full stop: those of the first five lists always, words that are one with
-# a capital ("in the wash.", "Wash."), and those before a figure ("says no.", "No. 5").
+# a capital ("in the wash.", "Wash."), and those before a figure ("a sign reads no.", "No. 5").
 _CALENDAR = "jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu(?:rs)?|fri"
 _STATES = (
     "ala|ariz|calif|colo|conn|ct|dak|fla|ga|ind|kans?|ky|md|mich|minn|mo|mont|neb|nev|okla|penn|"

@@ -11,7 +11,7 @@ A folder holds
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +170,11 @@ class KnowledgeBase:
         """Returns an image's unit vector [D], None for an unknown image."""
         row = self._rows.get(image_id)
         return None if row is None else np.array(self._vectors[row])
+
+    def captions(self) -> Iterator[str]:
+        """Yields all captions, in the order of the images."""
+        for texts in self._captions["captions"]:
+            yield from texts
 
     def captions_of(self, image_id: ImageId) -> tuple[str, ...]:
         """Returns an image's captions, none for an unknown image."""

@@ -1,0 +1,55 @@
+"""CLIP vectors of the scored images, for CLIPScore."""
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from evaluation.dataset import EvaluationDataset
+from igrag.data.images import open_image
+from igrag.errors import ImageError, ModelError
+from igrag.metrics import Metric
+from igrag.metrics.clip_score import ClipScore, ClipVectors, RefClipScore
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.text_encoder import TextEncoder
+
+
+def clip_metrics(
+    dataset: EvaluationDataset, model_path: str, *, device: str, dtype: str, batch_size: int
+) -> list[Metric]:
+    """Returns CLIPScore and RefCLIPScore of the images, or why they cannot be computed.
+
+    Args:
+        dataset: The images.
+        model_path: Folder or hub id of the CLIP model.
+        device: Where it computes.
+        dtype: Of the image tower.
+        batch_size: Images encoded at once.
+    """
+    count = len(dataset.images)
+    missing = sum(not (image.file and image.file.is_file()) for image in dataset.images)
+    try:
+        if missing:
+            raise ImageError(f"{missing} of {count} are missing")
+        # Before the images: an encoder without it is the likelier problem.
+        texts = TextEncoder(model_path, device=device)
+        encoder = ImageEncoder(model_path, device=device, dtype=dtype)
+        vectors = ClipVectors(_encode(encoder, dataset, batch_size), texts.encode)
+    except (ImageError, ModelError) as error:
+        needed = "all images" if isinstance(error, ImageError) else "the encoder's text tower"
+        reason = f"needs {needed}: {error}"
+        return [ClipScore(reason=reason), RefClipScore(reason=reason)]
+    return [ClipScore(vectors), RefClipScore(vectors)]
+
+
+def _encode(
+    encoder: ImageEncoder, dataset: EvaluationDataset, batch_size: int
+) -> NDArray[np.float32]:
+    """Returns the unit vectors [N, D] of the images."""
+    files = [image.file for image in dataset.images if image.file]
+    vectors = []
+    with tqdm(total=len(files), desc="CLIPScore", unit="image", disable=None) as bar:
+        for start in range(0, len(files), batch_size):
+            batch = files[start : start + batch_size]
+            vectors.append(encoder.encode([open_image(file) for file in batch]))
+            bar.update(len(batch))
+    return np.concatenate(vectors)
