@@ -1,7 +1,6 @@
 """The comparison as a chart: a bar with its 95% interval for each method, a panel per metric."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib import style
@@ -32,7 +31,7 @@ _LONE_SCORES = "Bars: scores of all images together."
 # Inches.
 _PANEL_WIDTH, _NAME_WIDTH, _MARGIN = 3.0, 1.7, 0.11
 _LINE_HEIGHT, _ROW_GAP, _AXIS_HEIGHT = 0.155, 0.265, 0.62
-_TITLE_HEIGHT, _FOOTER_HEIGHT = 0.26, 0.22
+_TITLE_HEIGHT, _PANEL_TITLE_HEIGHT, _FOOTER_HEIGHT = 0.26, 0.18, 0.22
 _STYLE = {
     **STYLE,
     "text.parse_math": False,  # A name with dollar signs is not a formula.
@@ -41,26 +40,6 @@ _STYLE = {
     "ytick.color": INK,
     "ytick.left": False,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """The panels' arrangement: rows of at most `_MOST_COLUMNS`, about equally long."""
-
-    panels: int
-
-    @property
-    def rows(self) -> int:
-        return -(-self.panels // _MOST_COLUMNS)
-
-    @property
-    def columns(self) -> int:
-        return -(-self.panels // self.rows)
-
-    @property
-    def width(self) -> float:
-        """The figure's width in inches, wide enough for a title."""
-        return _PANEL_WIDTH * max(3, self.columns)
 
 
 def draw_comparison(
@@ -76,43 +55,69 @@ def draw_comparison(
         baseline: The method that the others are compared with; it is gray.
     """
     metrics = headline_metrics(methods)
-    grid = _Grid(len(metrics))
-    names = [_wrap_name(method.name) for method in methods]
-    text_width = grid.width - 2 * _MARGIN
-    title_lines = wrap_text(title, text_width, size=_TITLE_SIZE, bold=True)
-    subtitle_lines = wrap_text(subtitle, text_width, size=_TEXT_SIZE, most_lines=4)
-    labels = [
-        wrap_text(metric.label, 0.75 * _PANEL_WIDTH, size=_PANEL_TITLE_SIZE, bold=True)
-        for metric in metrics
-    ]
-    head = _MARGIN + _TITLE_HEIGHT * len(title_lines) + _LINE_HEIGHT * len(subtitle_lines) + 0.1
-    name_lines = max(map(len, names))
-    row_height = _ROW_GAP + _LINE_HEIGHT * name_lines
-    panel = _AXIS_HEIGHT + 0.18 * max(map(len, labels)) + row_height * len(methods)
-    height = head + panel * grid.rows + _FOOTER_HEIGHT
+    layout = _Layout(methods, metrics, title=title, subtitle=subtitle)
     # Figure instead of pyplot: pyplot keeps a global state and looks for a display.
     with style.context(["default", _STYLE]):
-        layout = ConstrainedLayoutEngine(
-            rect=(0, _FOOTER_HEIGHT / height, 1, 1 - (head + _FOOTER_HEIGHT) / height),
-            w_pad=0.12,
-            h_pad=0.08,
-        )
-        figure = Figure(figsize=(grid.width, height), dpi=DPI, layout=layout)
-        _write_lines(figure, title_lines, height - _MARGIN, _TITLE_HEIGHT, bold=True)
-        top = height - _MARGIN - _TITLE_HEIGHT * len(title_lines)
-        _write_lines(figure, subtitle_lines, top, _LINE_HEIGHT)
-        axes_grid = figure.subplots(grid.rows, grid.columns, sharey=True, squeeze=False)
-        panels = axes_grid.flatten()
+        figure = Figure(figsize=(layout.width, layout.height), dpi=DPI, layout=layout.engine())
+        _write_lines(figure, layout.title, layout.height - _MARGIN, _TITLE_HEIGHT, bold=True)
+        _write_lines(figure, layout.subtitle, layout.subtitle_top, _LINE_HEIGHT)
+        panels = figure.subplots(layout.rows, layout.columns, sharey=True, squeeze=False).flatten()
         colors = method_colors(methods, baseline)
-        for axes, metric, label in zip(panels, metrics, labels, strict=False):
+        for axes, metric, label in zip(panels, metrics, layout.labels, strict=False):
             axes.set_title("\n".join(label))
             _draw_panel(axes, methods, metric, colors)
-            _name_methods(axes, names)
+            _name_methods(axes, layout.names)
         for axes in panels[len(metrics) :]:  # the last row's rest
             axes.remove()
         footer = _INTERVALS if any(method.intervals for method in methods) else _LONE_SCORES
-        figure.text(_MARGIN / grid.width, 0.09 / height, footer, color=GRAY)
+        figure.text(_MARGIN / layout.width, 0.09 / layout.height, footer, color=GRAY)
         save_figure(figure, path)
+
+
+class _Layout:
+    """The texts, cut into lines that fit, and the room in inches that they and the panels need.
+
+    Panels stand in rows of at most `_MOST_COLUMNS`, about equally long.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[MethodScores],
+        metrics: Sequence[Metric],
+        *,
+        title: str,
+        subtitle: str,
+    ) -> None:
+        self.rows = -(-len(metrics) // _MOST_COLUMNS)
+        self.columns = -(-len(metrics) // self.rows)
+        self.width = _PANEL_WIDTH * max(3, self.columns)  # wide enough for a title
+        room = self.width - 2 * _MARGIN
+        self.title = wrap_text(title, room, size=_TITLE_SIZE, bold=True)
+        self.subtitle = wrap_text(subtitle, room, size=_TEXT_SIZE, most_lines=4)
+        self.names = [
+            wrap_text(method.name, _NAME_WIDTH, size=_TEXT_SIZE, most_lines=4) for method in methods
+        ]
+        self.labels = [
+            wrap_text(metric.label, 0.75 * _PANEL_WIDTH, size=_PANEL_TITLE_SIZE, bold=True)
+            for metric in metrics
+        ]
+        bar = _ROW_GAP + _LINE_HEIGHT * max(map(len, self.names))
+        label = _PANEL_TITLE_HEIGHT * max(map(len, self.labels))
+        panel = _AXIS_HEIGHT + label + bar * len(methods)
+        self._head = _MARGIN + _TITLE_HEIGHT * len(self.title) + _LINE_HEIGHT * len(self.subtitle)
+        self.height = self._head + _MARGIN + panel * self.rows + _FOOTER_HEIGHT
+
+    @property
+    def subtitle_top(self) -> float:
+        """Where the subtitle begins, from the bottom."""
+        return self.height - _MARGIN - _TITLE_HEIGHT * len(self.title)
+
+    def engine(self) -> ConstrainedLayoutEngine:
+        """Returns matplotlib's layout of the panels between head and footer."""
+        bottom, head = _FOOTER_HEIGHT / self.height, (self._head + _MARGIN) / self.height
+        return ConstrainedLayoutEngine(
+            rect=(0, bottom, 1, 1 - bottom - head), w_pad=0.12, h_pad=0.08
+        )
 
 
 def method_colors(methods: Sequence[MethodScores], baseline: str) -> list[str]:
@@ -123,10 +128,6 @@ def method_colors(methods: Sequence[MethodScores], baseline: str) -> list[str]:
         else COLORS[others.index(method.name) % len(COLORS)]
         for method in methods
     ]  # fmt: skip
-
-
-def _wrap_name(name: str) -> list[str]:
-    return wrap_text(name, _NAME_WIDTH, size=_TEXT_SIZE, most_lines=4)
 
 
 def _write_lines(

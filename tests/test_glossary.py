@@ -63,6 +63,7 @@ ALLOWED = {
     ("place, kind, way", "lora_training/callbacks.py"): "plain English",
     ("place, kind, way", "prompt_tuning/prompt_tuner.py"): "in place, as PyTorch uses it",
     ("tell, say", "igrag/retrieval/partial_vectors.py"): "tell() of a file",
+    ("tell, say", "prompt_tuning/sweep/trials.py"): "tell() of an Optuna study",
 }
 
 

@@ -285,10 +285,12 @@ def refuse_other_training(
         UsageError: Method, model, data or settings differ.
     """
     here, there = (
-        {"method": run.method, "model": run.model.name, "data": run.data, **run.config}
+        {"base_model": run.model.name, "examples": run.data, **run.config, "method": run.method}
         for run in (record, first)
     )
     changed = [text for key, text in differences(there, here) if not _MAY_DIFFER.fullmatch(key)]
+    if record.method != first.method:  # Then all settings differ.
+        changed = [f"method was {first.method}, is {record.method}"]
     if changed:
         raise UsageError(
             f"{file}: found another training than {first_file}: {'; '.join(changed)}; "

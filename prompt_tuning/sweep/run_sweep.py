@@ -3,7 +3,8 @@
 igrag sweep --config sweep.yaml --output_dir runs/sweep --trials 50 --minutes 120 --jobs 2
 
 The same command continues an interrupted sweep; started several times, it runs trials side by
-side. Settings are chosen by the BLEU-4 of the validation examples, never on a test split.
+side. --set changes the training configuration of every trial. Settings are chosen by the BLEU-4 of
+the validation examples, never on a test split.
 """
 
 import argparse

@@ -93,7 +93,7 @@ def describe_training(settings: PromptTrainingSettings) -> dict[str, Any]:
     """
     sections = {"model", "data", "prompt_tuning", "training", "evaluation"}
     content = settings.to_plain(include=sections)
-    content["prompt_tuning"].pop("weights_path")  # says where results go
+    content["prompt_tuning"].pop("weights_path")  # names where results go
     content["files"] = {portable(path): _content_hash(path) for path in _files_of(settings)}
     return content
 

@@ -1,7 +1,7 @@
 """What a sweep's YAML may contain, and the search space that follows from it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -120,32 +120,26 @@ def load_sweep(path: Path, overrides: Sequence[str] = (), *, trials: int | None 
     """
     more = [] if trials is None else [f"trials={trials}"]
     settings = load_config(SweepSettings, path, more)
-    document = read_document(path)
     typed = PromptTrainingSettings.load(settings.config, list(overrides))
     fixed = {key: _value_of(typed, key) for key in map(_key_of, overrides)}
+    space = {_key_of(name): searched for name, searched in settings.search_space.items()}
+    check = _Check(settings.config, path, settings.search_space)
+    single = {
+        key: value
+        for key, value in space.items()
+        if not isinstance(value, Range | list) and key not in fixed
+    }
+    fixed |= check.values(single, fixed)
     parameters: dict[str, Range | list[Choice]] = {}
-    for name, searched in settings.search_space.items():
-        key = _current_name(name)
-        where = f"{document.origins.get(('search_space', name), path)}: search_space.{name}"
-        if key.startswith(_NOT_SEARCHED):
-            raise ConfigError(f"{where}: found a key of the output, expected one of the training")
-        if isinstance(searched, Range):
-            for value in (searched.low, searched.high):
-                _checked(settings.config, key, value, where, path)
-        values = searched if isinstance(searched, list) else [searched]
-        checked = [
-            _checked(settings.config, key, value, where, path)
-            for value in values
-            if not isinstance(value, Range)
-        ]
+    for key, searched in space.items():
         if key in fixed:
             continue
         if isinstance(searched, Range):
+            for value in (searched.low, searched.high):
+                check.values({key: value}, fixed)
             parameters[key] = searched
         elif isinstance(searched, list):
-            parameters[key] = checked
-        else:
-            fixed[key] = checked[0]
+            parameters[key] = [check.values({key: value}, fixed)[key] for value in searched]
     if not parameters:
         raise ConfigError(f"{path}: search_space: found single values, expected a range or a list")
     training = PromptTrainingSettings.load(settings.config, as_overrides(fixed))
@@ -162,26 +156,50 @@ def format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _checked(config: Path, key: str, value: Choice, where: str, path: Path) -> Any:
-    """Returns a value as the training's settings hold it.
+class _Check:
+    """Checks values of a search space as the training itself would, with the file in errors.
 
     Args:
         config: The training configuration.
-        key: The key that gets the value.
-        value: The value.
-        where: File, line and key, for errors.
         path: The sweep's file.
+        names: The keys of its search space.
     """
-    parts = key.split(".")
-    # An unknown section is reported under its own name.
-    names = {".".join(parts[:end]): where for end in range(1, len(parts) + 1)}
-    settings = load_config(
-        PromptTrainingSettings, config, [f"{key}={_as_yaml(value)}"], options=names
-    )
-    found = _value_of(settings, key)
-    is_path = isinstance(value, str) and isinstance(reduce(getattr, parts, settings), Path)
-    # An override counts from the cwd, what stands in a file from its project.
-    return str(resolve_path(str(value), file_root(path))) if is_path else found
+
+    def __init__(self, config: Path, path: Path, names: Iterable[str]) -> None:
+        self._config, self._root = config, file_root(path)
+        self._origins: dict[str, str] = {}
+        origins = read_document(path).origins
+        for name in names:
+            key = _key_of(name)
+            where = f"{origins.get(('search_space', name), path)}: search_space.{name}"
+            if key.startswith(_NOT_SEARCHED):
+                raise ConfigError(f"{where}: names where results go, expected a training setting")
+            # An unknown section is reported under its own name.
+            parts = key.split(".")
+            self._origins |= {".".join(parts[:end]): where for end in range(1, len(parts) + 1)}
+
+    def values(self, values: Mapping[str, Choice], others: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns values as the training's settings hold them.
+
+        Args:
+            values: Key -> value.
+            others: Further values that the training has.
+
+        Raises:
+            ConfigError: A key is unknown, or a value wrong.
+        """
+        overrides = as_overrides({**others, **values})
+        settings = load_config(
+            PromptTrainingSettings, self._config, overrides, options=self._origins
+        )
+        return {key: self._located(settings, key, value) for key, value in values.items()}
+
+    def _located(self, settings: PromptTrainingSettings, key: str, value: Choice) -> Any:
+        found = reduce(getattr, key.split("."), settings)
+        if isinstance(found, Path):
+            # An override counts from the cwd, what stands in a file from its project.
+            return str(resolve_path(str(value), self._root))
+        return found
 
 
 def _value_of(settings: PromptTrainingSettings, key: str) -> Any:
@@ -192,12 +210,8 @@ def _value_of(settings: PromptTrainingSettings, key: str) -> Any:
 
 
 def _key_of(override: str) -> str:
-    return _current_name(override.partition("=")[0].strip())
-
-
-def _current_name(key: str) -> str:
-    """Returns a key under today's name of its section."""
-    section, dot, rest = key.partition(".")
+    """Returns the key of "key" or "key=value", under today's name of its section."""
+    section, dot, rest = override.partition("=")[0].strip().partition(".")
     return f"{PromptTrainingSettings.renamed.get(section, section)}{dot}{rest}"
 
 

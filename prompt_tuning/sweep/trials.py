@@ -133,7 +133,7 @@ def run_trials(
 
 
 def write_settings(path: Path, sweep: Sweep, values: dict[str, object], *, comment: str) -> None:
-    """Writes a training configuration: the sweep's own, with what a trial has in its place."""
+    """Writes a training configuration: the sweep's own, changed to a trial's values."""
     nested: dict[str, object] = {"base": str(sweep.settings.config.resolve())}
     for key, value in {**sweep.fixed, **values}.items():
         *sections, last = key.split(".")

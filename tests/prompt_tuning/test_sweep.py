@@ -18,6 +18,7 @@ from igrag.config import REPO_ROOT
 from igrag.training.record import TrainingRecord
 from prompt_tuning.settings import PromptTrainingSettings
 from prompt_tuning.sweep import results, run_sweep, runs, trials
+from prompt_tuning.sweep.settings import load_sweep
 from tests.command import one_error
 from tests.examples import save_examples
 from tests.trainings import training
@@ -315,7 +316,7 @@ def test_time_budget_ends_the_call_not_the_study(
         ("prompt_tuning.initialization: [random, txt]", "found \"txt\", expected 'random'"),
         ("training.learning_rate: {low: 2, high: 1}", "expected low to be below high"),
         ("training.learning_rate: {low: 1, hihg: 2}", "did you mean high?"),
-        ("output.output_dir: [a, b]", "expected one of the training"),
+        ("output.output_dir: [a, b]", "expected a training setting"),
     ],
 )
 def test_wrong_search_space_names_file_and_key(
@@ -328,6 +329,29 @@ def test_wrong_search_space_names_file_and_key(
     key = line.partition(":")[0]
     assert f"{quick.file}:3: search_space.{key}" in error and message in error
     assert not quick.output.exists()
+
+
+def test_values_of_a_space_are_those_that_the_training_reads(quick: SweepCommand) -> None:
+    """Paths count from the file's project, earlier names are read, and keys may need each other."""
+    quick.write(
+        [
+            "prompt.prompt_length: {low: 2, high: 8}",
+            "prompt_tuning.initialization: [random, file]",
+            "prompt_tuning.init_file: prompts/a.pt",
+            "model.lora_weights_path: [null, adapter]",
+            "training.max_grad_norm: [null, 1.0]",
+        ]
+    )
+    folder = quick.file.parent
+    sweep = load_sweep(quick.file, ["data.val_file=val.jsonl"], trials=3)
+    assert next(iter(sweep.parameters)) == "prompt_tuning.prompt_length"
+    assert sweep.parameters["model.lora_weights_path"] == [None, str(folder / "adapter")]
+    assert sweep.parameters["training.max_grad_norm"] == [None, 1.0]
+    assert sweep.fixed == {
+        "data.val_file": str(Path.cwd() / "val.jsonl"),
+        "prompt_tuning.init_file": str(folder / "prompts/a.pt"),
+    }
+    assert sweep.settings.trials == 3
 
 
 def test_sweep_needs_something_to_search(

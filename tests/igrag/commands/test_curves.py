@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from igrag.commands import curves
+from igrag.training.record import TrainingRecord
 from tests.trainings import training
 
 
@@ -49,6 +50,16 @@ def test_mean_over_different_trainings_is_refused(
     error = capsys.readouterr().err
     assert f"{runs[1] / 'all_results.json'}: found another training" in error
     assert "training.learning_rate was 0.3, is 0.1" in error
+    record = TrainingRecord.read(runs[0] / "all_results.json")
+    record.data["train_examples"] = 7
+    record.write(tmp_path / "other.json")
+    words[1] = str(tmp_path / "other.json")
+    assert curves.command([*words, "--output", str(tmp_path / "a.png")]) == 2
+    assert "examples.train_examples was 320, is 7" in capsys.readouterr().err
+    record.method = "lora"
+    record.write(tmp_path / "other.json")
+    assert curves.command([*words, "--output", str(tmp_path / "a.png")]) == 2
+    assert "method was prompt_tuning, is lora; expected" in capsys.readouterr().err
     assert curves.command([words[0], words[0]]) == 2
     assert "--output: missing" in capsys.readouterr().err
 
