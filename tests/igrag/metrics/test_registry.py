@@ -23,7 +23,7 @@ from igrag.metrics.tokens import Tokens
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
 # The order of the scores in golden.json.
 KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "rouge_l", "cider_d")
-SKIP = {"skip": ("meteor",)}
+SKIP: dict[str, Any] = {"skip": ("meteor",)}
 
 
 class Overlap(Metric):
