@@ -15,6 +15,7 @@ from tests.examples import save_examples
 
 CLIP = str(REPO_ROOT / "demo" / "models" / "clip-mini")
 FILES = sorted((REPO_ROOT / "demo" / "coco" / "val").glob("*.jpg"))[:3]
+SKIP = ("meteor", "spice")
 TEXTS = [["a dog in the park", "a dog"], ["a red bus", "a bus"], ["two birds", "birds"]]
 
 
@@ -28,10 +29,11 @@ def test_methods_and_references_are_scored_with_intervals() -> None:
     """All methods have both scores with intervals; `human` is the mean over its references."""
     extra = metrics_of([*FILES])
     captions = {"base": [texts[0] for texts in TEXTS], "other": ["", "a", "b"]}
-    options = {"baseline": "base", "seed": 0, "skip": ("meteor", "spice"), "extra": extra}
-    base, other, human = score_methods(captions, TEXTS, human=True, **options)
+    base, other, human = score_methods(
+        captions, TEXTS, baseline="base", seed=0, skip=SKIP, extra=extra, human=True
+    )
     swapped = {"base": [texts[1] for texts in TEXTS]}
-    (second,) = score_methods(swapped, TEXTS, **options)
+    (second,) = score_methods(swapped, TEXTS, baseline="base", seed=0, skip=SKIP, extra=extra)
     for key in ("clip_score", "ref_clip_score"):
         assert key in base.intervals and key in other.gains
         assert [metric.key for metric in headline_metrics([base, other])].count(key) == 1

@@ -115,10 +115,9 @@ def test_interval_of_few_images_covers_more_than_percentiles() -> None:
         scores = generator.gamma(2.0, size=(15, 1))
         found = resample(scores, MEAN, resamples=200, seed=seed)
         quantile = student_quantile(NormalDist().inv_cdf(0.975), len(scores))
-        for index, (low, high) in enumerate(
-            [found.interval(quantile), np.quantile(found.draws, [0.025, 0.975])]
-        ):
-            contained[index] += low <= 2 <= high
+        percentiles = np.quantile(found.draws, [0.025, 0.975])
+        ends = np.array([found.interval(quantile), percentiles])  # [2, 2]
+        contained += (ends[:, 0] <= 2) & (ends[:, 1] >= 2)
     assert contained[0] / 200 > 0.92 and contained[1] / 200 < 0.91
 
 
