@@ -12,7 +12,7 @@ from evaluation.categories import (
 )
 from evaluation.dataset import EvaluationDataset
 from evaluation.retrieval_quality import CaptionedImages, Grouping, group_images
-from igrag.errors import KnowledgeBaseError
+from igrag.errors import DataError, KnowledgeBaseError
 from igrag.metrics import Metric
 
 
@@ -81,10 +81,15 @@ def find_objects(dataset: EvaluationDataset, files: Sequence[Path]) -> KnownObje
     """Reads the objects of the images from COCO's instances files, if there are any.
 
     Raises:
-        DataError: A file is invalid, or none lists an object of the images.
+        DataError: A file is invalid, or none lists an object of the images, or these have no ids.
     """
     if not files:
         return KnownObjects()
+    if not dataset.has_ids:
+        raise DataError(
+            f'{dataset.path}: no line has an "image_id", expected one in each, by which '
+            "--instances finds its objects"
+        )
     instances = read_instances_of(files)
     images = [(image.image_id, image.references) for image in dataset.images]
     return KnownObjects(main_categories(instances, images, files), instances)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from evaluation.dataset import EvaluationDataset, read_jsonl
+from evaluation.dataset import EvaluationDataset, EvaluationImage, read_jsonl
 from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import portable
@@ -202,5 +202,13 @@ def _shared(scored: EvaluationDataset, chosen_on: EvaluationDataset) -> str | No
     if scored.has_ids and chosen_on.has_ids:
         count = len(scored.known_ids & chosen_on.known_ids)
         return f"holds {count} images of {portable(scored.path)} (by their ids)" if count else None
-    count = len(set(scored.prompts).intersection(chosen_on.prompts))
-    return f"holds {count} prompts of {portable(scored.path)}" if count else None
+    known = {key for image in scored.images for key in _contents(image)}
+    count = sum(not known.isdisjoint(_contents(image)) for image in chosen_on.images)
+    name = portable(scored.path)
+    return f"holds {count} images of {name} (by prompts and references)" if count else None
+
+
+def _contents(image: EvaluationImage) -> set[str | frozenset[str]]:
+    """Returns what an image without an id is known by; a single reference may be of several."""
+    prompt = {image.prompt} if image.prompt is not None else set()
+    return prompt | ({frozenset(image.references)} if len(image.references) > 1 else set())

@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation.categories import Instances, NamesMainCategory
 from evaluation.dataset import EvaluationDataset, EvaluationImage
-from evaluation.instances import KnownObjects
+from evaluation.instances import KnownObjects, find_objects
 from evaluation.options import check_options, default_instances, parse_arguments
 from evaluation.retrieval_chart import draw_retrieval_quality
 from evaluation.retrieval_quality import (
@@ -23,7 +23,7 @@ from evaluation.save_results import save_results, table_text
 from evaluation.scoring import restrict, score_methods
 from igrag.config import REPO_ROOT
 from igrag.data.coco import DetectedObject, ImageId, InstancesFile
-from igrag.errors import KnowledgeBaseError
+from igrag.errors import DataError, KnowledgeBaseError
 from igrag.metrics import score_captions
 from tests.evaluation.evaluator import Evaluator
 from tests.evaluation.example_results import CAPTIONS, REFERENCES, make_result
@@ -203,6 +203,14 @@ def test_unknown_knowledge_base_leaves_categories_of_matches_out() -> None:
     hidden = replace(objects, instances=Instances([], {}))
     assert "no instances file lists the images" in hidden.group(make_images(), Dogs)[1][0]
     assert KnownObjects().group(make_images(), fail) == (group_images(make_images()), [])
+
+
+def test_images_without_ids_have_no_objects() -> None:
+    """An index is no id: it would find the objects of another image."""
+    dataset = replace(make_images(), has_ids=False)
+    assert find_objects(dataset, []) == KnownObjects()
+    with pytest.raises(DataError, match=r'a\.jsonl: no line has an "image_id", expected one in'):
+        find_objects(dataset, [Path("instances.json")])
 
 
 def test_instances_of_the_demo_are_found() -> None:

@@ -151,7 +151,7 @@ def test_choice_on_scored_images_is_an_error(
     found = {
         "test.jsonl": "is the file that is scored",
         "copy.jsonl": "holds 1 images of .*by their ids",
-        "numbers.jsonl": "holds 6 prompts of",
+        "numbers.jsonl": r"holds 6 images of .*by prompts and references",
     }
     assert (code, out, prompts) == (2, "", []) and not untrained.output.exists()
     assert re.search(rf"--instruction_data .*{found[name]}", one_error(err))
