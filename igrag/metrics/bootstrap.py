@@ -8,8 +8,10 @@ which are computed once.
 Intervals are bias-corrected and accelerated (BCa, Efron 1987, "Better bootstrap confidence
 intervals") at Student's quantiles instead of the normal ones (Hesterberg 2015, "What teachers
 should know about the bootstrap": expanded). The plain percentile interval is too narrow and
-not skewed enough on few images; `benchmarks/interval_coverage.py` measures how often each contains
-the true score.
+not skewed enough on few images. `benchmarks/interval_coverage.py --sets 500` measures how often 95%
+intervals contain the true score: with 30 images 95.6% (BLEU-4), 95.8% (CIDEr-D) and 91.6% (paired
+difference of BLEU-4) where percentile intervals have 90.8%, 92.8% and 88.8%; with 300 images 96.0%
+and 95.8% where percentile intervals have 95.2% and 95.4%.
 
     metric = Bleu(4)
     statistics = metric.compute(corpus).statistics  # [N, S]
