@@ -53,7 +53,7 @@ def _draw_panel(
     axes: Axes, groups: Sequence[ScoredGroup], metric: Metric, colors: Sequence[str]
 ) -> None:
     """Draws a line for each method through its scores of the groups."""
-    names = [f"{each.group.name}\n{len(each.group.indices):,} images" for each in groups]
+    names = [f"{each.group.name}\n{_images(len(each.group.indices))}" for each in groups]
     axes.set_xticks(range(len(groups)), names, fontsize=7.5)
     axes.set_xlim(-0.4, len(groups) - 0.6)
     for number, color in enumerate(colors):
@@ -65,3 +65,7 @@ def _draw_panel(
             range(len(groups)), values, color=color, marker=marker, markersize=5, linewidth=1.4,
             label=methods[0].name,
         )  # fmt: skip
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
