@@ -166,7 +166,11 @@ def test_evaluation_writes_the_same_captions(
         method: {str(entry["image_id"]): entry["caption"] for entry in entries}
         for method, entries in results.items()
     }
-    assert captions == expected["evaluation"]
+    assert captions.keys() - expected["evaluation"].keys() == {"nearest", "instruction"}
+    assert captions == expected["evaluation"] | {
+        name: captions[name]
+        for name in ("nearest", "instruction")  # Rows that are new.
+    }
 
 
 @pytest.mark.parametrize("name", ["prompt_tuning.yaml", "on_lora.yaml"])

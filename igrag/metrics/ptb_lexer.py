@@ -3,9 +3,9 @@
 Stanford's PTBTokenizer 3.4.1, the Java program that pycocoevalcap runs, is a lexer: of all rules
 that match at a position the longest match wins, and the first of equally long ones. Some rules
 look at what follows; that counts for the length, and is left for the next token. `RULES` is such a
-list, for what captions and noisy model outputs contain: what that program does, as its published
-grammar (which abbreviations it knows, which words begin a sentence), its documents and its output
-show. benchmarks/compare_with_pycocoevalcap.py compares the tokens with Java's.
+list, for what captions and noisy model outputs contain: what that program does, as its grammar file
+(which abbreviations it has, which words begin a sentence), its documents and its output show.
+benchmarks/compare_with_pycocoevalcap.py compares the tokens with Java's.
 
 A few rules distinguish capitals from small letters ("AT&T", "Wash."), so tokens are lower-cased,
 not the text. Characters that no rule matches are dropped, as emoji are: Java knows the basic plane
