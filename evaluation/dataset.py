@@ -3,9 +3,12 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from igrag.data.coco import ImageId, read_captions
 from igrag.data.examples import CaptionExample, iter_examples
@@ -25,6 +28,7 @@ class EvaluationImage:
         file: The image file, if known.
         matches: The similar images that its prompt shows, the nearest first: id and cosine; empty
             if they are not known.
+        vector: Its unit vector [D] by the configured encoder; None if it is not encoded yet.
     """
 
     image_id: ImageId
@@ -32,6 +36,7 @@ class EvaluationImage:
     prompt: str | None = None
     file: Path | None = None
     matches: tuple[tuple[ImageId, float], ...] = ()
+    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

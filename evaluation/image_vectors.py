@@ -19,7 +19,7 @@ def clip_metrics(
     """Returns CLIPScore and RefCLIPScore of the images, or why they cannot be computed.
 
     Args:
-        dataset: The images.
+        dataset: The images; those that retrieval has encoded are not encoded again.
         model_path: Folder or hub id of the CLIP model.
         device: Where it computes.
         dtype: Of the image tower.
@@ -32,13 +32,22 @@ def clip_metrics(
             raise ImageError(f"{missing} of {count} are missing")
         # Before the images: an encoder without it is the likelier problem.
         texts = TextEncoder(model_path, device=device)
-        encoder = ImageEncoder(model_path, device=device, dtype=dtype)
-        vectors = ClipVectors(_encode(encoder, dataset, batch_size), texts.encode)
+        images = _known_vectors(dataset)
+        if images is None:
+            encoder = ImageEncoder(model_path, device=device, dtype=dtype)
+            images = _encode(encoder, dataset, batch_size)
+        vectors = ClipVectors(images, texts.encode)
     except (ImageError, ModelError) as error:
         needed = "all images" if isinstance(error, ImageError) else "the encoder's text tower"
         reason = f"needs {needed}: {error}"
         return [ClipScore(reason=reason), RefClipScore(reason=reason)]
     return [ClipScore(vectors), RefClipScore(vectors)]
+
+
+def _known_vectors(dataset: EvaluationDataset) -> NDArray[np.float32] | None:
+    """Returns the vectors [N, D] that the images have; None if one has none."""
+    known = [image.vector for image in dataset.images if image.vector is not None]
+    return np.stack(known) if known and len(known) == len(dataset.images) else None
 
 
 def _encode(

@@ -129,7 +129,7 @@ def evaluate_methods(
     captioned = caption_dataset(config, model.path, methods, dataset, rows)
     captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
     baseline = methods[0].name if methods else names[0]
-    scores = _score(options, dataset, objects, captions, rows, baseline, config)
+    scores = _score(options, captioned.dataset, objects, captions, rows, baseline, config)
     generation = GenerationRecord(
         model=model.path,
         facts={method.name: method.facts for method in methods},

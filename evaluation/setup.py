@@ -87,7 +87,7 @@ class CaptionedDataset:
     """The captions of all methods.
 
     Attributes:
-        dataset: The images, with their matches.
+        dataset: The images, with their matches and vectors where retrieval found them.
         captions: The captions by method.
         seconds: By method that generates, the time that it took.
         choice: The instruction that was chosen, if any.
@@ -157,7 +157,7 @@ def _prompts_of(
     config: Config,
     generator: CaptionGenerator | None,
 ) -> tuple[EvaluationDataset, list[str], dict[str, tuple[str, ...]]]:
-    """Returns the images with their matches, their prompts, and the captions of `nearest`.
+    """Returns the images as retrieval leaves them, their prompts, and the captions of `nearest`.
 
     Args:
         dataset: The images.
@@ -176,14 +176,19 @@ def _prompts_of(
         batch_size=config.retrieval_config.batch_size,
     )
     nearest = {NEAREST: _nearest_captions(found)} if NEAREST in rows.names else {}
-    return _with_matches(dataset, found), [each.prompt for each in found], nearest
+    return _with_retrieval(dataset, found), [each.prompt for each in found], nearest
 
 
-def _with_matches(
+def _with_retrieval(
     dataset: EvaluationDataset, found: Sequence[RetrievedPrompt]
 ) -> EvaluationDataset:
+    """Returns the images with their matches and vectors."""
     images = tuple(
-        replace(image, matches=tuple((match.image_id, match.score) for match in each.matches))
+        replace(
+            image,
+            matches=tuple((match.image_id, match.score) for match in each.matches),
+            vector=each.vector,
+        )
         for image, each in zip(dataset.images, found, strict=True)
     )
     return replace(dataset, images=images)

@@ -1,17 +1,24 @@
 """CLIPScore of an evaluation's images."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from evaluation.image_vectors import clip_metrics
 from evaluation.scoring import headline_metrics, score_methods
 from igrag.config import REPO_ROOT
-from igrag.metrics import Metric
+from igrag.data.images import open_image
+from igrag.metrics import Metric, score_captions
+from igrag.retrieval.image_encoder import ImageEncoder
 from tests.evaluation.evaluator import Evaluator
 from tests.evaluation.example_results import make_dataset
 from tests.examples import save_examples
+from tests.tiny import CocoFolder
 
 CLIP = str(REPO_ROOT / "demo" / "models" / "clip-mini")
 FILES = sorted((REPO_ROOT / "demo" / "coco" / "val").glob("*.jpg"))[:3]
@@ -43,6 +50,52 @@ def test_methods_and_references_are_scored_with_intervals() -> None:
     assert found == pytest.approx(mean)
     # Each caption is one of its references here.
     assert (base.scores["ref_clip_score"] or 0) > (other.scores["ref_clip_score"] or 0)
+
+
+def no_encoder(*_: object, **__: object) -> NoReturn:
+    """Stands for an image encoder that nobody may load."""
+    raise AssertionError("the images are encoded again")
+
+
+def test_known_vectors_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that retrieval has encoded have the same scores without loading the encoder."""
+    dataset = make_dataset(TEXTS, files=FILES)
+    options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 2}
+    vectors = ImageEncoder(CLIP, device="cpu").encode([open_image(file) for file in FILES])
+    known = replace(
+        dataset,
+        images=tuple(
+            replace(image, vector=vector)
+            for image, vector in zip(dataset.images, vectors, strict=True)
+        ),
+    )
+    captions = [texts[0] for texts in TEXTS]
+    expected = score_captions(
+        captions, TEXTS, skip=SKIP, extra=clip_metrics(dataset, CLIP, **options)
+    )
+    monkeypatch.setattr("evaluation.image_vectors.ImageEncoder", no_encoder)
+    found = score_captions(captions, TEXTS, skip=SKIP, extra=clip_metrics(known, CLIP, **options))
+    assert found["clip_score"] == pytest.approx(expected["clip_score"], abs=1e-6)
+
+
+def test_evaluation_with_retrieval_encodes_images_once(
+    untrained: Evaluator, coco: CocoFolder, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vectors that retrieval computed are those of CLIPScore."""
+    config = json.loads((tiny_clip / "config.json").read_text(encoding="utf-8"))
+
+    class Texts:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def encode(self, texts: list[str]) -> NDArray[np.float32]:
+            return np.ones((len(texts), config["projection_dim"]), np.float32)
+
+    monkeypatch.setattr("evaluation.image_vectors.TextEncoder", Texts)
+    monkeypatch.setattr("evaluation.image_vectors.ImageEncoder", no_encoder)
+    words = ("--captions", coco.captions, "--images", coco.images, "--methods", "nearest")
+    code, _, error = untrained(*words)
+    assert code == 0, error
+    assert untrained.read("metrics.json")["methods"]["nearest"]["clip_score"] is not None
 
 
 @pytest.mark.parametrize("missing", [None, Path("none.jpg")])
