@@ -9,6 +9,7 @@ from typing import NoReturn
 from igrag.cli import CommandParser, add_common_options, add_config_options, at_least
 from igrag.config import DEFAULT_CONFIG, choices
 from igrag.config.paths import default_root
+from igrag.data.examples import split_file
 from igrag.errors import DataError, UsageError
 
 OUTPUT_DIR = default_root() / "evaluation" / "results"
@@ -138,7 +139,7 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         if data is None:
             data, images = _DATA, images or _IMAGES / split
         if data.is_dir():
-            data /= f"{split}.jsonl"
+            data = split_file(data, split)
         elif arguments.split:
             _raise_no_folder(data, split)
     skip = frozenset(_list(arguments.skip_metrics))

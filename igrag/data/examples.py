@@ -1,6 +1,8 @@
 """Examples in JSONL: prompts and target captions, read strictly, with file:line in errors."""
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,7 +40,7 @@ def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[Capti
     """Reads a JSONL file line by line; only one line is held in memory.
 
     Each line is {"prompt", "caption"} with optional "references", "image_id" and "metadata". A
-    byte order mark, CRLF and blank lines are fine.
+    byte order mark, CRLF and blank lines are fine. A file whose name ends in .gz is decompressed.
 
     Args:
         path: The file.
@@ -68,6 +70,13 @@ def iter_examples(path: Path, *, skip_bad_lines: bool = False) -> Iterator[Capti
         )
 
 
+def split_file(folder: Path, split: str) -> Path:
+    """Returns SPLIT.jsonl of a folder, or SPLIT.jsonl.gz if only that is there."""
+    plain = folder / f"{split}.jsonl"
+    packed = folder / f"{split}.jsonl.gz"
+    return packed if packed.is_file() and not plain.exists() else plain
+
+
 def count_lines(path: Path) -> int:
     """Returns the number of lines that should be examples: all but blank ones.
 
@@ -82,13 +91,16 @@ class _BadLineError(ValueError):
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with path.open("rb") as stream:
+        with opened(path, "rb") as stream:
             yield from stream
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such file; build it with python lora_training/data_builder.py"
         ) from None
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: not a whole gzip file: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -1,11 +1,13 @@
 """Reading examples from JSONL, strictly."""
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from igrag.data.examples import CaptionExample, count_lines, iter_examples
+from igrag.data.examples import CaptionExample, count_lines, iter_examples, split_file
 from igrag.errors import DataError
 
 GOOD = b'{"prompt": "p", "caption": "c"}'
@@ -137,3 +139,33 @@ def test_folder_instead_of_a_file_is_refused(tmp_path: Path) -> None:
     """The error for a folder names it."""
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         list(iter_examples(tmp_path))
+
+
+def test_compressed_file_has_the_same_examples(tmp_path: Path) -> None:
+    """A .jsonl.gz is read as the file that was compressed."""
+    line = json.dumps({"prompt": "p", "caption": "c"}) + "\n"
+    plain, packed = tmp_path / "a.jsonl", tmp_path / "a.jsonl.gz"
+    plain.write_text(2 * line, encoding="utf-8")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert list(iter_examples(packed)) == list(iter_examples(plain))
+    assert count_lines(packed) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"{}\n"])
+def test_damaged_compressed_file_is_an_error(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    """A .jsonl.gz that was cut off, or is no gzip file, is named."""
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(damage(gzip.compress(b'{"prompt": "p", "caption": "c"}\n' * 50)))
+    with pytest.raises(DataError, match=r"a\.jsonl\.gz: not a whole gzip file"):
+        list(iter_examples(path))
+
+
+def test_split_may_be_compressed(tmp_path: Path) -> None:
+    """A folder's split is SPLIT.jsonl, or SPLIT.jsonl.gz if only that is there."""
+    assert split_file(tmp_path, "val") == tmp_path / "val.jsonl"
+    (tmp_path / "val.jsonl.gz").touch()
+    assert split_file(tmp_path, "val") == tmp_path / "val.jsonl.gz"
+    (tmp_path / "val.jsonl").touch()
+    assert split_file(tmp_path, "val") == tmp_path / "val.jsonl"
