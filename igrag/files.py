@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from igrag.errors import DataError, UsageError
+from igrag.inputs import InvalidJsonError, actual_content, open_input, parse_json, read_text
 
 # The files of a LoRA adapter: PEFT's own two, and this project's identity of the model below it.
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -108,22 +109,28 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
-def read_json(path: Path) -> Any:
-    """Reads a file that `write_json` wrote.
+def read_json(path: Path, *, expected: str = "JSON") -> Any:
+    """Reads a JSON file, whoever wrote it.
+
+    Args:
+        path: The file.
+        expected: What it should be, for the error.
 
     Raises:
-        DataError: It is missing, or not JSON in UTF-8.
+        DataError: It is missing, no regular file, or not JSON in UTF-8.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(read_text(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, expected {expected}") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; expected JSON") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}; expected {expected}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start}), expected JSON") from None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno}: not valid JSON: {error.msg}; make it again"
-        ) from None
+        raise DataError(f"{path}: is not UTF-8 (byte {error.start}), expected {expected}") from None
+    except InvalidJsonError as error:
+        where = f"{path}:{error.line}" if error.line else str(path)
+        reason = actual_content(path) or f"{error}; make it again"
+        raise DataError(f"{where}: not valid JSON: {reason}") from None
 
 
 def json_type_name(value: object) -> str:
@@ -150,7 +157,7 @@ def is_whole(text: str) -> bool:
 def sha256_file(path: Path) -> str:
     """Returns the SHA-256 of the file's bytes in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_input(path) as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

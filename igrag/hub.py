@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from igrag.files import is_folder
+from igrag.inputs import check_regular, library_files
+from igrag.inputs import reason_of as reason_of  # for those who load by this module
 
 _TIMEOUT = 10.0  # Seconds that the hub may take to answer whether it has a model.
 
@@ -34,8 +36,10 @@ def load_cached_first(load: Callable[..., Any], path: str, **options: Any) -> An
         Exception: Whatever the library raises; see `is_fetch_failure` and `reason_of`.
     """
     # Left open, the library asks on stdin whether to run a model's own code.
-    options = {"trust_remote_code": False, **options}
+    options = {**options, "trust_remote_code": False}
     if is_folder(Path(path)):
+        for file in library_files(Path(path)):
+            check_regular(file)  # The library would wait for a pipe's other end.
         return load(path, **options)
     try:
         return load(path, local_files_only=True, **options)
@@ -90,8 +94,3 @@ def is_fetch_failure(error: BaseException) -> bool:
             return not isinstance(cause, GatedRepoError)
         cause = cause.__cause__
     return False
-
-
-def reason_of(error: BaseException) -> str:
-    """Returns an error's text on one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from igrag.errors import CheckpointError, DataError
 from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_NAME, atomic_directory, read_json
+from igrag.inputs import reason_of
 from igrag.training.checkpoints import (
     CURVES_NAME,
     RECORD_NAME,
@@ -152,7 +153,7 @@ def _check_readable(checkpoint: Path) -> None:
             read_json(checkpoint / name)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError,
             SafetensorError, DataError) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:100]
+        reason = reason_of(error, checkpoint / name)
         raise CheckpointError(
             f"{checkpoint / name}: damaged ({reason}); resume from another one"
         ) from error

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from igrag.errors import CheckpointError
 from igrag.files import atomic_directory, atomic_path, check_zip_sums, write_json
+from igrag.inputs import reason_of
 from igrag.training.checkpoints import (
     CURVES_NAME,
     RECORD_NAME,
@@ -189,7 +190,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         check_zip_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Damage raises almost any of them.
-        reason = " ".join(str(error).split())[:100]
+        reason = reason_of(error, path)
         raise CheckpointError(f"{path}: damaged ({reason}); resume from another one") from error
     version = state.get("format_version") if isinstance(state, dict) else None
     if type(version) is not int or version != _FORMAT_VERSION:

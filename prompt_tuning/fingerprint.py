@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.language_model import embedding_weight
 from igrag.data.tokenization import tokenizer_fingerprint
-from igrag.errors import CheckpointError
-from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from igrag.errors import CheckpointError, DataError
+from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 from igrag.fingerprints import rounded_bytes, weights_hash
+from igrag.inputs import check_regular, reason_of
 
 NO_ADAPTER = "none"
 _SHOWN = 12  # Characters of a hash in a message.
@@ -130,10 +131,11 @@ def adapter_hash(path: Path) -> str:
         CheckpointError: It is missing or damaged.
     """
     try:
-        config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = read_json(path / ADAPTER_CONFIG)
+        check_regular(path / ADAPTER_WEIGHTS)
         return _hash_adapter(load_file(path / ADAPTER_WEIGHTS), config)
-    except (OSError, ValueError, AttributeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:100]
+    except (OSError, ValueError, AttributeError, SafetensorError, DataError) as error:
+        reason = reason_of(error, path)
         raise CheckpointError(
             f"{path}: damaged, or not a LoRA adapter in PEFT's format ({reason}); train it again"
         ) from error

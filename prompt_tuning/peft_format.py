@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save
 
 from igrag.errors import CheckpointError, DataError
 from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, atomic_directory, read_json
+from igrag.inputs import check_regular, reason_of
 from prompt_tuning.prompt_file import PromptFile, check_embeddings
 
 _TYPE, _KEY = "PROMPT_TUNING", "prompt_embeddings"
@@ -51,9 +52,10 @@ def import_peft(folder: Path) -> PromptFile:
     length = _read_length(folder / ADAPTER_CONFIG)
     path = folder / ADAPTER_WEIGHTS
     try:
+        check_regular(path)
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: missing or damaged ({error})") from None
+        raise CheckpointError(f"{path}: missing or damaged ({reason_of(error, path)})") from None
     prompt = tensors.get(_KEY)
     if prompt is None or prompt.dim() != 2 or len(prompt) != length:
         found = {name: list(tensor.shape) for name, tensor in tensors.items()}

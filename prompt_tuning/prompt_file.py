@@ -15,6 +15,7 @@ from torch import Tensor
 
 from igrag.errors import CheckpointError
 from igrag.files import atomic_path, check_zip_sums, is_folder
+from igrag.inputs import check_regular, reason_of
 from prompt_tuning.fingerprint import Fingerprint
 
 PROMPT_NAME = "prompt_embeddings.pt"
@@ -121,6 +122,7 @@ def _warn_unchecked(path: Path, found: Fingerprint | None, expected: Fingerprint
 
 def _read(path: Path) -> Any:
     try:
+        check_regular(path)
         check_zip_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -133,7 +135,7 @@ def _read(path: Path) -> Any:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:  # Damage raises almost any of them.
-        reason = " ".join(str(error).split())[:100]
+        reason = reason_of(error, path)
         raise CheckpointError(
             f"{path}: damaged, or not a file of plain tensors ({reason}); train the prompt again"
         ) from error

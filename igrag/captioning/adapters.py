@@ -106,7 +106,7 @@ def load_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
             saved = {name for name in weights.keys() if "lora_" in name}  # noqa: SIM118
         adapted = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except _LOADING_ERRORS as error:
-        reason = reason_of(error)
+        reason = reason_of(error, path)
         raise CheckpointError(f"{path}: this adapter does not fit {base} ({reason})") from error
     _check_complete(adapted, saved, path, base)
     if merge and (layers := layers_on_shared(adapted, shared)):

@@ -117,7 +117,7 @@ def _load(path: str, factory: Any, **options: Any) -> Any:
     except Exception as error:
         # OSError, the tokenizers' bare Exception, AttributeError, the checks of a configuration:
         # whatever is wrong with a model's files.
-        reason = reason_of(error)
+        reason = reason_of(error, Path(path))
         if Path(path).is_dir() and not isinstance(error, ImportError):
             raise ModelError(f"{path}: not a complete language model folder ({reason})") from error
         if is_fetch_failure(error):

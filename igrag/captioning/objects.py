@@ -73,7 +73,7 @@ class ModelDetector:
             )
         except Exception as error:  # As for the other models, the library raises nearly anything.
             raise ModelError(
-                f"{path}: cannot be loaded as an object-detection model ({reason_of(error)}); "
+                f"{path}: cannot be loaded as an object-detection model ({reason_of(error, Path(path))}); "
                 "check prompt_config.objects.detector"
             ) from error
 

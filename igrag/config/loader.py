@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
@@ -12,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from igrag.config.paths import file_root, locate, portable
-from igrag.config.yaml_file import Document, KeyPath, parse_value, read_document
+from igrag.config.yaml_file import Document, KeyPath, join_problems, parse_value, read_document
 from igrag.errors import ConfigError
 from igrag.files import is_file
 
@@ -88,7 +89,8 @@ def load_config(
         ConfigError: The file cannot be read, or does not fit; all problems in one line.
     """
     document = _read(model, path, ())
-    problems = list(document.problems)
+    problems: list[str] = list(document.problems)
+    found: dict[KeyPath, list[ErrorDetails]] = {}
     overridden: list[KeyPath] = []
     for override in overrides:
         try:
@@ -99,9 +101,15 @@ def load_config(
     try:
         checked = model.model_validate(document.content, context={"root": file_root(path)})
     except ValidationError as error:
-        problems += _explain(error, model, path, document, overridden, options or {})
+        for problem in error.errors(include_url=False):
+            found.setdefault(_key_path(problem, document.content), []).append(problem)
     if checked is None or problems:
-        raise ConfigError("; ".join(problems))
+        wrong = (
+            f"{_origin(keys, path, document, overridden, options or {})}: "
+            f"{_describe(keys, each, model)}"
+            for keys, each in found.items()
+        )
+        raise ConfigError(join_problems(chain(problems, wrong), len(problems) + len(found)))
     return checked
 
 
@@ -203,24 +211,6 @@ def _current_names(keys: KeyPath, model: Any) -> KeyPath:
     key = section.renamed.get(keys[0], keys[0])
     field = _fields(section, ()).get(key)
     return (key, *_current_names(keys[1:], field.annotation if field else None))
-
-
-def _explain(
-    error: ValidationError,
-    model: type[BaseModel],
-    path: Path,
-    document: Document,
-    overridden: Sequence[KeyPath],
-    options: Mapping[str, str],
-) -> list[str]:
-    """Returns a message for each wrong key; the branches of a union are joined with "or"."""
-    grouped: dict[KeyPath, list[ErrorDetails]] = {}
-    for problem in error.errors(include_url=False):
-        grouped.setdefault(_key_path(problem, document.content), []).append(problem)
-    return [
-        f"{_origin(keys, path, document, overridden, options)}: {_describe(keys, problems, model)}"
-        for keys, problems in grouped.items()
-    ]
 
 
 def _key_path(problem: ErrorDetails, content: Any) -> KeyPath:

@@ -2,17 +2,23 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from igrag.errors import ConfigError
+from igrag.inputs import actual_content, read_text
 
 KeyPath = tuple[str, ...]
+
+# Far more than any configuration has, and still read in a moment.
+_MOST_BYTES, _MOST_VALUES, _MOST_LEVELS = 200_000, 3_000, 50
+_LISTED = 10  # problems that are named; of more, the number
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """
     document = read_document(path)
     if document.problems:
-        raise ConfigError("; ".join(document.problems))
+        raise ConfigError(join_problems(document.problems, len(document.problems)))
     return document.content
+
+
+def join_problems(problems: Iterable[str], count: int) -> str:
+    """Joins the first ten of `count` problems, which are made one by one, for one error."""
+    shown = list(islice(problems, _LISTED))
+    more = [f"and {count - len(shown):,} more problems"] if count > len(shown) else []
+    return "; ".join([*shown, *more])
 
 
 def read_document(path: Path) -> Document:
@@ -62,14 +75,15 @@ def read_document(path: Path) -> Document:
             content = loader.construct_document(node) if node is not None else None
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # PyYAML's own, and nearly any where a tag does not fit its value.
         raise ConfigError(_explain_syntax(path, text, error)) from None
     if content is None:
         raise ConfigError(
             f"{path}: is empty, expected sections with keys (see configs/config.yaml)"
         )
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: found a {type(content).__name__}, expected sections with keys")
+        found = actual_content(path) or f"a {type(content).__name__}"
+        raise ConfigError(f"{path}: found {found}, expected sections with keys")
     return Document(content, {keys: f"{path}:{line}" for keys, line in lines.items()}, duplicates)
 
 
@@ -81,12 +95,62 @@ def parse_value(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError):
+    except Exception:  # as in `read_document`
         raise ValueError("the value is not valid YAML; quote it") from None
 
 
+class _TooLargeError(yaml.MarkedYAMLError):
+    """More values than any configuration has, as such or where aliases are expanded."""
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's scalars; PyYAML's own are those of 1.1."""
+    """SafeLoader with bounds and with YAML 1.2's scalars; PyYAML's own are those of 1.1.
+
+    A few lines of aliases of aliases stand for billions of values, which checks and messages
+    would expand one by one.
+    """
+
+    _values = _levels = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Composes a node as PyYAML does, up to the bounds."""
+        self._values, self._levels = self._values + 1, self._levels + 1
+        for count, most, name in (
+            (self._values, _MOST_VALUES, "values"),
+            (self._levels, _MOST_LEVELS, "levels"),
+        ):
+            if count > most:
+                mark = self.peek_event().start_mark
+                raise _TooLargeError(problem=f"more than {most:,} {name}", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self._levels -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Composes the document, whose aliases may not expand it beyond the bound."""
+        node = super().get_single_node()
+        if node is not None:
+            _count_expanded(node, {})
+        return node
+
+
+def _count_expanded(node: yaml.Node, counted: dict[int, int | None]) -> int:
+    """Counts the values of a node with its aliases expanded; `counted` holds those known."""
+    if id(node) in counted:
+        count = counted[id(node)]
+        if count is None:
+            mark = node.start_mark
+            raise _TooLargeError(problem="an anchor with an alias of itself", problem_mark=mark)
+        return count
+    counted[id(node)] = None
+    pairs = node.value if isinstance(node, yaml.CollectionNode) else []
+    children = chain.from_iterable(pairs) if isinstance(node, yaml.MappingNode) else pairs
+    total = 1 + sum(_count_expanded(child, counted) for child in children)
+    if total > _MOST_VALUES:
+        problem = f"aliases that stand for more than {_MOST_VALUES:,} values"
+        raise _TooLargeError(problem=problem, problem_mark=node.start_mark)
+    counted[id(node)] = total
+    return total
 
 
 # First letters of the scalar ("" is the empty one) -> what it then must look like.
@@ -117,7 +181,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, most_bytes=_MOST_BYTES)
     except FileNotFoundError:
         siblings = [file.name for file in path.parent.glob("*.y*ml")]
         close = get_close_matches(path.name, siblings, n=1)
@@ -155,8 +219,6 @@ def _walk(
 
 
 def _explain_syntax(path: Path, text: str, error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return f"{path}: is nested too deeply, expected sections with keys"
     where = str(path)
     what = str(error)
     if isinstance(error, yaml.MarkedYAMLError):
@@ -166,4 +228,8 @@ def _explain_syntax(path: Path, text: str, error: Exception) -> str:
     elif isinstance(error, yaml.reader.ReaderError):
         where = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
         what = error.reason
+    if isinstance(error, _TooLargeError):
+        return f"{where}: found {what}, expected sections with keys"
+    if found := actual_content(path):
+        return f"{path}: is {found}"
     return f"{where}: not valid YAML: {what}; correct the line, quote texts that hold : or #"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from igrag.errors import DataError
-from igrag.files import is_whole, json_type_name
+from igrag.files import is_whole, json_type_name, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -140,18 +139,7 @@ def _synonyms(category: Mapping[str, Any], where: str) -> tuple[str, ...] | None
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file, expected a COCO annotation file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (at byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from error
-    except RecursionError:
-        raise DataError(f"{path}: not a COCO annotation file (nested too deeply)") from None
+    data = read_json(path, expected="a COCO annotation file")
     if not isinstance(data, dict):
         raise DataError(
             f"{path}: expected a JSON object in COCO's format, found {json_type_name(data)}"

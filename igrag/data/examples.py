@@ -1,16 +1,16 @@
 """Examples in JSONL: prompts and target captions, read strictly, with file:line in errors."""
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from igrag.data.coco import ImageId
 from igrag.errors import DataError
 from igrag.files import is_whole, json_type_name
+from igrag.inputs import InvalidJsonError, open_input, parse_json
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -91,9 +91,8 @@ class _BadLineError(ValueError):
 
 
 def _read_lines(path: Path) -> Iterator[bytes]:
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as stream:
+        with open_input(path) as file, _unpacked(file, path) as stream:
             yield from stream
     except FileNotFoundError:
         raise DataError(
@@ -105,17 +104,17 @@ def _read_lines(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def _unpacked(file: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
+    return gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+
+
 def _parse(line: bytes) -> CaptionExample:
     try:
-        content = json.loads(line.decode("utf-8"))
+        content = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _BadLineError(f"not UTF-8 (byte {error.start} of the line)") from None
-    except json.JSONDecodeError as error:
-        raise _BadLineError(f"not valid JSON ({error.msg})") from None
-    except RecursionError:
-        raise _BadLineError("not valid JSON (nested too deeply)") from None
-    except ValueError:  # The interpreter's limit on the digits of a number.
-        raise _BadLineError("not valid JSON (a number is too long)") from None
+    except InvalidJsonError as error:
+        raise _BadLineError(f"not valid JSON ({error})") from None
     if not isinstance(content, dict):
         raise _BadLineError(f"found {json_type_name(content)}, expected an object")
     caption = _text(content, "caption")

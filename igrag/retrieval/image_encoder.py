@@ -182,7 +182,9 @@ def read_clip_config(model_path: str) -> CLIPConfig:
     except Exception as error:  # Odd content raises TypeError and others.
         local = Path(model_path)
         if local.is_dir():
-            reason = f"expected a CLIP model's config.json in this folder: {reason_of(error)}"
+            reason = (
+                f"expected a CLIP model's config.json in this folder: {reason_of(error, local)}"
+            )
         elif not is_fetch_failure(error):
             reason = f"cannot be loaded ({reason_of(error)})"
         elif local.is_absolute() or model_path.count("/") != 1:
@@ -234,8 +236,9 @@ def load_tower(
         )
     except Exception as error:
         # OSError, RuntimeError, safetensors' own, ...: whatever is wrong with the weights.
+        reason = reason_of(error, Path(model_path))
         raise ModelError(
-            f"image encoder {model_path}: the weights cannot be loaded ({reason_of(error)})"
+            f"image encoder {model_path}: the weights cannot be loaded ({reason})"
         ) from error
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])

@@ -19,8 +19,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from igrag.errors import KnowledgeBaseError
-from igrag.files import write_json
+from igrag.errors import DataError, KnowledgeBaseError
+from igrag.files import read_json, write_json
 
 FORMAT = "igrag unfinished knowledge base 2"
 PROGRESS, VECTORS, SKIPPED, LOCK = "progress.json", "vectors.f32", "skipped.jsonl", ".lock"
@@ -208,7 +208,7 @@ def _lock(folder: Path) -> FileLock:
 
 def _read_progress(folder: Path) -> dict[str, Any] | None:
     try:
-        state = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        state = read_json(folder / PROGRESS)
+    except DataError:
         return None
     return state if isinstance(state, dict) and state.get("format") == FORMAT else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -74,7 +75,7 @@ def load_preprocessor(model_path: str, *, size: int) -> Preprocessor:
         # AttributeError, TypeError, ...: the library takes the file for what it should be.
         raise ModelError(
             f"{model_path}: the preprocessing cannot be loaded "
-            f"(expected preprocessor_config.json: {reason_of(error)})"
+            f"(expected preprocessor_config.json: {reason_of(error, Path(model_path))})"
         ) from error
     expected = [3, size, size]
     if found != expected:

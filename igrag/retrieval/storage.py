@@ -6,7 +6,6 @@ name only when it is complete. Nothing is pickled.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 
 from igrag.data.coco import CaptionedImage
 from igrag.data.progress import datasets_bars
-from igrag.errors import KnowledgeBaseError
-from igrag.files import atomic_directory, write_json
+from igrag.errors import DataError, KnowledgeBaseError
+from igrag.files import atomic_directory, exists, read_json, write_json
 from igrag.retrieval.image_encoder import EncoderIdentity
 
 if TYPE_CHECKING:  # datasets takes a second to load
@@ -124,12 +123,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "or set knowledge_base_config.path"
         )
     file = path / MANIFEST
+    if not exists(file):
+        raise KnowledgeBaseError(f"{path}: not a knowledge base ({MANIFEST} is missing)")
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise KnowledgeBaseError(f"{path}: not a knowledge base ({MANIFEST} is missing)") from None
-    except (OSError, ValueError) as error:
-        raise KnowledgeBaseError(f"{file}: cannot be read ({error}); {REBUILD}") from error
+        manifest = read_json(file, expected="a knowledge base's manifest")
+    except DataError as error:
+        raise KnowledgeBaseError(f"{error}; {REBUILD}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise KnowledgeBaseError(f"{file}: not the manifest of an {FORMAT}")
     version = manifest.get("format_version")
@@ -204,8 +203,8 @@ def open_captions(path: Path, manifest: dict[str, Any]) -> Dataset:
 def _is_knowledge_base(path: Path) -> bool:
     """Returns whether a folder is a knowledge base, even a damaged one."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        manifest = read_json(path / MANIFEST)
+    except DataError:
         return False
     return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 

@@ -384,7 +384,7 @@ def test_contradictory_options_are_an_error(untrained: Evaluator, words: str, me
         ("--data none --split val", "none: no such folder, expected one with val.jsonl; build it"),
         ("--captions none.json --images .", "none.json: no such file"),
         ("--checkpoints none", "none: holds no checkpoint-N"),
-        ("--split val --results none.json", "none.json: cannot be read"),
+        ("--split val --results none.json", "none.json: no such file"),
         ("--data .", "test.jsonl: no such file"),
     ],
 )

@@ -140,7 +140,7 @@ def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"a\.json: cannot be read: No such file"),
+        (None, r"a\.json: no such file, expected JSON"),
         (b'{\n "a": 1,\n', r"a\.json:\d: not valid JSON"),
         (b"\xff\xfe", r"a\.json: is not UTF-8"),
     ],

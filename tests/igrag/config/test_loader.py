@@ -121,7 +121,7 @@ def test_byte_order_mark_and_crlf_are_fine(file: Path) -> None:
         ("training: !!python/name:os.system\n", "FILE:1: not valid YAML: could not determine"),
         ("training:\n  word: \x07\n", "FILE:2: not valid YAML: special characters"),
         ("a: 1\n---\na: 2\n", "FILE:2: not valid YAML: "),
-        ("[" * 5000, "FILE: is nested too deeply"),
+        ("[" * 5000, "FILE:1: found more than 50 levels, expected sections with keys"),
         ("training: {steps: " + "9" * 5000 + "}", "FILE: not valid YAML: "),
     ],
 )
@@ -131,8 +131,10 @@ def test_file_that_is_no_configuration(file: Path, text: str, message: str) -> N
 
 
 def test_alias_inside_itself_is_no_endless_loop(file: Path) -> None:
-    """A mapping that holds itself is read as far as it goes and refused as unknown keys."""
-    assert "unknown key" in fail(file, "training: &a\n  rate: 1\n  again: *a\n")
+    """A mapping that holds itself is refused, with the line of its anchor."""
+    assert "FILE:1: found an anchor with an alias of itself" in fail(
+        file, "training: &a\n  rate: 1\n  again: *a\n"
+    )
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ def spoil(path: Path, damage: str) -> None:
         ("dimension", "dimension is 3, but the encoder's is 16"),
         ("encoder", "expected an encoder's"),
         ("encoder's dimension", "dimension is 16, but the encoder's is 4"),
-        ("json", "cannot be read"),
+        ("json", "knowledge_base.json:1: not valid JSON"),
         ("truncated", "vectors.npy: is damaged or cut off"),
         ("header", "vectors.npy: is damaged or cut off"),
         ("nan", "not unit vectors"),

@@ -141,7 +141,7 @@ def test_invalid_evaluation_is_named_with_its_key(key: str, value: float) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read: No such file"),
+        (None, "no such file, expected"),
         ('{"format": 1,', "not valid JSON"),
         ("[1]", r"found \[1\], expected a training record"),
     ],
