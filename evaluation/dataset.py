@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from igrag.data.coco import ImageId, read_captions
 from igrag.data.examples import CaptionExample, iter_examples
+from igrag.data.images import file_in, list_images
 from igrag.errors import DataError, ImageError
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ def read_coco(
         limit: Read only the first images, so many.
 
     Raises:
-        DataError: The file cannot be read, or none of its images has a caption.
+        DataError: The file cannot be read, none of its images has a caption, or one is outside
+            the folder.
     """
     entries = read_captions(path)
     captioned = [entry for entry in entries if entry.captions]
@@ -88,7 +90,9 @@ def read_coco(
         logger.warning("%s: %d images without captions are left out", path, count)
     images = tuple(
         EvaluationImage(
-            entry.image_id, entry.captions, file=image_dir and image_dir / entry.file_name
+            entry.image_id,
+            entry.captions,
+            file=image_dir and file_in(image_dir, entry.file_name, listed_in=path),
         )
         for entry in captioned[:limit]
     )
@@ -143,10 +147,8 @@ def find_files(folder: Path, image_ids: Sequence[ImageId]) -> dict[ImageId, Path
     A number at the end of two names finds neither file: no image is better than a wrong one.
 
     Raises:
-        ImageError: The folder is missing or holds no image.
+        ImageError: The folder is missing or holds no image, or a link leads out of it.
     """
-    from igrag.data.images import list_images
-
     names: dict[str, Path] = {}
     numbers: dict[int, list[Path]] = {}
     for path in list_images(folder):
@@ -158,9 +160,9 @@ def find_files(folder: Path, image_ids: Sequence[ImageId]) -> dict[ImageId, Path
         text = str(image_id)
         same = numbers.get(int(text), []) if re.fullmatch(r"[0-9]{1,18}", text) else []
         if text in names:
-            found[image_id] = names[text]
+            found[image_id] = file_in(folder, names[text].name, listed_in=folder)
         elif len(same) == 1:
-            found[image_id] = same[0]
+            found[image_id] = file_in(folder, same[0].name, listed_in=folder)
     if len(found) < len(image_ids):
         missing = len(image_ids) - len(found)
         logger.warning("%s: %d of %d images are missing", folder, missing, len(image_ids))

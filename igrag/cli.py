@@ -10,14 +10,19 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from igrag import __version__
 from igrag.errors import IgragError
 
+LONGEST_ERROR = 500  # characters of an error's line
+_CUT = " [...] "
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-_NOISY = ("transformers", "datasets", "huggingface_hub", "PIL", "filelock", "fsspec", "urllib3")
+_NOISY = (
+    "transformers", "datasets", "huggingface_hub", "PIL", "filelock", "fsspec", "urllib3",
+    "matplotlib",  # Without a HOME it warns of the temporary folder that it uses.
+)  # fmt: skip
 
 
 def quiet_start() -> None:
@@ -55,6 +60,11 @@ class CommandParser(argparse.ArgumentParser):
         end = words.index("--") if "--" in words else len(words)
         words[:end] = map(self._current_name, words[:end])
         return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the command with the usage and one line on what is wrong, as argparse does."""
+        room = len(f"{self.prog}: error: ")
+        super().error(shorten(" " * room + " ".join(message.split())).lstrip())
 
     def _current_name(self, word: str) -> str:
         name, equals, value = word.partition("=")
@@ -139,6 +149,8 @@ def run(main: Callable[[], int], *, debug: bool) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the terminal's encoding lacks is escaped instead of an error.
         sys.stdout.reconfigure(errors="backslashreplace")
+    # A library that asks a question (may this model's code be run?) gets no answer.
+    stdin, sys.stdin = sys.stdin, io.StringIO()
     try:
         code = main()
         sys.stdout.flush()
@@ -161,6 +173,21 @@ def run(main: Callable[[], int], *, debug: bool) -> int:
         hint = "" if debug else " (run again with --debug for the traceback)"
         _print_error(f"internal: {type(error).__name__}: {error}{hint}", debug=debug)
         return 1
+    finally:
+        sys.stdin = stdin
+
+
+def error_line(message: str) -> str:
+    """Returns an error as one line, "error: ...", of at most `LONGEST_ERROR` characters."""
+    return shorten(f"error: {' '.join(message.split())}")
+
+
+def shorten(text: str) -> str:
+    """Cuts a long text in the middle: an error has the file at its start, the fix at its end."""
+    if len(text) <= LONGEST_ERROR:
+        return text
+    half = (LONGEST_ERROR - len(_CUT)) // 2
+    return f"{text[:half]}{_CUT}{text[-half:]}"
 
 
 def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> None:
@@ -204,4 +231,4 @@ def _describe_os_error(error: OSError) -> str:
 def _print_error(message: str, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(error_line(message), file=sys.stderr)

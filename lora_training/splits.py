@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from igrag.data.coco import CaptionedImage, read_captions
+from igrag.data.images import file_in
 from igrag.errors import ConfigError, DataError
 from lora_training.settings import DataSettings
 
@@ -28,7 +29,8 @@ def choose_images(data: DataSettings) -> list[Split]:
 
     Raises:
         ConfigError: Only one of the two val paths is set.
-        DataError: A split would be empty, or the val file holds images of the train file.
+        DataError: A split would be empty, the val file holds images of the train file, or an
+            image is outside its folder.
     """
     if (data.val_captions_path is None) != (data.val_images_path is None):
         raise ConfigError("data: val_captions_path and val_images_path: set both or neither")
@@ -37,11 +39,13 @@ def choose_images(data: DataSettings) -> list[Split]:
     )
     if data.val_captions_path is None or data.val_images_path is None:
         train, val = split_images(sampled, train_ratio=data.train_ratio)
+        _image_files(sampled, data.images_path, data.captions_path)
         return [Split("train", train, data.images_path), Split("val", val, data.images_path)]
     val = sample_images(read_captions(data.val_captions_path), count=None, seed=data.seed)
     splits = [Split("train", sampled, data.images_path), Split("val", val, data.val_images_path)]
     # By file, not by id: unrelated captions files may both number their images from 1.
-    shared = _image_files(splits[0]) & _image_files(splits[1])
+    shared = _image_files(sampled, data.images_path, data.captions_path)
+    shared &= _image_files(val, data.val_images_path, data.val_captions_path)
     if shared:
         raise DataError(
             f"{data.val_captions_path}: {len(shared)} images (such as {min(shared)}) "
@@ -50,9 +54,10 @@ def choose_images(data: DataSettings) -> list[Split]:
     return splits
 
 
-def _image_files(split: Split) -> set[str]:
-    folder = split.folder.resolve()
-    return {os.path.realpath(folder / image.file_name) for image in split.images}
+def _image_files(images: Sequence[CaptionedImage], folder: Path, captions: Path) -> set[str]:
+    """Returns the files of the images, all in their folder, without links."""
+    files = (file_in(folder, image.file_name, listed_in=captions) for image in images)
+    return {os.path.realpath(file) for file in files}
 
 
 def sample_images(

@@ -72,8 +72,9 @@ class ModelDetector:
                 trust_remote_code=False,
             )
         except Exception as error:  # As for the other models, the library raises nearly anything.
+            reason = reason_of(error, Path(path))
             raise ModelError(
-                f"{path}: cannot be loaded as an object-detection model ({reason_of(error, Path(path))}); "
+                f"{path}: cannot be loaded as an object-detection model ({reason}); "
                 "check prompt_config.objects.detector"
             ) from error
 

@@ -12,6 +12,7 @@ from igrag.cli import (
     add_common_options,
     add_config_options,
     config_overrides,
+    error_line,
     run_command,
     setup_logging,
 )
@@ -114,7 +115,7 @@ def _errors_before_first_image(paths: Sequence[Path]) -> list[str]:
 def _report_failures(empty: Sequence[str], failures: Sequence[str], images: int) -> int:
     """Prints which folders have no images and which images no caption; returns the exit code."""
     for failure in (*empty, *failures):
-        print(f"error: {failure}", file=sys.stderr)
+        print(error_line(failure), file=sys.stderr)
     if failures and images > 1:
         print(f"{len(failures)} of {images} images have no caption.", file=sys.stderr)
     return _EXIT_SOME_FAILED if empty or failures else 0

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from igrag.errors import ImageError
+from igrag.inputs import actual_content
 
 # Pillow's own default: an image above it decodes to more than 256 MB of RGB.
 MAX_PIXELS = 89_478_485
+_LONGEST_NAME = 100  # characters of a file name in an error
+# Never one whose decoder is a program of its own, as PostScript's is: Pillow goes by the content,
+# and starts it for a file of any name. AVIF and HEIF are there with the libraries for them.
+_FORMATS = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "MPO", "AVIF", "HEIF",
+)  # fmt: skip
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
 
 
@@ -39,7 +48,7 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         # and what can be read is read.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(path, formats=_known_formats()) as image:
                 _check_size(path, image.size, max_pixels)
                 image.load()
                 return _to_rgb(_upright(image))
@@ -49,6 +58,7 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(f"{path}: the image is too large ({_one_line(error)})") from None
     except UnidentifiedImageError:
         found = "not an image in a known format" if path.stat().st_size else "the file is empty"
+        found = actual_content(path) or found
         raise ImageError(f"{path}: {found}") from None
     except Exception as error:
         # Pillow's decoders raise nearly anything on damaged files (OSError, SyntaxError,
@@ -83,6 +93,38 @@ def list_images(path: Path) -> list[Path]:
         known = ", ".join(sorted(SUFFIXES))
         raise ImageError(f"{path}: the folder holds no images (files ending in {known})")
     return images
+
+
+def file_in(folder: Path, name: str, *, listed_in: Path) -> Path:
+    """Returns the file that an annotation file names, which must lie in the folder of its images.
+
+    Args:
+        folder: The folder; it may be a link itself.
+        name: The `file_name` of an entry.
+        listed_in: The annotation file, for the error.
+
+    Raises:
+        ImageError: The name, or a link that it goes through, leads out of the folder.
+    """
+    path = Path(folder) / name
+    try:
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    except (OSError, ValueError):  # What no file can be called; opening it is another error.
+        return path
+    if not inside:
+        # What is read ends up in reports: data from elsewhere must not choose which files.
+        raise ImageError(
+            f"{listed_in}: found file_name {name[:_LONGEST_NAME]!r}, which leads out of {folder}, "
+            "expected a file in that folder; copy the image there, or change the entry"
+        )
+    return path
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    """Returns those of the formats that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _check_is_file(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from igrag.data.coco import CaptionedImage, read_captions
-from igrag.data.images import SUFFIXES
+from igrag.data.images import SUFFIXES, file_in
 from igrag.errors import KnowledgeBaseError
 from igrag.files import exists, sha256_file
 from igrag.retrieval.image_encoder import ImageEncoder
@@ -98,7 +98,7 @@ def plan_build(
         force: Replace an existing knowledge base.
 
     Raises:
-        DataError: The captions file is not one.
+        DataError: The captions file is not one, or names a file outside the folder.
         KnowledgeBaseError: Nothing is to be encoded, or the output may not be written.
     """
     check_output_folder(output, force=force)
@@ -107,6 +107,8 @@ def plan_build(
         found = "not a folder" if images.exists() else "no such folder"
         raise KnowledgeBaseError(f"{images}: {found}, expected the folder of the images")
     chosen = listed[:limit]
+    for entry in chosen:
+        file_in(images, entry.file_name, listed_in=captions)
     entries = [entry for entry in chosen if entry.captions]
     if not entries:
         raise KnowledgeBaseError(f"{captions}: none of its {len(chosen)} images has a caption")

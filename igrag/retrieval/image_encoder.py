@@ -182,9 +182,8 @@ def read_clip_config(model_path: str) -> CLIPConfig:
     except Exception as error:  # Odd content raises TypeError and others.
         local = Path(model_path)
         if local.is_dir():
-            reason = (
-                f"expected a CLIP model's config.json in this folder: {reason_of(error, local)}"
-            )
+            found = reason_of(error, local)
+            reason = f"expected a CLIP model's config.json in this folder: {found}"
         elif not is_fetch_failure(error):
             reason = f"cannot be loaded ({reason_of(error)})"
         elif local.is_absolute() or model_path.count("/") != 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -43,7 +44,7 @@ class TextEncoder:
             except Exception as error:  # Missing, damaged, or one that the library cannot read.
                 raise ModelError(
                     f"image encoder {model_path}: the tokenizer of its text tower cannot be loaded "
-                    f"({reason_of(error)})"
+                    f"({reason_of(error, Path(model_path))})"
                 ) from error
         # Without its file the library makes an empty tokenizer, whose tokens mean nothing.
         if not text.vocab_size / 2 <= len(self._tokenizer) <= text.vocab_size:
