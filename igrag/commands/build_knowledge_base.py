@@ -39,7 +39,9 @@ def command(words: Sequence[str] | None = None) -> int:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Builds the knowledge base and reports what it holds and what was left out."""
+    """Builds the knowledge base, or checks it, and reports what it holds and what was left out."""
+    if arguments.verify:
+        return _verify(arguments.output)
     config = Config.load(arguments.config, config_overrides(arguments))
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
     from igrag.retrieval.build import build_planned, plan_build
@@ -76,9 +78,11 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = CommandParser(__doc__ or "", earlier={"--force": "--overwrite_output_dir"})
     add = parser.add_argument
-    add("--captions", type=Path, required=True, metavar="FILE", help="COCO captions file")
-    add("--images", type=Path, required=True, metavar="FOLDER", help="folder of its images")
+    add("--captions", type=Path, metavar="FILE", help="COCO captions file")
+    add("--images", type=Path, metavar="FOLDER", help="folder of its images")
     add("--output", type=Path, required=True, metavar="FOLDER", help="knowledge base to make")
+    add("--verify", action="store_true",
+        help="build nothing; compare the files of --output with their checksums")  # fmt: skip
     add("--overwrite_output_dir", action="store_true", help="replace an existing knowledge base")
     add("--limit", type=at_least(1), metavar="N", help="take only the first N images of the file")
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
@@ -89,7 +93,21 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="processes that read images; 0: none of their own (default: %(default)s)")  # fmt: skip
     add_config_options(parser, dtype=False)
     add_common_options(parser)
-    return parser.parse_args(words)
+    arguments = parser.parse_args(words)
+    missing = [f"--{name}" for name in ("captions", "images") if getattr(arguments, name) is None]
+    if missing and not arguments.verify:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    return arguments
+
+
+def _verify(path: Path) -> int:
+    """Checks a knowledge base as a whole and prints the result."""
+    from igrag.retrieval.knowledge_base import KnowledgeBase
+
+    knowledge_base, has_sums = KnowledgeBase.verify(path)
+    found = "all files as they were written" if has_sums else "no checksums (an earlier version's)"
+    print(f"{path}: {len(knowledge_base)} images, {knowledge_base.dimension} dimensions, {found}")
+    return 0
 
 
 def _print_report(report: BuildReport, output: Path) -> None:

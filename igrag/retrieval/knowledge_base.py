@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from igrag.data.coco import CaptionedImage, ImageId
 from igrag.errors import KnowledgeBaseError
+from igrag.retrieval.checksums import REBUILD, VECTORS, check_all
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.search import NotFiniteError, nearest
 from igrag.retrieval.storage import (
-    REBUILD,
-    VECTORS,
     SkippedImage,
     check_output_folder,
     open_captions,
@@ -111,6 +110,19 @@ class KnowledgeBase:
             encoder=built_with,
             path=path,
         )
+
+    @classmethod
+    def verify(cls, path: Path) -> tuple[KnowledgeBase, bool]:
+        """Opens a folder and compares all its files with their checksums.
+
+        Returns:
+            The knowledge base, and whether it has checksums: earlier versions wrote none.
+
+        Raises:
+            KnowledgeBaseError: As `open`, or a file has changed.
+        """
+        has_sums = check_all(Path(path), read_manifest(path))
+        return cls.open(path), has_sums
 
     @classmethod
     def write(

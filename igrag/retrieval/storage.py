@@ -18,6 +18,16 @@ from igrag.data.coco import CaptionedImage
 from igrag.data.progress import datasets_bars
 from igrag.errors import DataError, KnowledgeBaseError
 from igrag.files import atomic_directory, exists, read_json, write_json
+from igrag.inputs import check_regular
+from igrag.retrieval.checksums import (
+    CAPTIONS,
+    MANIFEST,
+    REBUILD,
+    SUMS,
+    VECTORS,
+    check_captions,
+    checksums,
+)
 from igrag.retrieval.image_encoder import EncoderIdentity
 
 if TYPE_CHECKING:  # datasets takes a second to load
@@ -25,12 +35,10 @@ if TYPE_CHECKING:  # datasets takes a second to load
 
 FORMAT = "igrag knowledge base"
 FORMAT_VERSION = 2  # 1 knew the encoder by two of its weights
-MANIFEST, VECTORS, CAPTIONS = "knowledge_base.json", "vectors.npy", "captions"
 COLUMNS = ("image_id", "file_name", "captions")
 CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would touch the whole file
 UNIT_TOLERANCE = 1e-3
 COPIED_ROWS = 16_384
-REBUILD = "rebuild it with scripts/build_knowledge_base.py --overwrite_output_dir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ def write_files(
             copy[start : start + COPIED_ROWS] = block
         copy.flush()
         _save_captions(folder / CAPTIONS, entries)
-        write_json(folder / MANIFEST, manifest)
+        write_json(folder / MANIFEST, manifest | {SUMS: checksums(folder)})
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -161,6 +169,7 @@ def open_vectors(path: Path, manifest: dict[str, Any]) -> NDArray[np.float32]:
     """Memory-maps the vectors [N, D]; their shape, and a sample of the rows, must be right."""
     file = path / VECTORS
     try:
+        check_regular(file)
         vectors = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise KnowledgeBaseError(f"{file}: is missing; {REBUILD}") from None
@@ -184,6 +193,7 @@ def open_captions(path: Path, manifest: dict[str, Any]) -> Dataset:
     from datasets import load_from_disk
 
     folder = path / CAPTIONS
+    check_captions(path, manifest)
     try:
         captions = load_from_disk(str(folder))
         columns = set(captions.column_names)

@@ -328,12 +328,20 @@ def test_damage_is_noticed_on_opening(tmp_path: Path, damage: str, words: str) -
     assert "\n" not in str(caught.value)
 
 
+def forget_checksums(path: Path) -> None:
+    """Makes a knowledge base one of an earlier version, whose manifest has no checksums."""
+    manifest = json.loads((path / "knowledge_base.json").read_text())
+    del manifest["sha256"]
+    (path / "knowledge_base.json").write_text(json.dumps(manifest))
+
+
 def test_captions_of_another_count_are_refused(tmp_path: Path) -> None:
     """Vectors and captions of different builds are not mixed."""
     make(tmp_path / "five", units(5))
     make(tmp_path / "six", units(6))
     shutil.rmtree(tmp_path / "five" / "captions")
     shutil.copytree(tmp_path / "six" / "captions", tmp_path / "five" / "captions")
+    forget_checksums(tmp_path / "five")
     with pytest.raises(KnowledgeBaseError, match="holds 6 rows for 5 vectors"):
         KnowledgeBase.open(tmp_path / "five")
 
