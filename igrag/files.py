@@ -169,10 +169,13 @@ def check_zip_sums(path: Path) -> None:
     A file in torch's format before 1.6 has none.
 
     Raises:
-        ValueError: One of them is wrong.
+        ValueError: One of them is wrong, or the file unpacks to more than its size.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > path.stat().st_size:  # torch.save compresses nothing.
+                raise ValueError(f"unpacks to {unpacked:,} bytes")
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged} is wrong")

@@ -7,6 +7,7 @@ from peft import PromptTuningConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from igrag.captioning.adapters import refuse_old_weights
 from igrag.errors import CheckpointError, DataError
 from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, atomic_directory, read_json
 from igrag.inputs import check_regular, reason_of
@@ -49,6 +50,7 @@ def import_peft(folder: Path) -> PromptFile:
         CheckpointError: It is missing or damaged, of another PEFT type, or one whose prompt is
             not one block before the source.
     """
+    refuse_old_weights(folder)
     length = _read_length(folder / ADAPTER_CONFIG)
     path = folder / ADAPTER_WEIGHTS
     try:

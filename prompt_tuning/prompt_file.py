@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from igrag.config.choices import MOST_SOFT_TOKENS
 from igrag.errors import CheckpointError
 from igrag.files import atomic_path, check_zip_sums, is_folder
 from igrag.inputs import check_regular, reason_of
@@ -190,8 +191,16 @@ def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:
     """
     if embeddings.layout != torch.strided or embeddings.is_meta or embeddings.is_nested:
         raise CheckpointError(f"{path}: found a tensor without plain values; damaged")
+    values = embeddings.untyped_storage().nbytes() // embeddings.element_size()
+    if embeddings.numel() > values:  # A few bytes can stand for any number of rows.
+        shape = list(embeddings.shape)
+        raise CheckpointError(f"{path}: found {values} values for the shape {shape}; damaged")
     if embeddings.dim() != 2 or not embeddings.numel():
         raise CheckpointError(f"{path}: found shape {list(embeddings.shape)}, expected [P, H]")
+    if len(embeddings) > MOST_SOFT_TOKENS:
+        raise CheckpointError(
+            f"{path}: found {len(embeddings)} soft tokens, expected at most {MOST_SOFT_TOKENS}"
+        )
     if not embeddings.is_floating_point() or not embeddings.isfinite().all():
         raise CheckpointError(f"{path}: found values that are no finite numbers; damaged")
     return embeddings.float()

@@ -6,7 +6,12 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config
-from igrag.config.choices import Initialization, Optimizer, Reparameterization
+from igrag.config.choices import (
+    MOST_SOFT_TOKENS,
+    Initialization,
+    Optimizer,
+    Reparameterization,
+)
 from igrag.config.loader import setting
 from igrag.config.paths import BUILT_DATA, default_examples, default_root
 from igrag.config.training import (
@@ -58,7 +63,10 @@ class PromptSettings(Section):
         True, "false: --train stops with a message.", "false：--train 给出提示并退出。"
     )
     prompt_length: Positive = setting(
-        20, "Number of soft tokens.", "虚拟 token（soft token）的数量。"
+        20,
+        "Number of soft tokens.",
+        "虚拟 token（soft token）的数量。",
+        le=MOST_SOFT_TOKENS,
     )
     initialization: Initialization = setting(
         "random",

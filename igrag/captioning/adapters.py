@@ -13,11 +13,24 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
+from igrag.captioning.adapter_config import check_adapter_config, check_fits
 from igrag.errors import CheckpointError, DataError
-from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_NAME, read_json, write_json
+from igrag.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    BASE_NAME,
+    is_file,
+    read_json,
+    write_json,
+)
 from igrag.hub import reason_of
 
-_PEFT_TYPE = "LORA"
+# What PEFT wrote before version 0.7, and how it becomes safetensors without running its code.
+_OLD_WEIGHTS = "adapter_model.bin"
+_CONVERT = (
+    'python -c "import torch, safetensors.torch as s; s.save_file(torch.load('
+    f"'{_OLD_WEIGHTS}', weights_only=True), '{ADAPTER_WEIGHTS}')\""
+)
 _SHOWN = 12  # characters of a hash in a message
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 logger = logging.getLogger(__name__)
@@ -68,18 +81,26 @@ def check_adapter(path: Path) -> None:
     Raises:
         CheckpointError: It does not.
     """
+    refuse_old_weights(path)
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (path / name).is_file():
+        if not is_file(path / name):
             raise CheckpointError(
                 f"{path}: no LoRA adapter there ({name} is missing); train one with python "
                 "lora_training/train_lora.py --all, name another folder, or disable LoRA"
             )
-    config = _read(path / ADAPTER_CONFIG)
-    found = config.get("peft_type") if isinstance(config, dict) else None
-    if found != _PEFT_TYPE:
+    check_adapter_config(path)
+
+
+def refuse_old_weights(path: Path) -> None:
+    """Checks that an adapter's weights are not those of PEFT before version 0.7 alone.
+
+    Raises:
+        CheckpointError: They are; with the command that converts them.
+    """
+    if is_file(path / _OLD_WEIGHTS) and not is_file(path / ADAPTER_WEIGHTS):
         raise CheckpointError(
-            f"{path / ADAPTER_CONFIG}: found an adapter of the type {found}, expected "
-            f"{_PEFT_TYPE}; name the folder of a LoRA adapter, or disable LoRA"
+            f"{path / _OLD_WEIGHTS}: found PyTorch's old pickle format, expected "
+            f"{ADAPTER_WEIGHTS}; convert it, in its folder: {_CONVERT}"
         )
 
 
@@ -104,6 +125,9 @@ def load_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
     try:
         with safe_open(path / ADAPTER_WEIGHTS, "pt") as weights:
             saved = {name for name in weights.keys() if "lora_" in name}  # noqa: SIM118
+            ranks = [_rank(weights, name) for name in saved if _is_down_projection(name)]
+        names = [name for name, _ in model.named_modules()]
+        check_fits(path, check_adapter_config(path), names, ranks)
         adapted = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except _LOADING_ERRORS as error:
         reason = reason_of(error, path)
@@ -143,6 +167,15 @@ def layers_on_shared(adapted: Any, shared: frozenset[int]) -> list[str]:
         if isinstance(layer, LoraLayer)
         and any(id(tensor) in shared for tensor in layer.get_base_layer().parameters())
     ]
+
+
+def _is_down_projection(name: str) -> bool:
+    return "lora_A" in name or "lora_embedding_A" in name
+
+
+def _rank(weights: Any, name: str) -> int:
+    shape: list[int] = weights.get_slice(name).get_shape()  # [r, ...], without reading it
+    return shape[0] if shape else 0
 
 
 def _check_complete(adapted: Any, saved: set[str], path: Path, base: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The words that a setting may have, each list once: for the schema, argparse's help and checks."""
+"""What a setting may be, each list and bound once: for the schema, argparse's help and checks."""
 
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,7 @@ ReportTo = Literal["none", "tensorboard"]
 Pruner = Literal["none", "median", "asha"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Split = Literal["train", "val", "test"]
+MOST_SOFT_TOKENS = 10_000  # Prompts have tens of them; a mistake would fill the memory.
 
 
 def words(choice: Any) -> tuple[str, ...]:
