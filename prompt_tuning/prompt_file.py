@@ -22,6 +22,7 @@ from prompt_tuning.fingerprint import Fingerprint
 PROMPT_NAME = "prompt_embeddings.pt"
 FORMAT_VERSION = 1
 _KEY = "prompt_embeddings"
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _SHOWN_NAMES = 3  # of what a wrong file holds
 logger = logging.getLogger(__name__)
 
@@ -201,10 +202,12 @@ def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:
         raise CheckpointError(
             f"{path}: found {len(embeddings)} soft tokens, expected at most {MOST_SOFT_TOKENS}"
         )
-    if not embeddings.is_floating_point() or not embeddings.isfinite().all():
+    if embeddings.dtype not in _DTYPES or not (prompt := embeddings.float()).isfinite().all():
         raise CheckpointError(f"{path}: found values that are no finite numbers; damaged")
-    return embeddings.float()
+    return prompt
 
 
 def _brief(value: object) -> str:
+    if isinstance(value, int) and abs(value) >= 2**63:  # perhaps of more digits than can be shown
+        return "a number out of range"
     return repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from igrag.config.paths import file_root, locate, portable
+from igrag.config.paths import file_root, locate, portable, resolve_path
 from igrag.config.yaml_file import Document, KeyPath, join_problems, parse_value, read_document
 from igrag.errors import ConfigError
 from igrag.files import is_file
@@ -121,15 +121,18 @@ def _read(model: type[Section], path: Path, named_by: tuple[Path, ...]) -> Docum
     base = document.content.pop("base", None)
     if base is None:
         return document
-    where = f"{document.origins[('base',)]}: base"
+    where = f"{document.origins.get(('base',), path)}: base"
     if not isinstance(base, str):
         raise ConfigError(f"{where}: found {json.dumps(base)}, expected the path of a YAML file")
-    file = path.parent / Path(base).expanduser()
+    try:
+        file = resolve_path(str(base), path.parent)
+    except ValueError as error:
+        raise ConfigError(f"{where}: found {json.dumps(base)}, expected {error}") from None
+    if not is_file(file):
+        raise ConfigError(f"{where}: {file}: no such file, expected a path from {path.parent}")
     readers = [reader.resolve() for reader in (*named_by, path)]
     if file.resolve() in readers:
         raise ConfigError(f"{where}: {file} is based on this file itself; remove one base")
-    if not is_file(file):
-        raise ConfigError(f"{where}: {file}: no such file, expected a path from {path.parent}")
     below = _read(model, file, (*named_by, path))
     return Document(
         _merge(below.content, document.content),
@@ -155,7 +158,9 @@ def _rename(document: Document, model: Any, content: Any, prefix: KeyPath) -> No
     for old, new in section.renamed.items():
         if old not in content:
             continue
-        where, name = document.origins[(*prefix, old)], ".".join((*prefix, old))
+        # What an alias or a merge key adds has no line of its own.
+        where = document.origins.get((*prefix, old), "an alias")
+        name = ".".join((*prefix, old))
         if new in content:
             document.problems.append(
                 f"{where}: {name}: is called {new} now, which is there too; keep {new} alone"
@@ -261,7 +266,8 @@ def _describe(keys: KeyPath, problems: Sequence[ErrorDetails], model: type[BaseM
     expected = " or ".join(dict.fromkeys(_expected(problem) for problem in problems))
     if isinstance(first["input"], dict) and first["type"] == "value_error":
         return f"expected {expected}"
-    found = json.dumps(first["input"], ensure_ascii=False, default=str)
+    # Keys that JSON cannot have, such as dates, are left out.
+    found = json.dumps(first["input"], ensure_ascii=False, default=str, skipkeys=True)
     if len(found) > _LONGEST_VALUE:
         found = found[:_LONGEST_VALUE] + "..."
     return f"found {found}, expected {expected}"
