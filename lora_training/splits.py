@@ -37,14 +37,13 @@ def choose_images(data: DataSettings) -> list[Split]:
     sampled = sample_images(
         read_captions(data.captions_path), count=data.sample_count, seed=data.seed
     )
+    shared = _image_files(sampled, data.images_path, data.captions_path)
     if data.val_captions_path is None or data.val_images_path is None:
         train, val = split_images(sampled, train_ratio=data.train_ratio)
-        _image_files(sampled, data.images_path, data.captions_path)
         return [Split("train", train, data.images_path), Split("val", val, data.images_path)]
     val = sample_images(read_captions(data.val_captions_path), count=None, seed=data.seed)
     splits = [Split("train", sampled, data.images_path), Split("val", val, data.val_images_path)]
     # By file, not by id: unrelated captions files may both number their images from 1.
-    shared = _image_files(sampled, data.images_path, data.captions_path)
     shared &= _image_files(val, data.val_images_path, data.val_captions_path)
     if shared:
         raise DataError(
@@ -55,7 +54,7 @@ def choose_images(data: DataSettings) -> list[Split]:
 
 
 def _image_files(images: Sequence[CaptionedImage], folder: Path, captions: Path) -> set[str]:
-    """Returns the files of the images, all in their folder, without links."""
+    """Returns the files of the images without links; one outside the folder is an ImageError."""
     files = (file_in(folder, image.file_name, listed_in=captions) for image in images)
     return {os.path.realpath(file) for file in files}
 
