@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -128,7 +129,7 @@ def test_yaml_that_expands_is_refused_at_once(tmp_path: Path, text: str, message
 def test_aliases_in_an_override_are_bounded_too() -> None:
     """A value typed as --set is YAML as well."""
     names = "abcdefghijklmno"
-    doubled = (f", &{new} [*{old}, *{old}]" for old, new in zip(names, names[1:], strict=False))
+    doubled = (f", &{new} [*{old}, *{old}]" for old, new in pairwise(names))
     text = "[&a [x, x]" + "".join(doubled)
     with pytest.raises(ConfigError, match="not valid YAML"):
         Config.load(REPO_ROOT / "configs" / "config.yaml", [f"log_config={text}]"])
