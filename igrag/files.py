@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from igrag.errors import DataError, UsageError
-from igrag.inputs import InvalidJsonError, actual_content, open_input, parse_json, read_text
+from igrag.inputs import (
+    InvalidJsonError,
+    actual_content,
+    check_regular,
+    open_input,
+    parse_json,
+    read_text,
+)
 
 # The files of a LoRA adapter: PEFT's own two, and this project's identity of the model below it.
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -169,8 +176,10 @@ def check_zip_sums(path: Path) -> None:
     A file in torch's format before 1.6 has none.
 
     Raises:
+        OSError: It is missing, or no regular file.
         ValueError: One of them is wrong, or the file unpacks to more than its size.
     """
+    check_regular(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

@@ -16,7 +16,7 @@ from torch import Tensor
 from igrag.config.choices import MOST_SOFT_TOKENS
 from igrag.errors import CheckpointError
 from igrag.files import atomic_path, check_zip_sums, is_folder
-from igrag.inputs import check_regular, reason_of
+from igrag.inputs import reason_of
 from prompt_tuning.fingerprint import Fingerprint
 
 PROMPT_NAME = "prompt_embeddings.pt"
@@ -124,7 +124,6 @@ def _warn_unchecked(path: Path, found: Fingerprint | None, expected: Fingerprint
 
 def _read(path: Path) -> Any:
     try:
-        check_regular(path)
         check_zip_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

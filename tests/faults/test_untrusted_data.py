@@ -376,6 +376,14 @@ def test_prompt_that_fills_the_memory_is_refused(
     assert message in str(caught.value)
 
 
+def test_number_of_soft_tokens_is_bounded() -> None:
+    """A billion soft tokens are a mistake in the settings, not an allocation."""
+    from prompt_tuning.settings import PromptSettings
+
+    with pytest.raises(ValueError, match="less than or equal to 10000"):
+        PromptSettings(prompt_length=10**9)
+
+
 def test_old_adapter_weights_are_named_and_converted(tmp_path: Path) -> None:
     """adapter_model.bin is the old pickle format, and the error's command makes it safetensors."""
     import torch
