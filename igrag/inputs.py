@@ -1,4 +1,4 @@
-"""Reads input files: regular files only, and says what a file really is that cannot be read."""
+"""Reads input files, regular ones only, and names what one is instead of what it should be."""
 
 import errno
 import json
