@@ -120,7 +120,8 @@ class _Loader(yaml.SafeLoader):
             (self._levels, _MOST_LEVELS, "levels"),
         ):
             if count > most:
-                mark = self.peek_event().start_mark
+                parser: Any = self  # The library's types lack this method's.
+                mark = parser.peek_event().start_mark
                 raise _TooLargeError(problem=f"more than {most:,} {name}", problem_mark=mark)
         node = super().compose_node(parent, index)
         self._levels -= 1
