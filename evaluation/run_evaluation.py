@@ -13,7 +13,7 @@ from evaluation.options import EvaluationOptions, check_options, parse_arguments
 from igrag.cli import config_overrides, quiet_start, run_command, setup_logging
 from igrag.config import Config, ModelEntry, find_model
 from igrag.errors import UsageError
-from igrag.files import check_output_folder
+from igrag.output_lock import lock_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help must not wait for them.
     from evaluation.dataset import EvaluationDataset
@@ -33,15 +33,21 @@ def command(words: Sequence[str] | None = None) -> int:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Reads the images, captions and scores them, saves the comparison, and prints the table."""
+    """Evaluates into the output folder, which no other process may write meanwhile."""
     options = check_options(arguments)
     config = Config.load(arguments.config, config_overrides(arguments))
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
-    check_output_folder(options.output_dir, option="--output_dir")
-    model = find_model(config.models, arguments.model)
-    if options.skip_metrics:
-        _check_metrics(options)
+    with lock_folder(options.output_dir, option="--output_dir"):
+        model = find_model(config.models, arguments.model)
+        if options.skip_metrics:
+            _check_metrics(options)
+        evaluate(options, config, model)
+    return 0
+
+
+def evaluate(options: EvaluationOptions, config: Config, model: ModelEntry) -> None:
+    """Captions and scores the images, saves the comparison, and prints the table."""
     from evaluation.instances import find_objects
 
     dataset = read_dataset(options)
@@ -51,7 +57,6 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         result = evaluate_methods(options, dataset, objects, config, model)
     _report(result, options)
-    return 0
 
 
 def read_dataset(options: EvaluationOptions) -> "EvaluationDataset":

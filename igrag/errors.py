@@ -41,3 +41,7 @@ class CheckpointError(IgragError):
 
 class TrainingError(IgragError):
     """Training cannot start or continue: nothing would be learned, or the loss is not finite."""
+
+
+class OutputError(IgragError):
+    """An output cannot be written: another process writes it, or the disk is full."""

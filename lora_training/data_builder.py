@@ -32,6 +32,7 @@ if __name__ == "__main__":
 
 from igrag.config import DEFAULT_CONFIG, Config, find_model, quote
 from igrag.errors import DataError, UsageError
+from igrag.output_lock import lock_folder
 from lora_training.settings import DEFAULT_SETTINGS, DataSettings, LoraSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load
@@ -199,6 +200,15 @@ class SplitReport:
 
 
 def build_data(data: DataSettings, config: Config, model_path: str, *, overwrite: bool) -> None:
+    """Builds the data into the output folder, which no other process may write meanwhile.
+
+    See `build_into`.
+    """
+    with lock_folder(data.output_data, option="--output_data"):
+        build_into(data, config, model_path, overwrite=overwrite)
+
+
+def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite: bool) -> None:
     """Writes train.jsonl, val.jsonl and data.json into the output folder.
 
     Args:

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 from igrag.config import Config, portable
 from igrag.errors import UsageError
 from igrag.files import ADAPTER_WEIGHTS
+from igrag.output_lock import lock_folder
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME
 from lora_training.data_builder import (
     add_data_options,
@@ -57,17 +58,19 @@ def main(arguments: argparse.Namespace) -> int:
         _build_parser().print_help(sys.stderr)
         return _EXIT_USAGE
     settings, config, model_path = load_settings(arguments)
-    if trains:  # before building takes its time
-        from lora_training.checkpoints import AdapterFolder
+    if not trains:
+        build_data(settings.data, config, model_path, overwrite=overwrites_data(arguments))
+        return 0
+    from lora_training.checkpoints import AdapterFolder
 
-        options = settings.training
+    options = settings.training
+    with lock_folder(options.output_dir, option="--output_dir"):  # before building takes its time
         folder = AdapterFolder(options.output_dir, save_total_limit=options.save_total_limit)
         checkpoint = folder.checkpoint_for(
             arguments.resume_from_checkpoint, overwrite=arguments.overwrite_output_dir
         )
-    if builds:
-        build_data(settings.data, config, model_path, overwrite=overwrites_data(arguments))
-    if trains:
+        if builds:
+            build_data(settings.data, config, model_path, overwrite=overwrites_data(arguments))
         files = settings.data.files(built=builds)
         train(settings, config, model_path, files=files, folder=folder, checkpoint=checkpoint)
     return 0

@@ -1,8 +1,10 @@
 """Trains a soft prompt: python prompt_tuning/prompt_training.py --train."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from igrag.cli import CommandParser, add_common_options, run, setup_logging
 from igrag.config import Config, find_model, quote
 from igrag.config.choices import DType, ReportTo, in_words, words
 from igrag.errors import ConfigError
+from igrag.output_lock import lock_folder
 from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
@@ -174,13 +177,24 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             "set it to true, or give --set prompt_tuning.enabled=true"
         )
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    train(
-        settings,
-        config,
-        resume=arguments.resume_from_checkpoint,
-        overwrite=arguments.overwrite_output_dir,
-    )
+    with lock_training(settings):
+        train(
+            settings,
+            config,
+            resume=arguments.resume_from_checkpoint,
+            overwrite=arguments.overwrite_output_dir,
+        )
     return 0
+
+
+@contextmanager
+def lock_training(settings: PromptTrainingSettings) -> Iterator[None]:
+    """Holds the output folder; of several processes of one training the main one holds it."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield
+        return
+    with lock_folder(settings.output_dir, option="--output_dir"):
+        yield
 
 
 def parse_arguments(

@@ -17,7 +17,7 @@ OUTSIDE = (*RECIPES, "evaluation", "demo", "benchmarks", "scripts", "tests", "ma
 # Each floor imports from itself and from those before it.
 FLOORS = (
     ("errors",),
-    ("files", "inputs"),
+    ("files", "inputs", "output_lock"),
     ("config",),
     ("cli", "devices", "fingerprints", "hub"),
     ("data", "metrics"),

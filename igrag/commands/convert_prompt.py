@@ -13,6 +13,7 @@ from pathlib import Path
 from igrag.cli import CommandParser, add_common_options, run_command, setup_logging
 from igrag.config import DEFAULT_CONFIG, Config, find_model
 from igrag.errors import UsageError
+from igrag.output_lock import lock_beside
 
 # The files of an adapter's folder; PEFT itself also writes a README.md.
 _ADAPTER_FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
@@ -29,11 +30,12 @@ def main(arguments: argparse.Namespace) -> int:
     config = Config.load(arguments.config)
     setup_logging(config.log_config.level, verbose=arguments.verbose)
     output, overwrite = arguments.output, arguments.overwrite_output_dir
-    _check_output(output, is_folder=arguments.to_peft is not None, overwrite=overwrite)
-    if arguments.to_peft:
-        _to_peft(arguments.to_peft, output, find_model(config.models, arguments.model).path)
-    else:
-        _from_peft(arguments.from_peft, output)
+    with lock_beside(output, option="--output"):
+        _check_output(output, is_folder=arguments.to_peft is not None, overwrite=overwrite)
+        if arguments.to_peft:
+            _to_peft(arguments.to_peft, output, find_model(config.models, arguments.model).path)
+        else:
+            _from_peft(arguments.from_peft, output)
     print(f"{output}: written")
     return 0
 

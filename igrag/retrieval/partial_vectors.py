@@ -12,18 +12,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from igrag.errors import DataError, KnowledgeBaseError
 from igrag.files import read_json, write_json
+from igrag.output_lock import LOCK_NAME, lock_file
 
 FORMAT = "igrag unfinished knowledge base 2"
-PROGRESS, VECTORS, SKIPPED, LOCK = "progress.json", "vectors.f32", "skipped.jsonl", ".lock"
+PROGRESS, VECTORS, SKIPPED = "progress.json", "vectors.f32", "skipped.jsonl"
 
 
 class PartialVectors:
@@ -41,8 +42,8 @@ class PartialVectors:
             dimension: Length D of a vector.
 
         Raises:
-            KnowledgeBaseError: The folder is not an unfinished build, or another build is writing
-                there.
+            KnowledgeBaseError: The folder is not an unfinished build.
+            OutputError: Another build is writing there.
         """
         self.folder = folder
         self._inputs = dict(inputs)
@@ -52,14 +53,15 @@ class PartialVectors:
         self.restarted = False
         _check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder)
+        self._lock = ExitStack()
+        self._lock.enter_context(lock_file(folder / LOCK_NAME, output=folder, option="--output"))
         try:
             self._skipped_bytes = self._resume()
             self._save()  # First of all: a folder with other files and no record is refused.
             self._file = _open(folder / VECTORS, self._rows * self._row_bytes)
             self._skipped_file = _open(folder / SKIPPED, self._skipped_bytes)
         except BaseException:
-            self._lock.release()
+            self._lock.close()
             raise
 
     def __enter__(self) -> PartialVectors:
@@ -67,7 +69,7 @@ class PartialVectors:
 
     def __exit__(self, *error: object) -> None:
         self._close()
-        self._lock.release()
+        self._lock.close()
 
     @property
     def _row_bytes(self) -> int:
@@ -192,18 +194,7 @@ def _check_folder(folder: Path) -> None:
 
 def _is_own(entry: Path) -> bool:
     """Returns whether a file is one that a build leaves that ends before its first record."""
-    return entry.name == LOCK or entry.name.startswith(f".{PROGRESS}.")
-
-
-def _lock(folder: Path) -> FileLock:
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise KnowledgeBaseError(
-            f"{folder}: another build is writing there; wait for it, or name another output"
-        ) from None
-    return lock
+    return entry.name.startswith((LOCK_NAME, f".{PROGRESS}."))
 
 
 def _read_progress(folder: Path) -> dict[str, Any] | None:

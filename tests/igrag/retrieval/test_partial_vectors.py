@@ -1,6 +1,7 @@
 """The folder of an unfinished knowledge base: one build at a time, and whole rows."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from igrag.config import REPO_ROOT
-from igrag.errors import KnowledgeBaseError
-from igrag.retrieval.partial_vectors import FORMAT, LOCK, PROGRESS, SKIPPED, VECTORS, PartialVectors
+from igrag.errors import KnowledgeBaseError, OutputError
+from igrag.output_lock import LOCK_NAME
+from igrag.retrieval.partial_vectors import FORMAT, PROGRESS, SKIPPED, VECTORS, PartialVectors
 
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
 
@@ -25,7 +27,7 @@ def test_second_build_is_locked_out(tmp_path: Path) -> None:
     folder = tmp_path / "kb.partial"
     with start(folder) as first:
         first.append(ROWS, {})
-        with pytest.raises(KnowledgeBaseError, match="another build is writing there"):
+        with pytest.raises(OutputError, match=f"process {os.getpid()} .* is writing there"):
             start(folder)
     with start(folder) as second:
         assert second.processed == 3
@@ -48,7 +50,7 @@ def test_lock_of_a_killed_build_is_released(tmp_path: Path) -> None:
     with process.stdout:
         try:
             assert process.stdout.readline() == b"ready\n"
-            with pytest.raises(KnowledgeBaseError, match="another build"):
+            with pytest.raises(OutputError, match=f"process {process.pid} "):
                 start(tmp_path)
         finally:
             process.kill()
@@ -59,7 +61,7 @@ def test_lock_of_a_killed_build_is_released(tmp_path: Path) -> None:
 
 def test_build_killed_before_its_first_record_is_continued(tmp_path: Path) -> None:
     """A folder that holds only the lock is an unfinished build, and not a user's folder."""
-    (tmp_path / LOCK).touch()
+    (tmp_path / LOCK_NAME).touch()
     with start(tmp_path) as partial:
         assert partial.processed == 0
 
@@ -67,7 +69,7 @@ def test_build_killed_before_its_first_record_is_continued(tmp_path: Path) -> No
 def test_refused_folder_is_not_left_locked(tmp_path: Path) -> None:
     """A folder that cannot be continued gives the same error again, and not that it is locked."""
     (tmp_path / VECTORS).mkdir()
-    (tmp_path / LOCK).touch()
+    (tmp_path / LOCK_NAME).touch()
     state = {"format": FORMAT, "inputs": {}, "processed": 0, "skipped_bytes": 0}
     (tmp_path / PROGRESS).write_text(json.dumps(state))
     for _ in range(2):
