@@ -4,15 +4,16 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from igrag.errors import DataError, UsageError
+from igrag.errors import DataError, OutputError, UsageError
 from igrag.inputs import (
     InvalidJsonError,
     actual_content,
@@ -26,6 +27,12 @@ from igrag.inputs import (
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE_NAME = "base_model.json"
 _BLOCK = 1 << 20  # Bytes hashed at a time.
+# As `atomic_path` and `atomic_directory` name them; of a file its suffix follows: ".a.x1.tmp.json"
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[^.]+\.(?P<state>tmp|old)")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What stands in the errors of libraries that raise no OSError: torch's zip files, and safetensors.
+_FULL_TEXTS = ("PytorchStreamWriter failed", "unexpected pos", "os error 28", "os error 122",
+               "os error 27")  # fmt: skip
 
 
 @contextmanager
@@ -34,21 +41,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The folder is made if it is missing. On any error, an interruption included, the temporary
     file is removed and an existing file stays.
+
+    Raises:
+        OutputError: The disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: np.save and others would append their own to a name without it.
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}"
-    )
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are readable by their owner alone.
-        _flush_to_disk(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix stays: np.save and others would append their own to a name without it.
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}"
+        )
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp's files are readable by their owner alone.
+            temporary.chmod(0o666 & ~_umask())
+            _flush_to_disk(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -56,15 +68,100 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Yields a temporary folder next to `path` that replaces it on success.
 
     An existing folder is moved aside first and removed last.
+
+    Raises:
+        OutputError: The disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _flush_to_disk(file)
+            _swap(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+class _FullDiskError(OutputError):
+    """A full disk, which the outermost output names."""
+
+    def __init__(self, message: str, *, reason: str, needed: int | None) -> None:
+        super().__init__(message)
+        self.reason, self.needed = reason, needed
+
+
+@contextmanager
+def naming_full_disk(path: Path, *, needed: int | None = None) -> Iterator[None]:
+    """Names an output in the error of a full disk, which names a temporary file or none.
+
+    Args:
+        path: The output.
+        needed: How many bytes it needs, where that is known.
+
+    Raises:
+        OutputError: The disk is full, or a quota or a limit of the file's size is reached.
+    """
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        _swap(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except Exception as error:
+        reason = _full_reason(error)
+        if reason is None:
+            raise
+        needed = needed or getattr(error, "needed", None)
+        size = "" if needed is None else f" (needs {needed:,} bytes{_free(path)})"
+        raise _FullDiskError(
+            f"{path}: cannot be written: {reason}{size}; free some space, or give another output",
+            reason=reason,
+            needed=needed,
+        ) from error
+
+
+def reserve_space(file: BinaryIO, size: int) -> None:
+    """Reserves space behind what is written to a file: a full disk is then found before the rest.
+
+    Where the file system cannot, writing finds it.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        file.flush()
+        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+
+
+def remove_leftovers(folder: Path, *, is_own: Callable[[str], bool], before: int) -> None:
+    """Removes what killed processes have left of files and folders that they were writing.
+
+    For the process that holds the lock on these outputs. What is younger than the lock, or another
+    user's, is left alone: it is not of an earlier holder. What was moved aside comes back if what
+    was to replace it never came.
+
+    Args:
+        folder: Where the outputs lie.
+        is_own: Returns whether an output of this name is locked.
+        before: When the lock was taken, in ns; see `output_lock.held_since`.
+    """
+    for path in list(folder.glob(".*")) if folder.is_dir() else []:
+        match = _LEFTOVER.fullmatch(path.name) or _LEFTOVER.fullmatch(path.stem)
+        if match is None or not is_own(match["name"]):
+            continue
+        status = path.lstat()
+        is_ours = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+        if status.st_mtime_ns > before or not is_ours:
+            continue
+        output, aside = folder / match["name"], path / match["name"]
+        if match["state"] == "old" and aside.exists() and not output.exists():
+            aside.replace(output)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def exists(path: Path) -> bool:
@@ -188,6 +285,23 @@ def check_zip_sums(path: Path) -> None:
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged} is wrong")
+
+
+def _full_reason(error: Exception) -> str | None:
+    """Returns why nothing more can be written; None for any other error."""
+    if isinstance(error, _FullDiskError):
+        return error.reason
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return os.strerror(error.errno)
+    is_full = any(text in str(error) for text in _FULL_TEXTS)
+    return os.strerror(errno.ENOSPC) if is_full else None
+
+
+def _free(path: Path) -> str:
+    existing = next(folder for folder in path.absolute().parents if exists(folder))
+    with suppress(OSError):
+        return f", {shutil.disk_usage(existing).free:,} are free"
+    return ""
 
 
 def _swap(new: Path, path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from igrag.errors import OutputError
-from igrag.files import check_output_folder, exists
+from igrag.files import check_output_folder, exists, remove_leftovers
 
 LOCK_NAME = ".lock"
 _OWNER_SUFFIX = ".json"
@@ -53,7 +53,9 @@ def lock_beside(path: Path, *, option: str) -> Iterator[None]:
     """Holds an output that is replaced as a whole: its lock lies next to it; see `lock_folder`."""
     folder = path.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
-    with lock_file(folder / f".{path.name}{LOCK_NAME}", output=path, option=option):
+    lock = folder / f".{path.name}{LOCK_NAME}"
+    with lock_file(lock, output=path, option=option):
+        remove_leftovers(folder, is_own=path.name.__eq__, before=_held[lock])
         yield
 
 

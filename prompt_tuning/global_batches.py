@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from igrag.data.batching import Collator, LengthGroupedBatches
+from igrag.data.workers import prepare_worker
 
 Batch = dict[str, Tensor]
 
@@ -108,6 +109,7 @@ class GlobalBatches:
             batch_sampler=batches,
             collate_fn=self._collator,
             num_workers=self._workers,
+            worker_init_fn=prepare_worker,
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow.compute as compute
 from datasets import Dataset, Features, List, Value
 from datasets.exceptions import DatasetGenerationError
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from igrag.data.examples import count_lines, iter_examples
 from igrag.data.progress import datasets_bars
 from igrag.errors import DataError
-from igrag.files import sha256_file
+from igrag.files import naming_full_disk, sha256_file
 
 logger = logging.getLogger(__name__)
 _TOKENIZE_BATCH = 1000
@@ -58,7 +59,8 @@ def tokenized_dataset(
         next(iter_examples(path))  # Raises the error for a missing file.
     key = [sha256_file(path), skip_bad_lines]
     settings = [max_source_length, max_target_length, tokenizer_fingerprint(tokenizer)]
-    with datasets_bars(shown=sys.stderr.isatty()):
+    cache = cache_dir or Path(datasets.config.HF_DATASETS_CACHE)
+    with datasets_bars(shown=sys.stderr.isatty()), naming_full_disk(cache):
         examples = _read_examples(path, skip_bad_lines, cache_dir, fingerprint=Hasher.hash(key))
         tokenized = examples.map(
             partial(
@@ -114,7 +116,8 @@ def _read_examples(
             fingerprint=fingerprint,
         )
     except DatasetGenerationError as error:
-        if isinstance(error.__cause__, DataError):  # The library wraps what the generator raises.
+        # The library wraps what the generator raises, and what writing does.
+        if isinstance(error.__cause__, (DataError, OSError)):
             raise error.__cause__ from None
         raise
 

@@ -14,7 +14,7 @@ from typing import Any
 from igrag.data.coco import CaptionedImage, read_captions
 from igrag.data.images import SUFFIXES, file_in
 from igrag.errors import KnowledgeBaseError
-from igrag.files import exists, sha256_file
+from igrag.files import exists, naming_full_disk, remove_leftovers, sha256_file
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.image_loader import read_images, report_killed_workers
 from igrag.retrieval.knowledge_base import KnowledgeBase, SkippedImage
@@ -181,6 +181,7 @@ def build_planned(
     with _writing(output):
         opened = PartialVectors(unfinished, inputs=inputs, dimension=encoder.identity.dimension)
     with opened as partial:
+        remove_leftovers(output.parent, is_own=output.name.__eq__, before=partial.held_since)
         resumed = partial.processed
         _encode(plan, encoder, partial, batch_size, workers, progress)
         skipped = _check_skipped(plan, partial)
@@ -207,9 +208,10 @@ def _uncaptioned(images: Path, known: set[str]) -> tuple[str, ...]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Names the folder in errors of writing (a full disk and the like)."""
+    """Names the folder in errors of writing."""
     try:
-        yield
+        with naming_full_disk(path):
+            yield
     except OSError as error:
         raise KnowledgeBaseError(f"{path}: cannot be written ({error})") from error
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from igrag.data.images import open_image
+from igrag.data.workers import prepare_worker
 from igrag.errors import ImageError, KnowledgeBaseError
 from igrag.retrieval.preprocessing import Preprocessor
 
 Batch = tuple[NDArray[np.float32], dict[int, str]]
-
-_WATCH_SECONDS = 1.0  # How long a worker may outlive the build.
 
 
 def read_images(
@@ -45,7 +40,7 @@ def read_images(
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
     )
     yield from loader
 
@@ -97,23 +92,3 @@ def _collate(items: Sequence[NDArray[np.float32] | str]) -> Batch:
     reasons = {index: item for index, item in enumerate(items) if isinstance(item, str)}
     arrays = [item for item in items if not isinstance(item, str)]
     return np.stack(arrays) if arrays else np.empty((0, 3, 0, 0), np.float32), reasons
-
-
-def _prepare_worker(worker: int) -> None:
-    """Leaves signals to the parent, which ends its workers itself, and ends when it is gone.
-
-    A terminal, or a container's end, signals every process of the group. A worker that Ctrl-C
-    ends waits to be rid of the batch that nobody fetches, and its parent waits for it; one that
-    SIGTERM ends is reported as an accident.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    # The library's own watch ends in that same wait if the parent was killed.
-    # The parent may be a server that starts the workers, and ends with the build.
-    Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_without(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
-    os._exit(1)

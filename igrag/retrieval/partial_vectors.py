@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from igrag.errors import DataError, KnowledgeBaseError
 from igrag.files import read_json, write_json
-from igrag.output_lock import LOCK_NAME, lock_file
+from igrag.output_lock import LOCK_NAME, held_since, lock_file
 
 FORMAT = "igrag unfinished knowledge base 2"
 PROGRESS, VECTORS, SKIPPED = "progress.json", "vectors.f32", "skipped.jsonl"
@@ -70,6 +70,11 @@ class PartialVectors:
     def __exit__(self, *error: object) -> None:
         self._close()
         self._lock.close()
+
+    @property
+    def held_since(self) -> int:
+        """When this process took the lock on the build, see `igrag.files.remove_leftovers`."""
+        return held_since(self.folder)
 
     @property
     def _row_bytes(self) -> int:
@@ -123,8 +128,11 @@ class PartialVectors:
         shutil.rmtree(self.folder)
 
     def _close(self) -> None:
-        self._file.close()
-        self._skipped_file.close()
+        for file in (self._file, self._skipped_file):
+            # A full disk refuses the rest of a batch again; it is beyond the record, as after a
+            # kill.
+            with suppress(OSError):
+                file.close()
 
     def _resume(self) -> int:
         """Continues from the record; returns how many bytes of `SKIPPED` belong to it."""

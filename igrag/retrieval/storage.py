@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from igrag.data.coco import CaptionedImage
 from igrag.data.progress import datasets_bars
 from igrag.errors import DataError, KnowledgeBaseError
-from igrag.files import atomic_directory, exists, read_json, write_json
+from igrag.files import (
+    atomic_directory,
+    exists,
+    naming_full_disk,
+    read_json,
+    reserve_space,
+    write_json,
+)
 from igrag.inputs import check_regular
 from igrag.retrieval.checksums import (
     CAPTIONS,
@@ -105,14 +112,8 @@ def write_files(
         "skipped": [asdict(image) for image in skipped],
     }
     with atomic_directory(Path(path)) as folder:
-        copy = np.lib.format.open_memmap(
-            folder / VECTORS, mode="w+", dtype=np.float32, shape=vectors.shape
-        )
-        for start in range(0, len(vectors), COPIED_ROWS):
-            block = vectors[start : start + COPIED_ROWS]
-            _check_unit(path, block)
-            copy[start : start + COPIED_ROWS] = block
-        copy.flush()
+        with naming_full_disk(path, needed=vectors.nbytes):
+            _save_vectors(folder / VECTORS, vectors, path)
         _save_captions(folder / CAPTIONS, entries)
         write_json(folder / MANIFEST, manifest | {SUMS: checksums(folder)})
 
@@ -242,6 +243,21 @@ def _check_unit(where: Path, vectors: NDArray[np.float32]) -> None:
         off = np.abs(np.linalg.norm(vectors, axis=1) - 1)
     if not (off <= UNIT_TOLERANCE).all():  # also where off is not a number
         raise KnowledgeBaseError(f"{where}: holds vectors that are not unit vectors; {REBUILD}")
+
+
+def _save_vectors(file: Path, vectors: NDArray[np.float32], where: Path) -> None:
+    """Writes the vectors [N, D] in NumPy's format, block by block.
+
+    Not through a memory map: on a full disk that ends the process.
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": vectors.shape}
+    with file.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        reserve_space(stream, vectors.nbytes)
+        for start in range(0, len(vectors), COPIED_ROWS):
+            block = vectors[start : start + COPIED_ROWS]
+            _check_unit(where, block)
+            stream.write(block.astype("<f4").tobytes())
 
 
 def _save_captions(folder: Path, entries: Sequence[CaptionedImage]) -> None:

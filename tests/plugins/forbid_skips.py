@@ -2,7 +2,7 @@
 
     python -m pytest -p tests.plugins.forbid_skips
 
-Skips for lack of a device are allowed: no install brings one.
+Skips for lack of a device, or of the right to mount a tmpfs, are allowed: no install brings them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-_ALLOWED = re.compile(r"\b(CUDA|MPS|GPUs?)\b")
+_ALLOWED = re.compile(r"\b(CUDA|MPS|GPUs?|tmpfs)\b")
 
 
 def _forbidden(reporter: pytest.TerminalReporter) -> Iterator[str]:
