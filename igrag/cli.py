@@ -1,6 +1,7 @@
 """What every command line shares: options, exit codes, one-line errors, signals and logging."""
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -19,10 +20,37 @@ LONGEST_ERROR = 500  # characters of an error's line
 _CUT = " [...] "
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
+_closed: set[str] = set()  # Those of them that the caller had closed.
 _NOISY = (
     "transformers", "datasets", "huggingface_hub", "PIL", "filelock", "fsspec", "urllib3",
     "matplotlib",  # Without a HOME it warns of the temporary folder that it uses.
 )  # fmt: skip
+
+
+def open_standard_streams() -> None:
+    """Opens stdin, stdout and stderr to nowhere where the caller has closed them.
+
+    Otherwise the next file that is opened gets the number of one, and what print and others write
+    to a missing sys.stderr lands on stdout, among the results.
+    """
+    for number, (name, mode) in enumerate(_STREAMS.items()):
+        if getattr(sys, name) is not None:
+            continue
+        _closed.add(name)
+        try:
+            os.fstat(number)  # A file of the program has the number already.
+        except OSError:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+        setattr(sys, name, Path(os.devnull).open(mode, errors="backslashreplace"))  # noqa: SIM115
+
+
+def is_stdout_closed() -> bool:
+    """Returns whether the caller has closed stdout, so that what is printed goes nowhere."""
+    return "stdout" in _closed
 
 
 def quiet_start() -> None:
@@ -31,6 +59,7 @@ def quiet_start() -> None:
     A script calls it before the imports that take a while, and not where it is imported. A process
     that ignores Ctrl-C, such as one in the background of a shell script, still does.
     """
+    open_standard_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -140,10 +169,14 @@ def run(main: Callable[[], int], *, debug: bool) -> int:
         debug: Show the traceback too.
 
     Returns:
-        main's own code, an `IgragError`'s, 130 on Ctrl-C, 1 for anything unexpected. SIGTERM
-        leaves through `SystemExit(143)`, so that cleanups run.
+        main's own code, an `IgragError`'s, 130 on Ctrl-C, 1 for anything unexpected. SIGTERM and
+        SIGHUP leave through `SystemExit(143)`, so that cleanups run.
     """
+    open_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    # A terminal that is closed; nohup ignores it.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _terminate)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # `quiet_start`'s
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -162,12 +195,12 @@ def run(main: Callable[[], int], *, debug: bool) -> int:
         _print_error("interrupted", debug=debug)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output has ended; print nothing, and let the interpreter's own flush
-        # at exit find an open file.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of the output has ended; print nothing.
+        _flush_to_nowhere()
         return 1
     except OSError as error:  # A full disk, a folder without permission: the user can fix it.
         _print_error(_describe_os_error(error), debug=debug)
+        _flush_to_nowhere()
         return 1
     except Exception as error:
         hint = "" if debug else " (run again with --debug for the traceback)"
@@ -199,6 +232,7 @@ def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> Non
         file: Also append to this file.
     """
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # A full disk stops the log, without tracebacks on stderr.
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -219,12 +253,27 @@ def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> Non
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def exit_for(number: int) -> BaseException:
+    """Returns what a signal that ends a command raises: `run` gives it its exit code."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(EXIT_TERMINATED)
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(EXIT_TERMINATED)
+    raise exit_for(number)
+
+
+def _flush_to_nowhere() -> None:
+    """Lets the interpreter's own flush at exit find an open file where stdout takes no more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _describe_os_error(error: OSError) -> str:
     what = error.strerror or str(error)
+    if error.filename is None and error.errno == errno.ENOSPC:  # Files are named where they are
+        return f"stdout or a log file: {what}"  # written.
     return f"{error.filename}: {what}" if error.filename else what
 
 

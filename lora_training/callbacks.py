@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -9,13 +10,21 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from igrag.errors import TrainingError
-from igrag.training.checkpoints import checkpoint_name, has_stopped_improving
+from igrag.training.checkpoints import checkpoint_name, has_stopped_improving, is_validated
+from igrag.training.interruption import Interruption
 from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from lora_training.checkpoints import AdapterFolder
 
 
+class StoppedImproving(BaseException):
+    """Ends a training that resumed where a validation was due, and has stopped improving."""
+
+
 class RecordCallback(TrainerCallback):
     """Records what the Trainer logs; a context manager that shows a progress bar.
+
+    A signal that interrupts the training ends it after the step, with a checkpoint; see
+    `Interruption`.
 
     Args:
         record: The record to fill.
@@ -32,8 +41,11 @@ class RecordCallback(TrainerCallback):
         self._bar = tqdm(unit="step", desc="training", disable=None)
         self._before = record.training_seconds
         self._started: float | None = None
+        self.interruption = Interruption(self._newest_checkpoint)
+        self._resumed_from = self._saved = 0  # steps
 
     def __enter__(self) -> "RecordCallback":
+        self.interruption.__enter__()
         return self
 
     def __exit__(
@@ -43,13 +55,20 @@ class RecordCallback(TrainerCallback):
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
+        self.interruption.__exit__(error_type, error, traceback)
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Sets the progress bar to the current step."""
+        """Sets the progress bar to the current step.
+
+        Of a checkpoint that an interruption saved where a validation was due, that one comes first.
+        """
         self._bar.reset(total=state.max_steps)
         self._bar.update(state.global_step)
+        step = self._resumed_from = self._saved = state.global_step
+        if step and _is_due(args, state) and not is_validated(self.record, step):
+            args.eval_on_start = True
 
     def on_epoch_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -88,6 +107,13 @@ class RecordCallback(TrainerCallback):
         figures = {"loss": f"{logs['loss']:.3f}", "lr": f"{logs['learning_rate']:.2g}"}
         self._bar.set_postfix(figures, refresh=False)
 
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Has an interrupted training saved before the validation that is due, if any."""
+        if self.interruption.requested:
+            control.should_evaluate, control.should_save = False, True
+
     def on_prediction_step(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -120,20 +146,60 @@ class RecordCallback(TrainerCallback):
         )
         if step == 0:
             self._folder.save_results(self.record)
-        else:
-            self._folder.invalidate(step)  # The checkpoint is written next.
 
     def on_save(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Completes the checkpoint, and stops training when it has stopped improving."""
-        self._folder.complete(self.record, state.global_step)
+        """Saves what follows from a checkpoint, and stops training if it has stopped improving.
+
+        Raises:
+            Interrupted: A signal came.
+        """
+        self._saved = state.global_step
+        self._save_results(state.global_step)
+        self.interruption.check()
         if has_stopped_improving(self.record, self._patience):
             control.should_training_stop = True
+
+    def write_record(self, checkpoint: Path) -> None:
+        """Completes the files of a checkpoint with the record."""
+        self._folder.write_record(checkpoint, self.record)
+
+    def saves_interruption_at(self, step: int) -> bool:
+        """Returns whether an interrupted training has a checkpoint of a step still to write."""
+        return step > self._saved
+
+    def resumed_checkpoint(self, step: int) -> Path | None:
+        """Returns the checkpoint that the training resumed from, if that was after this step."""
+        return self._newest_checkpoint() if step and step == self._resumed_from else None
+
+    def after_resumed_validation(self, step: int) -> None:
+        """Saves what follows from a checkpoint that had no validation when training resumed.
+
+        Raises:
+            StoppedImproving: The training ends with it.
+        """
+        self._save_results(step)
+        if has_stopped_improving(self.record, self._patience):
+            raise StoppedImproving
+
+    def _save_results(self, step: int) -> None:
+        if is_validated(self.record, step):
+            self._folder.save_results(self.record)
+            self._folder.prune(self.record)
+
+    def _newest_checkpoint(self) -> Path | None:
+        return self._folder.path / checkpoint_name(self._saved) if self._saved else None
 
     def _seconds(self) -> float:
         started = self._started or time.perf_counter()
         return self._before + time.perf_counter() - started
+
+
+def _is_due(args: Any, state: TrainerState) -> bool:
+    """Returns whether the training validates after this step, see `trainer_arguments`."""
+    every = args.eval_steps or state.max_steps // args.num_train_epochs
+    return state.global_step % every == 0 or state.global_step == state.max_steps
 
 
 def _check_finite(step: int, *figures: float) -> None:

@@ -2,8 +2,8 @@
 
 output_dir/
   checkpoint-N/     after N steps: the adapter in PEFT's format, base_model.json, the Trainer's
-                    state for resuming, and training_record.json, which is written last: without it
-                    a checkpoint is incomplete (superseded_record.json: a run went back behind it)
+                    state for resuming, and training_record.json: without it a checkpoint is
+                    incomplete (superseded_record.json: a run went back behind it)
   best/             the adapter of the checkpoint with the highest BLEU-4
   all_results.json  training_curves.png
 """
@@ -22,7 +22,7 @@ from igrag.training.checkpoints import (
     RECORD_NAME,
     RESULTS_NAME,
     TrainingFolder,
-    checkpoint_name,
+    complete_checkpoint,
     step_of,
 )
 from igrag.training.record import TrainingRecord
@@ -43,24 +43,30 @@ class AdapterFolder(TrainingFolder):
     """
 
     def __init__(self, path: Path, *, save_total_limit: int | None = None) -> None:
-        super().__init__(path, best_name=BEST_NAME, save_total_limit=save_total_limit)
+        super().__init__(
+            path,
+            best_name=BEST_NAME,
+            state_files=[ADAPTER_CONFIG, ADAPTER_WEIGHTS, *_STATE_NAMES, _TRAINER_STATE_NAME],
+            save_total_limit=save_total_limit,
+        )
 
-    def find(self, wanted: str) -> Path | None:
-        """Finds the checkpoint to resume from; see `TrainingFolder`.
+    def check(self, checkpoint: Path) -> None:
+        """Checks a checkpoint, see `TrainingFolder`; that of an earlier version has no checksums.
 
         Raises:
-            CheckpointError: There is none at the path, or it is damaged.
+            CheckpointError: It is damaged.
         """
-        found = super().find(wanted)
-        if found is not None:
-            _check_readable(found)
-        return found
+        super().check(checkpoint)
+        _check_readable(checkpoint)
+
+    def checkpoints_for_latest(self) -> list[Path]:
+        """Returns the checkpoints that "latest" looks at: not those that a run went back behind."""
+        return [path for path in self.folders() if not (path / _SUPERSEDED_NAME).is_file()]
 
     def rewind_to(self, checkpoint: Path, record: TrainingRecord) -> None:
         """Brings the folder back to a checkpoint's record; later checkpoints become incomplete.
 
-        Otherwise "latest" would find them again, and a run interrupted while it overwrites one
-        would leave a mixture that counts as complete. Their adapters stay until then.
+        Otherwise "latest" would find them again. Their adapters stay until they are overwritten.
 
         Raises:
             UsageError: best is all that is left of a later one.
@@ -80,19 +86,11 @@ class AdapterFolder(TrainingFolder):
                 _SUPERSEDED_NAME, RECORD_NAME,
             )  # fmt: skip
 
-    def invalidate(self, step: int) -> None:
-        """Marks a checkpoint as incomplete until `complete`: the Trainer writes it next."""
-        for name in (RECORD_NAME, _SUPERSEDED_NAME):
-            (self.path / checkpoint_name(step) / name).unlink(missing_ok=True)
-
-    def complete(self, record: TrainingRecord, step: int) -> None:
-        """Completes the checkpoint that the Trainer just wrote, then see `save_results`."""
-        checkpoint = self.path / checkpoint_name(step)
+    def write_record(self, checkpoint: Path, record: TrainingRecord) -> None:
+        """Writes the record into the folder of a checkpoint whose other files are complete."""
         size = (checkpoint / ADAPTER_WEIGHTS).stat().st_size
         record.model = replace(record.model, size_bytes=size)
-        record.write(checkpoint / RECORD_NAME)
-        self.save_results(record)
-        self.prune(record)
+        complete_checkpoint(checkpoint, record)
 
     def save_results(self, record: TrainingRecord) -> None:
         """Updates best, all_results.json and the curves to a record.
@@ -131,17 +129,11 @@ def _same_bytes(first: Path, second: Path) -> bool:
 
 
 def _check_readable(checkpoint: Path) -> None:
-    """Checks that every file of a checkpoint can be read, without unpickling any code.
-
-    The Trainer skips a state that is missing, and would continue with other numbers.
-    """
+    """Checks that every file of a checkpoint can be read, without unpickling any code."""
     import torch
     from safetensors import SafetensorError, safe_open
     from transformers.trainer_pt_utils import safe_globals
 
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, *_STATE_NAMES, _TRAINER_STATE_NAME):
-        if not (checkpoint / name).is_file():
-            raise CheckpointError(f"{checkpoint}: {name} is missing; resume from another one")
     name = ADAPTER_WEIGHTS
     try:
         with safe_open(checkpoint / name, "pt"):

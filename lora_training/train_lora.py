@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,7 +144,7 @@ def train(
     from igrag.devices import tune_allocator
     from igrag.training.checkpoints import has_stopped_improving
     from lora_training import setup
-    from lora_training.callbacks import RecordCallback
+    from lora_training.callbacks import RecordCallback, StoppedImproving
     from lora_training.trainer import AdapterTrainer
 
     tune_allocator()
@@ -175,7 +176,8 @@ def train(
                 base=base,
                 callback=callback,
             )
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with suppress(StoppedImproving):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     print_results(record, folder)
 
 

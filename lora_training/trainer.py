@@ -1,5 +1,6 @@
 """transformers' Seq2SeqTrainer, corrected where it would be silently wrong for this training."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +17,17 @@ from transformers import (
     PrinterCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
-    TrainerCallback,
 )
 
 from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import clean_texts
 from igrag.data.batching import LABEL_IGNORED, Collator, LengthGroupedBatches, longest_first_order
+from igrag.files import atomic_directory
 from igrag.metrics import bleu
+from igrag.training.checkpoints import checkpoint_name
+from igrag.training.interruption import Interrupted
 from igrag.training.loss import summed_cross_entropy
+from lora_training.callbacks import RecordCallback
 
 
 class AdapterTrainer(Seq2SeqTrainer):
@@ -38,7 +42,9 @@ class AdapterTrainer(Seq2SeqTrainer):
       draws it from the global random state, which is not yet restored when a run resumes in the
       middle of an epoch: some examples would come twice and others never.
     - Validation examples stay in their order, so that captions can be paired with references.
-    - A checkpoint holds the adapter alone, without a pickle of the arguments.
+    - A checkpoint holds the adapter alone, without a pickle of the arguments, and appears as a
+      whole.
+    - A signal ends a validation at once, after a checkpoint without it was saved.
 
     Args:
         model: The frozen model with its adapter.
@@ -47,7 +53,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         val: Validation examples, sorted by `longest_first`.
         tokenizer: The model's tokenizer.
         base: The base model, for the checkpoints.
-        callback: Receives the Trainer's events.
+        callback: Receives the Trainer's events, and writes the record into each checkpoint.
     """
 
     # The library's attributes, which its own types leave open.
@@ -64,7 +70,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         val: Dataset,
         tokenizer: PreTrainedTokenizerBase,
         base: BaseModelIdentity,
-        callback: TrainerCallback,
+        callback: RecordCallback,
     ) -> None:
         super().__init__(
             model=model,
@@ -76,6 +82,8 @@ class AdapterTrainer(Seq2SeqTrainer):
             callbacks=[callback],
         )
         self._base = base
+        self._callback = callback
+        self._checkpoint_parent = args.output_dir
         self.remove_callback(PrinterCallback)  # It prints the logs of every step as a dict.
         self._batches = _EpochBatches(
             train["source_length"][:], batch_size=args.per_device_train_batch_size, seed=args.seed
@@ -132,6 +140,47 @@ class AdapterTrainer(Seq2SeqTrainer):
         self.model.save_pretrained(str(folder), save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # An empty model card.
         self._base.write(folder)
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """Evaluates as the library does; a signal ends it, and the steps before it are saved.
+
+        The data loader draws from the random state that dropout continues with: a checkpoint
+        without its validation holds the state before it, one with it the state after it.
+        """
+        step = self.state.global_step
+        resumed_from = self._callback.resumed_checkpoint(step)
+        if resumed_from is not None:
+            self._load_rng_state(str(resumed_from))
+        before = torch.get_rng_state()
+        try:
+            with self._callback.interruption.at_once():
+                metrics = super().evaluate(*arguments, **options)
+        except Interrupted:
+            if self._callback.saves_interruption_at(step):
+                torch.set_rng_state(before)
+                self._save_checkpoint(self.model, None)
+                self.callback_handler.on_save(self.args, self.state, self.control)
+            raise
+        if resumed_from is not None:
+            with atomic_directory(resumed_from) as folder:
+                shutil.copytree(resumed_from, folder, dirs_exist_ok=True)
+                self._save_rng_state(str(folder))
+                self._callback.write_record(folder)
+            self._callback.after_resumed_validation(step)
+        return metrics
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        name = checkpoint_name(self.state.global_step)
+        with atomic_directory(Path(cast(str, self.args.output_dir)) / name) as folder:
+            self._checkpoint_parent = str(folder)
+            super()._save_checkpoint(model, trial)
+            for path in (folder / name).iterdir():
+                path.replace(folder / path.name)
+            (folder / name).rmdir()
+            self._callback.write_record(folder)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return cast(str, self._checkpoint_parent)
 
 
 class Scorer:

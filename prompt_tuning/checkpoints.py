@@ -2,7 +2,7 @@
 
 output_dir/
   checkpoint-N/     after N optimizer steps: prompt_embeddings.pt, predictions.json,
-                    training_state.pt and training_record.json
+                    training_state.pt and training_record.json (an interruption's: no captions)
   best_model/       prompt_embeddings.pt of the checkpoint with the highest BLEU-4
   all_results.json  training_curves.png
 """
@@ -22,10 +22,11 @@ from igrag.files import atomic_directory, atomic_path, check_zip_sums, write_jso
 from igrag.inputs import reason_of
 from igrag.training.checkpoints import (
     CURVES_NAME,
-    RECORD_NAME,
     RESULTS_NAME,
     TrainingFolder,
     checkpoint_name,
+    complete_checkpoint,
+    is_validated,
 )
 from igrag.training.curves import draw_curves
 from igrag.training.record import TrainingRecord
@@ -129,21 +130,47 @@ class CheckpointFolder(TrainingFolder):
         super().__init__(
             path,
             best_name=best,
+            state_files=[PROMPT_NAME, _STATE_NAME],
             save_total_limit=save_total_limit,
             other_files=[_UNTUNED_NAME],
         )
+
+    def check(self, checkpoint: Path) -> None:
+        """Checks a checkpoint, see `TrainingFolder`; that of an earlier version has no checksums.
+
+        Raises:
+            CheckpointError: It is damaged.
+        """
+        super().check(checkpoint)
+        _read_state(checkpoint / _STATE_NAME)
 
     def save(
         self, state: TrainingState, record: TrainingRecord, predictions: Sequence[dict[str, Any]]
     ) -> None:
         """Writes checkpoint-N as a whole, then what follows from it; see `save_results`."""
+        self._write(state, record, predictions)
+        self.save_results(record)
+        self.prune(record)
+
+    def save_interruption(self, state: TrainingState, record: TrainingRecord) -> Path:
+        """Writes checkpoint-N without a validation, to resume from, and returns its folder."""
+        path = self.path / checkpoint_name(state.progress.step)
+        if not (is_validated(record, state.progress.step) and path.is_dir()):
+            self._write(state, record)
+        return path
+
+    def _write(
+        self,
+        state: TrainingState,
+        record: TrainingRecord,
+        predictions: Sequence[dict[str, Any]] | None = None,
+    ) -> None:
         with atomic_directory(self.path / checkpoint_name(state.progress.step)) as folder:
             state.tuner.save_prompt(folder / PROMPT_NAME)
             (folder / _STATE_NAME).write_bytes(state.to_bytes())
-            record.write(folder / RECORD_NAME)
-            write_json(folder / _PREDICTIONS_NAME, list(predictions))
-        self.save_results(record)
-        self.prune(record)
+            if predictions is not None:
+                write_json(folder / _PREDICTIONS_NAME, list(predictions))
+            complete_checkpoint(folder, record)
 
     def save_untuned(self, record: TrainingRecord, predictions: Sequence[dict[str, Any]]) -> None:
         """Writes the captions of the model before training."""

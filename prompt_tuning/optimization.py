@@ -82,6 +82,14 @@ class GradientSum:
         return float(total[-1])
 
 
+def any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Returns whether a flag is set in any of the training's processes."""
+    if accelerator.num_processes == 1:
+        return flag
+    flags = torch.tensor(float(flag), device=accelerator.device)
+    return bool(accelerator.reduce(flags, reduction="sum") > 0)
+
+
 def seed_dropout(tuner: PromptTuner, seed: int, step: int, rank: int) -> None:
     """Seeds the frozen model's dropout, if enabled, from the run's seed, the step and the process.
 

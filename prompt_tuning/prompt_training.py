@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from accelerate import Accelerator
 
+    from igrag.training.interruption import Interruption
     from prompt_tuning.checkpoints import CheckpointFolder, TrainingState
     from prompt_tuning.global_batches import GlobalBatches
     from prompt_tuning.training_log import TrainingLog
@@ -46,6 +48,7 @@ def train(
     """
     from igrag.devices import tune_allocator
     from igrag.training.checkpoints import has_stopped_improving
+    from igrag.training.interruption import Interruption
     from prompt_tuning import setup
     from prompt_tuning.checkpoints import TrainingState
     from prompt_tuning.training_log import TrainingLog
@@ -89,8 +92,8 @@ def train(
         folder.save_results(record)
     # A run that was stopped early stays stopped when it is resumed.
     if not has_stopped_improving(record, settings.evaluation.early_stopping_patience):
-        with log:
-            run_epochs(state, batches, validation, folder, log, accelerator, settings)
+        with log, Interruption(lambda: log.save_interruption(state, folder)) as interruption:
+            run_epochs(state, batches, validation, folder, log, accelerator, settings, interruption)
     log.finish(folder)
 
 
@@ -102,6 +105,7 @@ def run_epochs(
     log: "TrainingLog",
     accelerator: "Accelerator",
     settings: PromptTrainingSettings,
+    interruption: "Interruption",
 ) -> None:
     """The training loop: epochs, global batches (one optimizer step each), micro-batches.
 
@@ -111,8 +115,13 @@ def run_epochs(
     """
     import torch
 
-    from igrag.training.checkpoints import has_stopped_improving
-    from prompt_tuning.optimization import GradientSum, seed_dropout, summed_loss
+    from igrag.training.checkpoints import has_stopped_improving, is_validated
+    from prompt_tuning.optimization import (
+        GradientSum,
+        any_process,
+        seed_dropout,
+        summed_loss,
+    )
 
     tuner, optimizer, scheduler = state.tuner, state.optimizer, state.scheduler
     progress, options, evaluation = state.progress, settings.training, settings.evaluation
@@ -123,6 +132,27 @@ def run_epochs(
     eval_steps = evaluation.eval_steps or steps_per_epoch
     max_norm = options.max_grad_norm or float("inf")
 
+    def validate() -> bool:
+        """Validates and saves a checkpoint; returns whether to go on."""
+        # Interrupted here, a run that resumes validates first.
+        with interruption.at_once(alone=accelerator.num_processes == 1):
+            result = validation.score(tuner, title=f"step {progress.step}")
+        log.validation(result)
+        if accelerator.is_main_process:
+            folder.save(state, log.record, validation.coco_results(result.captions))
+        accelerator.wait_for_everyone()  # No process goes on before the checkpoint exists.
+        return not has_stopped_improving(log.record, evaluation.early_stopping_patience)
+
+    def is_due() -> bool:
+        return progress.step % eval_steps == 0 or progress.step == total_steps
+
+    if (
+        progress.step
+        and is_due()
+        and not is_validated(log.record, progress.step)
+        and not validate()
+    ):
+        return
     for epoch in range(progress.epoch, options.num_train_epochs):
         for global_batch in batches.of_epoch(epoch, start=progress.batch):
             # A function of seed, step and process: a resumed run draws the same dropout.
@@ -149,15 +179,9 @@ def run_epochs(
             )
             scheduler.step()
 
-            if progress.step % eval_steps != 0 and progress.step != total_steps:
-                continue
-            result = validation.score(tuner, title=f"step {progress.step}")
-            log.validation(result)
-            if accelerator.is_main_process:
-                folder.save(state, log.record, validation.coco_results(result.captions))
-            accelerator.wait_for_everyone()  # No process goes on before the checkpoint exists.
-            if has_stopped_improving(log.record, evaluation.early_stopping_patience):
+            if is_due() and not validate():
                 return
+            interruption.check(partial(any_process, accelerator))
 
 
 def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 
 from accelerate import Accelerator
@@ -10,7 +11,7 @@ from tqdm import tqdm
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME, checkpoint_name
 from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from igrag.training.summary import run_footer
-from prompt_tuning.checkpoints import CheckpointFolder, Progress
+from prompt_tuning.checkpoints import CheckpointFolder, Progress, TrainingState
 from prompt_tuning.validation import ValidationResult
 
 
@@ -125,6 +126,13 @@ class TrainingLog:
             f"BLEU-4 {result.bleu.bleu4:.4f}{remark}",
             file=sys.stderr,
         )
+
+    def save_interruption(self, state: TrainingState, folder: CheckpointFolder) -> Path | None:
+        """Saves the state of an interrupted training, see `Interruption`; the main process does."""
+        self._accelerator.end_training()
+        if not self._accelerator.is_main_process:
+            return None
+        return folder.save_interruption(state, self.record)
 
     def finish(self, folder: CheckpointFolder) -> None:
         """Closes the trackers and prints the table of validations and the paths of the results."""

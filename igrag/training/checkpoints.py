@@ -8,17 +8,18 @@ import logging
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from igrag.errors import CheckpointError, UsageError
-from igrag.files import check_output_folder
-from igrag.training.record import Evaluation, TrainingRecord
+from igrag.files import check_output_folder, remove_leftovers, sha256_file
+from igrag.output_lock import held_since
+from igrag.training.record import Evaluation, TrainingRecord, read_checksums
 
 RECORD_NAME, RESULTS_NAME = "training_record.json", "all_results.json"
 CURVES_NAME = "training_curves.png"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[^.]+\.(tmp|old)")  # as igrag.files names them
 # Settings of two runs that are compared as the same training with other seeds.
 _MAY_DIFFER = re.compile(
     r"training\.(seed|output_dir|report_to|save_total_limit)|output\..*"
@@ -35,6 +36,7 @@ class TrainingFolder:
     Args:
         path: The folder, which need not exist yet.
         best_name: Name of the folder with the copy of the best checkpoint.
+        state_files: Names of the files in a checkpoint that resuming needs.
         save_total_limit: Checkpoints to keep in addition to the best one; None keeps all.
         other_files: Names of further files that a run writes into the folder, for `clear`.
     """
@@ -44,11 +46,13 @@ class TrainingFolder:
         path: Path,
         *,
         best_name: str,
+        state_files: Collection[str] = (),
         save_total_limit: int | None = None,
         other_files: Collection[str] = (),
     ) -> None:
         self.path = path
         self._best = path / best_name
+        self._state_files = state_files
         self._limit = save_total_limit
         self._other_files = other_files
 
@@ -86,7 +90,7 @@ class TrainingFolder:
         )
 
     def find(self, wanted: str) -> Path | None:
-        """Finds the checkpoint to resume from: "latest" in this folder, or a path.
+        """Finds the checkpoint to resume from: a path, or "latest", the newest undamaged one.
 
         Returns:
             Its folder; None if "latest" finds none, since a run can end before its first one.
@@ -94,7 +98,8 @@ class TrainingFolder:
         Raises:
             UsageError: The folder cannot be written to; `wanted` is empty; or "latest" finds no
                 checkpoint, but a best one that a new run would replace.
-            CheckpointError: The path is no checkpoint of this folder.
+            CheckpointError: The path is no checkpoint of this folder, or is damaged, as all are
+                that "latest" finds.
         """
         if not wanted:
             raise UsageError(
@@ -102,7 +107,7 @@ class TrainingFolder:
             )
         check_output_folder(self.path, option="--output_dir")
         if wanted == "latest":
-            found = next(reversed(self.checkpoints()), None)
+            found = self._newest_whole()
             if found is None and self._best.exists():
                 self.refuse_to_overwrite()
             return found
@@ -120,7 +125,53 @@ class TrainingFolder:
                 f"{wanted}: belongs to {path.parent}, expected a checkpoint of {self.path}; "
                 "give its folder as --output_dir"
             )
+        self.check(self.path / path.name)
         return self.path / path.name
+
+    def check(self, checkpoint: Path) -> None:
+        """Checks that a run can resume from a checkpoint: its record, and the files it needs.
+
+        Raises:
+            CheckpointError: It is damaged.
+        """
+        record, step = record_of(checkpoint), step_of(checkpoint)
+        if record.history and record.history[-1].step != step:
+            raise CheckpointError(
+                f"{checkpoint / RECORD_NAME}: is of step {record.history[-1].step}, expected "
+                f"{step}; resume from another one"
+            )
+        checksums = read_checksums(checkpoint / RECORD_NAME)
+        for name in self._state_files:
+            if not (checkpoint / name).is_file():
+                raise CheckpointError(f"{checkpoint}: {name} is missing; resume from another one")
+            if name in checksums and sha256_file(checkpoint / name) != checksums[name]:
+                raise CheckpointError(
+                    f"{checkpoint / name}: damaged, or of another checkpoint (its checksum is not "
+                    f"that in {RECORD_NAME}); resume from another one"
+                )
+
+    def _newest_whole(self) -> Path | None:
+        """Returns the newest undamaged checkpoint, and logs why newer ones were passed over."""
+        reasons = []
+        for path in reversed(self.checkpoints_for_latest()):
+            try:
+                self.check(path)
+            except CheckpointError as error:
+                reasons.append(str(error).removesuffix("; resume from another one"))
+                continue
+            for reason in reasons:
+                logger.warning("passed over: %s", reason)
+            return path
+        if self.checkpoints():
+            raise CheckpointError(
+                f"{self.path}: all its checkpoints are damaged, the newest because {reasons[0]}; "
+                "replace the run with --overwrite_output_dir, or give another --output_dir"
+            )
+        return None
+
+    def checkpoints_for_latest(self) -> list[Path]:
+        """Returns the checkpoints that "latest" looks at, the newest last."""
+        return self.folders()
 
     def checkpoint_for(self, resume: str | None, *, overwrite: bool = False) -> Path | None:
         """Finds the checkpoint to resume from, before anything is loaded.
@@ -167,27 +218,33 @@ class TrainingFolder:
 
         To be called once a run owns the folder: another one that still runs would lose its own.
         """
-        for path in list(self._leftovers()):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-    def _leftovers(self) -> Iterator[Path]:
         own = {self._best.name, RESULTS_NAME, CURVES_NAME, *self._other_files}
-        for folder in (self.path, self._best, *self.folders()):
-            for path in folder.glob(".*"):
-                # Temporary files repeat their suffix: ".a.json.x1y2.tmp.json".
-                match = _LEFTOVER.fullmatch(path.name) or _LEFTOVER.fullmatch(path.stem)
-                name = match["name"] if match else ""
-                # In the output folder itself, the user may keep files of other programs.
-                if match and (folder != self.path or name in own or _CHECKPOINT.fullmatch(name)):
-                    yield path
+        before = held_since(self.path)
+        # In the output folder itself, the user may keep files of other programs.
+        remove_leftovers(
+            self.path,
+            is_own=lambda name: name in own or _CHECKPOINT.fullmatch(name) is not None,
+            before=before,
+        )
+        for folder in (self._best, *self.folders()):
+            remove_leftovers(folder, is_own=lambda name: True, before=before)
 
     def saved_best(self) -> Evaluation | None:
-        """Returns the evaluation whose copy the best folder is; None without all_results.json."""
+        """Returns the evaluation whose copy the best folder is; None without all_results.json.
+
+        Of a damaged all_results.json, that of the newest checkpoint's record.
+        """
         path = self.path / RESULTS_NAME
-        return TrainingRecord.read(path).best if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return TrainingRecord.read(path).best
+        except CheckpointError as error:
+            logger.warning("%s; the checkpoints have the same record", error)
+        for checkpoint in reversed(self.checkpoints()):
+            with suppress(CheckpointError):
+                return record_of(checkpoint).best
+        return None
 
     def refuse_to_lose_best(self, checkpoint: Path, record: TrainingRecord) -> None:
         """Makes sure that resuming from a checkpoint replaces no only copy of a later best one.
@@ -212,7 +269,15 @@ class TrainingFolder:
             )
 
     def prune(self, record: TrainingRecord) -> None:
-        """Removes the oldest of a record's checkpoints beyond the limit, but never the best."""
+        """Removes the oldest of a record's checkpoints beyond the limit, but never the best.
+
+        Those of interruptions before the newest validation go too: nothing needs them any more.
+        """
+        validated = {evaluation.checkpoint for evaluation in record.evaluations}
+        for path in self.checkpoints():
+            is_earlier = step_of(path) < record.evaluations[-1].step
+            if is_earlier and path.name not in validated and is_interruption(path):
+                shutil.rmtree(path)
         if self._limit is None:
             return
         best = record.best.checkpoint if record.best else None
@@ -241,6 +306,29 @@ def record_of(checkpoint: Path) -> TrainingRecord:
         CheckpointError: It is missing or damaged.
     """
     return TrainingRecord.read(checkpoint / RECORD_NAME)
+
+
+def is_interruption(checkpoint: Path) -> bool:
+    """Returns whether a checkpoint was saved by an interruption, so without a validation."""
+    step = step_of(checkpoint)
+    try:
+        record = record_of(checkpoint)
+    except CheckpointError:  # A damaged one is the user's to remove.
+        return False
+    is_own = bool(record.history) and record.history[-1].step == step
+    return is_own and not is_validated(record, step)
+
+
+def is_validated(record: TrainingRecord, step: int) -> bool:
+    """Returns whether the newest validation of a record is that after `step` steps."""
+    return bool(record.evaluations) and record.evaluations[-1].step == step
+
+
+def complete_checkpoint(folder: Path, record: TrainingRecord) -> None:
+    """Writes the record into a checkpoint's folder, with the checksums of what is there."""
+    checksums = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+    checksums.pop(RECORD_NAME, None)
+    record.write(folder / RECORD_NAME, checksums=checksums)
 
 
 def refuse_changes(

@@ -5,6 +5,7 @@ Prompt tuning and LoRA write the same all_results.json, so that their figures ca
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from igrag.errors import CheckpointError, DataError
 from igrag.files import read_json, write_json
 
 FORMAT = 1
+_CHECKSUMS = "checksums"  # In a checkpoint's record alone.
+_NOT_KEPT = ("format", "best", "untuned", _CHECKSUMS)  # Of the JSON; the rest are the fields.
 _LONGEST_FOUND = 60  # characters of a wrong value that an error quotes
 
 
@@ -199,7 +202,7 @@ class TrainingRecord:
             raise CheckpointError(
                 f"{path}: found {_shorten(found)}, expected a training record of format {FORMAT}"
             )
-        kept = {key: content[key] for key in content if key not in ("format", "best", "untuned")}
+        kept = {key: content[key] for key in content if key not in _NOT_KEPT}
         if isinstance(model := kept.get("model"), dict):
             kept["model"] = {key: model[key] for key in model if key != "trainable_percent"}
         try:
@@ -208,14 +211,19 @@ class TrainingRecord:
         except ValidationError as error:
             raise CheckpointError(f"{path}: {_explain(error)}") from None
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, *, checksums: Mapping[str, str] | None = None) -> None:
         """Writes the record as JSON, atomically.
+
+        Args:
+            path: The file.
+            checksums: Name -> SHA-256 of the files next to it that belong to it.
 
         Raises:
             ValueError: The config or the data are not plain JSON data (a path, infinity).
         """
+        sums = {} if checksums is None else {_CHECKSUMS: dict(checksums)}
         try:
-            write_json(path, self.to_json())
+            write_json(path, self.to_json() | sums)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: the record is not plain JSON data: {error}") from error
 
@@ -231,6 +239,12 @@ class TrainingRecord:
         except DataError as error:
             raise CheckpointError(str(error)) from None
         return cls.from_json(content, path=path)
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """Reads the checksums of a record that can be read; none of an earlier version's."""
+    found = read_json(path).get(_CHECKSUMS)
+    return found if isinstance(found, dict) else {}
 
 
 _ADAPTER = TypeAdapter(TrainingRecord)

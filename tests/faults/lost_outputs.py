@@ -9,8 +9,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from igrag.config import REPO_ROOT
+from igrag.training.record import TrainingRecord
+from tests.finished_runs import Trainer
+from tests.lora_training.conftest import make_trainer as make_lora_trainer
+from tests.prompt_tuning.conftest import make_trainer as make_prompt_trainer
+
+LATEST = ("--resume_from_checkpoint", "latest")
+TRAINERS: dict[str, Callable[[Path, Path], Trainer]] = {
+    "prompt": make_prompt_trainer,
+    "lora": make_lora_trainer,
+}
 
 # For what only a hanging process exceeds, on a busy machine, too.
 DEADLINE = 300.0
@@ -70,3 +81,16 @@ def files(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def training_results(output: Path) -> dict[str, Any]:
+    """Returns what a training has come to: weights, losses and scores, without its times."""
+    record = TrainingRecord.read(output / "all_results.json")
+    found: dict[str, Any] = {
+        str(path.relative_to(output)): path.read_bytes()
+        for name in ("prompt_embeddings.pt", "adapter_model.safetensors")
+        for path in output.rglob(name)
+    }
+    found["losses"] = [step.loss for step in record.history]
+    found["scores"] = [(each.step, each.loss, each.bleu4) for each in record.evaluations]
+    return found
