@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.dataset import EvaluationImage
+from evaluation.partial_captions import PartialCaptions
 from igrag.captioning.generator import CaptionGenerator, GenerativeModel
 from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.data.images import open_image
@@ -71,6 +72,8 @@ def generate_captions(
     generator: CaptionGenerator,
     models: Mapping[str, GenerativeModel],
     prompts: Mapping[str, Sequence[str]],
+    *,
+    partial: PartialCaptions | None = None,
 ) -> dict[str, GeneratedCaptions]:
     """Captions all images by every method.
 
@@ -80,6 +83,7 @@ def generate_captions(
         generator: The caption generator.
         models: By method, the model that generates the tokens.
         prompts: By method, one per image.
+        partial: Keeps the captions as they come, and has those of an interrupted call.
 
     Returns:
         The captions by method.
@@ -95,10 +99,15 @@ def generate_captions(
         for start in range(0, count, _CHUNK):
             for name, model in models.items():
                 chunk = prompts[name][start : start + _CHUNK]
-                generator.switch_to(model)
-                started = time.perf_counter()
-                captions[name] += generator.generate(chunk)
-                seconds[name] += time.perf_counter() - started
+                done = None if partial is None else partial.find(name, start)
+                if done is None:
+                    generator.switch_to(model)
+                    started = time.perf_counter()
+                    done = generator.generate(chunk), time.perf_counter() - started
+                    if partial is not None:
+                        partial.add(name, start, *done)
+                captions[name] += done[0]
+                seconds[name] += done[1]
                 bar.update(len(chunk))
     generator.switch_to(None)
     return {name: GeneratedCaptions(tuple(captions[name]), seconds[name]) for name in models}

@@ -131,7 +131,9 @@ def evaluate_methods(
     identity = config_identity(config, model.path, methods, dataset, rows)
     if not options.overwrite:
         check_not_overwritten(options.output_dir, identity, names=file_names(names))
-    captioned = caption_dataset(config, model.path, methods, dataset, rows)
+    captioned = caption_dataset(
+        config, model.path, methods, dataset, rows, identity=identity, output=options.output_dir
+    )
     captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
     baseline = methods[0].name if methods else names[0]
     scores = _score(options, captioned.dataset, objects, captions, rows, baseline, config)

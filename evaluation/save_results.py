@@ -7,11 +7,13 @@ from evaluation.chart import draw_comparison
 from evaluation.coco_results import RESULTS_NAME, result_files, write_results
 from evaluation.human import HUMAN
 from evaluation.overwrite_guard import METRICS_NAME
+from evaluation.partial_captions import PARTIAL_NAME
 from evaluation.report import write_report
 from evaluation.results import EvaluationResult
 from evaluation.retrieval_chart import draw_retrieval_quality
 from evaluation.table import to_markdown
-from igrag.files import atomic_path, write_json
+from igrag.files import atomic_path, remove_leftovers, write_json
+from igrag.output_lock import held_since
 
 TABLE_NAME, CHART_NAME, REPORT_NAME = "table.md", "comparison.png", "report.html"
 RETRIEVAL_CHART_NAME = "retrieval_quality.png"
@@ -40,6 +42,9 @@ def save_results(result: EvaluationResult, folder: Path, *, report_images: int) 
     Returns:
         The files.
     """
+    methods = [each.name for each in result.methods] if result.generation else []
+    own = {METRICS_NAME, *file_names(methods)}
+    remove_leftovers(folder, is_own=own.__contains__, before=held_since(folder))
     metrics, table = folder / METRICS_NAME, folder / TABLE_NAME
     chart, report = folder / CHART_NAME, folder / REPORT_NAME
     # First: the overwrite guard needs it, should an interruption leave only some of the files.
@@ -60,6 +65,8 @@ def save_results(result: EvaluationResult, folder: Path, *, report_images: int) 
     )
     charts = [chart, *_draw_retrieval_quality(result, folder / RETRIEVAL_CHART_NAME)]
     write_report(result, report, charts=charts, max_images=report_images)
+    if result.generation:  # Everything that it kept is saved.
+        (folder / PARTIAL_NAME).unlink(missing_ok=True)
     return [*files, metrics, table, *charts, report]
 
 

@@ -14,6 +14,7 @@ from evaluation.image_vectors import clip_metrics
 from evaluation.instructions import InstructionChoice, InstructionTrial, with_instruction
 from evaluation.methods import INSTRUCTION_METHOD, Method, TrainedPaths, method_files, open_models
 from evaluation.overwrite_guard import evaluation_identity
+from evaluation.partial_captions import PARTIAL_NAME, PartialCaptions, captions_key
 from evaluation.rows import INSTRUCTION, NEAREST, Rows, find_rows
 from igrag import from_config
 from igrag.captioning.generator import CaptionGenerator
@@ -24,6 +25,7 @@ from igrag.devices import tune_allocator
 from igrag.metrics import Metric
 from igrag.metrics.clip_score import ClipScore, RefClipScore
 from igrag.retrieval.knowledge_base import KnowledgeBase
+from igrag.training.run_metadata import library_versions
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +107,13 @@ def caption_dataset(
     methods: Sequence[Method],
     dataset: EvaluationDataset,
     rows: Rows,
+    *,
+    identity: Mapping[str, Any],
+    output: Path,
 ) -> CaptionedDataset:
     """Captions all images by all methods, loading the model once, and only if one generates.
+
+    The captions are kept in the output folder as they come; an interrupted call continues there.
 
     Args:
         config: The configuration of captioning.
@@ -114,6 +121,8 @@ def caption_dataset(
         methods: The methods that generate, besides the rows.
         dataset: The images; if they have no prompts, retrieval builds them.
         rows: Which other rows there are.
+        identity: See `config_identity`.
+        output: The output folder.
 
     Raises:
         IgragError: A part is missing or damaged, or an image cannot be opened.
@@ -144,7 +153,18 @@ def caption_dataset(
         generator.switch_to(models[INSTRUCTION])
         choice = rows.trial.choose(generator, template)
         by_method[INSTRUCTION] = with_instruction(template, prompts, choice.text)
-    generated = generate_captions(generator, models, by_method)
+    paths = method_files(methods, trained_paths(config)).values()
+    key = captions_key(
+        identity,
+        [path for each in paths for path in each],
+        by_method,
+        language.weights,
+        library_versions(),
+    )
+    partial = PartialCaptions(output / PARTIAL_NAME, key)
+    if len(partial):
+        logger.warning("continues an interrupted evaluation after %d captions", len(partial))
+    generated = generate_captions(generator, models, by_method, partial=partial)
     captions = {name: each.captions for name, each in generated.items()}
     seconds = {name: each.seconds for name, each in generated.items()}
     return CaptionedDataset(dataset, captions | nearest, seconds, choice)

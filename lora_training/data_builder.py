@@ -7,9 +7,9 @@ in the knowledge base, and one of the image's own captions as the target.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to load
     from igrag.retrieval.knowledge_base import KnowledgeBase
     from lora_training.examples import ExampleBuilder, ImageObjects, ImageVectors
     from lora_training.splits import Split
+    from lora_training.unfinished_split import UnfinishedSplit
 
 EXIT_LEAKS = 1
 _CHUNK = 512  # Images in memory at a time, however many examples are built.
@@ -250,7 +251,7 @@ def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite
         max_tokens=config.models.max_source_length,
         seed=data.seed,
     )
-    with folder.temporary() as new:
+    with folder.unfinished() as new:
         reports = _write_splits(new, splits, config, builder, knowledge_base)
         counts = {
             name: {"written": each.written, "reused": each.reused, "skipped": len(each.skipped)}
@@ -297,6 +298,7 @@ def _write_splits(
             builder=builder,
             split=split.name,
             objects=objects,
+            resumable=True,
         )
         _print_skipped(split, reports[split.name], objects.unlisted)
     return reports
@@ -322,8 +324,9 @@ def build_split(
     split: str,
     objects: ImageObjects | None = None,
     progress: bool = True,
+    resumable: bool = False,
 ) -> SplitReport:
-    """Writes one JSONL file, complete or not at all, in chunks.
+    """Writes one JSONL file in chunks, complete or not at all, or else resumably.
 
     Args:
         path: The file to write.
@@ -333,31 +336,62 @@ def build_split(
         split: Name of the split, for the examples' metadata.
         objects: Returns the objects of their prompts; None for none.
         progress: Show a progress bar on stderr, if that is a terminal.
+        resumable: Let the file grow under its own name, and continue what an interrupted call of
+            the same arguments has left.
 
     Raises:
         DataError: No image was readable.
     """
-    from tqdm import tqdm
-
     from igrag.files import atomic_path
     from lora_training.examples import ImageObjects
+    from lora_training.unfinished_split import UnfinishedSplit
 
     objects = objects or ImageObjects(None, Path())
-    before, written = vectors.reused, 0
-    skips = [(reasons, len(reasons)) for reasons in (vectors.skipped, objects.skipped)]
-    hidden = None if progress else True  # None: hidden if stderr is no terminal
-    bar = tqdm(total=len(images), desc=split, unit="image", file=sys.stderr, disable=hidden)
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream, bar:
-        for chunk in _chunks(images):
-            for example in _build_chunk(chunk, vectors, objects, builder, split):
-                stream.write(json.dumps(example, ensure_ascii=False) + "\n")
-                written += 1
-            bar.update(len(chunk))
-        skipped = tuple(reason for reasons, start in skips for reason in reasons[start:])
-        if not written:
-            first = next(iter(skipped), "no images")
+    with ExitStack() as stack:
+        file = path if resumable else stack.enter_context(atomic_path(path))
+        unfinished = stack.enter_context(UnfinishedSplit(file, resumable=resumable))
+        report = _build_chunks(
+            unfinished, images, vectors, objects, builder, split, progress=progress
+        )
+        if not report.written:
+            first = next(iter(report.skipped), "no images")
             raise DataError(f"{split}: none of the images could be used ({first})")
-    return SplitReport(written, vectors.reused - before, skipped)
+    return report
+
+
+def _build_chunks(
+    unfinished: UnfinishedSplit,
+    images: Sequence[CaptionedImage],
+    vectors: ImageVectors,
+    objects: ImageObjects,
+    builder: ExampleBuilder,
+    split: str,
+    *,
+    progress: bool,
+) -> SplitReport:
+    """Builds the examples of the images that the file does not have yet."""
+    from tqdm import tqdm
+
+    done = unfinished.progress
+    before = vectors.reused
+    skips = [(reasons, len(reasons)) for reasons in (vectors.skipped, objects.skipped)]
+    vectors.reused += done.reused
+    vectors.skipped += done.skipped
+    objects.skipped += done.objects_skipped
+    objects.unlisted += done.unlisted
+    with tqdm(
+        total=len(images), initial=done.images, desc=split, unit="image", file=sys.stderr,
+        disable=None if progress else True,  # None: hidden if stderr is no terminal
+    ) as bar:  # fmt: skip
+        for chunk in _chunks(images[done.images :]):
+            examples = _build_chunk(chunk, vectors, objects, builder, split)
+            unfinished.append(examples, images=len(chunk))
+            done.reused, done.unlisted = vectors.reused - before, objects.unlisted
+            done.skipped, done.objects_skipped = (reasons[start:] for reasons, start in skips)
+            unfinished.save_progress()
+            bar.update(len(chunk))
+    skipped = tuple(reason for reasons, start in skips for reason in reasons[start:])
+    return SplitReport(done.written, vectors.reused - before, skipped)
 
 
 def _build_chunk(

@@ -1,20 +1,22 @@
 """The output folder of --build_data: train.jsonl, val.jsonl, and data.json, their record."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from igrag import from_config
 from igrag.config import Config, ObjectsConfig
 from igrag.errors import DataError, UsageError
-from igrag.files import read_json, sha256_file, write_json
+from igrag.files import read_json, remove_leftovers, sha256_file, write_json
+from igrag.output_lock import held_since
 from lora_training.settings import DataSettings
 
 DATA_NAMES = ("train.jsonl", "val.jsonl")
 RECORD_NAME = "data.json"
 FORMAT_VERSION = 1
+UNFINISHED_NAME = ".unfinished"  # a build's folder until its data are complete
 _UNFINISHED = "unfinished"
 
 
@@ -58,12 +60,27 @@ class DatasetFolder:
         )
 
     @contextmanager
-    def temporary(self) -> Iterator[Path]:
-        """Yields an empty folder inside this one to build in; it is removed at the end."""
+    def unfinished(self) -> Iterator[Path]:
+        """Yields a folder inside this one to build in; it is removed once the data are complete.
+
+        It has what an interrupted build of the same settings left, else it is empty.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        prefix = f".{DATA_NAMES[0]}."
-        with TemporaryDirectory(dir=self.path, prefix=prefix, suffix=".tmp") as new:
-            yield Path(new)
+        remove_leftovers(
+            self.path, is_own={*DATA_NAMES, RECORD_NAME}.__contains__, before=held_since(self.path)
+        )
+        folder = self.path / UNFINISHED_NAME
+        record = folder / RECORD_NAME
+        if not record.is_file() or read_json(record) != self._settings:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            write_json(record, self._settings)
+        try:
+            yield folder
+        except DataError:  # To be built again from its start, once it is fixed.
+            shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
 
     def replace_with(self, new: Path, splits: Mapping[str, Mapping[str, int]]) -> None:
         """Moves the finished files of `new` into the folder, and writes data.json last.
@@ -73,7 +90,7 @@ class DatasetFolder:
         nothing trains without any.
 
         Args:
-            new: What `temporary` yielded, with both files.
+            new: What `unfinished` yielded, with both files.
             splits: Split name -> counts, for the record.
         """
         first, *others = DATA_NAMES

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from igrag.captioning.results_file import ResultsFile, open_results
 from igrag.cli import (
     CommandParser,
     add_common_options,
     add_config_options,
     config_overrides,
     error_line,
+    is_stdout_closed,
     run_command,
     setup_logging,
 )
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
-from igrag.errors import ImageError, ModelError
+from igrag.errors import ImageError, ModelError, UsageError
 from igrag.files import is_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
@@ -36,6 +38,16 @@ def command(words: Sequence[str] | None = None) -> int:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    """Opens where the results go, captions every image, and returns the exit code."""
+    if arguments.output is not None and not arguments.json:
+        raise UsageError("--output: is a file of JSON lines, expected --json too")
+    if arguments.output is None and is_stdout_closed():
+        raise UsageError("stdout is closed, so captions would be lost; give --json --output FILE")
+    with open_results(arguments.output, resume=arguments.resume) as results:
+        return caption_images(arguments, results)
+
+
+def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -> int:
     """Loads the configuration and the models, captions every image, and returns the exit code."""
     overrides = config_overrides(arguments)
     if arguments.top_k is not None:
@@ -45,6 +57,9 @@ def main(arguments: argparse.Namespace) -> int:
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
     paths, empty = _find_images(arguments.input)
+    if results:
+        results.check_settings(_facts(config, model))
+        paths = _leave_out_done(paths, results)
     failures = _errors_before_first_image(paths)
     if len(failures) == len(paths):  # before any model is loaded
         return _report_failures(empty, failures, len(paths))
@@ -58,7 +73,10 @@ def main(arguments: argparse.Namespace) -> int:
             captioner, methods, paths, config, failures
         ):
             if arguments.json:
-                _print_json(path, result, seconds, config, model, captions=captions, score=score)
+                _print_json(
+                    path, result, seconds, config, model,
+                    captions=captions, score=score, results=results,
+                )  # fmt: skip
             else:
                 _print_text(path, result, captions)
     finally:  # An interruption does not hide what failed before it.
@@ -79,9 +97,30 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--compare", action="store_true",
         help="caption with and without soft prompt and LoRA, where they are trained")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object a line")
+    add("--output", type=Path, metavar="FILE",
+        help="with --json: write the lines to this file, each as soon as it is known")  # fmt: skip
+    add("--resume", action="store_true", help="continue the file, with the images that it lacks")
     add_config_options(parser)
     add_common_options(parser)
     return parser.parse_args(words)
+
+
+def _facts(config: Config, model: ModelEntry) -> dict[str, object]:
+    """Returns the keys of a result that say how it was made."""
+    return {
+        "model": model.path,
+        "prompt_tuning": config.prompt_tuning.enabled,
+        "lora": config.lora_config.enabled,
+    }
+
+
+def _leave_out_done(paths: list[Path], results: ResultsFile) -> list[Path]:
+    """Returns the images without a result, with a note on stderr if others have one."""
+    remaining = results.remaining(paths)
+    if len(remaining) < len(paths):
+        done = len(paths) - len(remaining)
+        print(f"note: {results.path}: has {done} of {len(paths)} images already", file=sys.stderr)
+    return remaining
 
 
 def _find_images(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -240,8 +279,12 @@ def _print_json(
     *,
     captions: dict[str, str],
     score: "ScoreCaptions | None",
+    results: ResultsFile | None,
 ) -> None:
-    """Prints one image's result as JSON; `captions` are those of the methods to compare."""
+    """Prints one image's result as JSON; `captions` are those of the methods to compare.
+
+    With a file of results it goes there instead.
+    """
     from tqdm import tqdm
 
     from igrag.captioning import output
@@ -250,14 +293,15 @@ def _print_json(
     scores = [round(each, 4) for each in score(result, texts)] if score else [None] * len(texts)
     facts: dict[str, object] = {
         "clip_score": scores[0],
-        "model": model.path,
-        "prompt_tuning": config.prompt_tuning.enabled,
-        "lora": config.lora_config.enabled,
+        **_facts(config, model),
         "seconds": round(seconds, 3),
     }
     if captions:
         facts["captions"] = captions
         facts["clip_scores"] = dict(zip(captions, scores[1:], strict=True))
+    if results:
+        results.add(output.as_json(path, result, ascii_only=False, **facts))
+        return
     with tqdm.external_write_mode():
         ascii_only = not output.is_utf8(sys.stdout.encoding)
         print(output.as_json(path, result, ascii_only=ascii_only, **facts), flush=True)
