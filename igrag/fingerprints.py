@@ -38,7 +38,7 @@ def weights_hash(model: nn.Module) -> str | None:
     for name in sorted(parameters):
         value = parameters[name]
         digest.update(f"{name} {list(value.shape)}".encode())
-        digest.update(rounded_bytes(_sample(value)))
+        digest.update(rounded_bytes(sample(value)))
     return digest.hexdigest()
 
 
@@ -49,7 +49,8 @@ def rounded_bytes(tensor: Tensor) -> bytes:
     return content
 
 
-def _sample(value: Tensor) -> Tensor:
+def sample(value: Tensor) -> Tensor:
+    """Returns some thousand values of a tensor, at equal distances."""
     flat = value.detach().flatten()
     return flat[:: max(1, len(flat) // _SAMPLED)]
 

@@ -1,6 +1,5 @@
 """The Trainer's callback: fills the record, completes checkpoints, shows one progress bar."""
 
-import math
 import time
 from pathlib import Path
 from types import TracebackType
@@ -9,8 +8,9 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from igrag.errors import TrainingError
+from igrag.captioning.language_model import embedding_weight
 from igrag.training.checkpoints import checkpoint_name, has_stopped_improving, is_validated
+from igrag.training.divergence import DivergenceGuard
 from igrag.training.interruption import Interruption
 from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from lora_training.checkpoints import AdapterFolder
@@ -69,12 +69,25 @@ class RecordCallback(TrainerCallback):
         step = self._resumed_from = self._saved = state.global_step
         if step and _is_due(args, state) and not is_validated(self.record, step):
             args.eval_on_start = True
+        model = kwargs["model"]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._guard = DivergenceGuard(trained, embedding_weight(model), self.record)
 
     def on_epoch_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Starts the clock, after the untuned model was validated."""
         self._started = self._started or time.perf_counter()
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Checks the adapter after a step.
+
+        Raises:
+            TrainingError: Its values are out of all proportion; see `DivergenceGuard`.
+        """
+        self._guard.check_values(state.global_step)
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -86,12 +99,13 @@ class RecordCallback(TrainerCallback):
         one. Prompt tuning counts the same way, so that the two can be compared.
 
         Raises:
-            TrainingError: The loss or the gradient is not finite.
+            TrainingError: The loss or the gradient is out of all proportion; see `DivergenceGuard`.
         """
         logs = kwargs["logs"]
         if "learning_rate" not in logs:  # The logs of a validation or of the whole training.
             return
-        _check_finite(state.global_step, logs["loss"], logs["grad_norm"])
+        self._guard.check_loss(state.global_step, logs["loss"])
+        self._guard.check_gradient(state.global_step, logs["grad_norm"])
         self.record.training_seconds = self._seconds()
         self.record.history.append(
             TrainingStep(
@@ -126,11 +140,11 @@ class RecordCallback(TrainerCallback):
         """Records a validation; the untuned model's is saved at once.
 
         Raises:
-            TrainingError: The loss is not finite.
+            TrainingError: The loss is out of all proportion; see `DivergenceGuard`.
         """
         self._bar.set_description("training")
         metrics, step = kwargs["metrics"], state.global_step
-        _check_finite(step, metrics["eval_token_loss"])
+        self._guard.check_loss(step, metrics["eval_token_loss"])
         self.record.evaluations.append(
             Evaluation(
                 step=step,
@@ -200,11 +214,3 @@ def _is_due(args: Any, state: TrainerState) -> bool:
     """Returns whether the training validates after this step, see `trainer_arguments`."""
     every = args.eval_steps or state.max_steps // args.num_train_epochs
     return state.global_step % every == 0 or state.global_step == state.max_steps
-
-
-def _check_finite(step: int, *figures: float) -> None:
-    if not all(map(math.isfinite, figures)):
-        raise TrainingError(
-            f"step {step}: the loss or its gradient is not finite; lower training.learning_rate, "
-            "or set training.mixed_precision to fp32"
-        )

@@ -10,8 +10,8 @@ from igrag.config import REPO_ROOT, ConfigPath, Section, load_config
 from igrag.config.loader import setting
 from igrag.config.paths import BUILT_DATA, default_examples
 from igrag.config.training import (
-    Above0,
     ExampleSettings,
+    LearningRate,
     LengthSettings,
     OptimizationSettings,
     Positive,
@@ -114,7 +114,7 @@ class TrainingSettings(OptimizationSettings, LengthSettings, ValidationSettings,
     gradient_accumulation_steps: Positive = setting(
         1, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
-    learning_rate: Above0 = setting(1e-3, "Peak learning rate.", "学习率峰值。")
+    learning_rate: LearningRate = setting(1e-3, "Peak learning rate.", "学习率峰值。")
     seed: Seed = setting(
         42,
         "Seed of the adapter's initialization, the order of examples and dropout.",

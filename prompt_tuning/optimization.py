@@ -65,17 +65,8 @@ class GradientSum:
         self._sum[-1] += loss.detach()
 
     def all_reduce(self) -> float:
-        """Sums over the processes, sets each parameter's .grad, and returns the loss.
-
-        Raises:
-            TrainingError: The loss or the gradient is not finite.
-        """
+        """Sums over the processes, sets each parameter's .grad, and returns the loss."""
         total = self._accelerator.reduce(self._sum, reduction="sum")
-        if not total.isfinite().all():
-            raise TrainingError(
-                "the loss or its gradient is not finite; lower training.learning_rate, "
-                "or set training.mixed_precision to fp32"
-            )
         sizes = [part.numel() for part in self._parts]
         for parameter, part in zip(self._parameters, torch.split(total[:-1], sizes), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)

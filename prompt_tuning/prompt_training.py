@@ -115,7 +115,9 @@ def run_epochs(
     """
     import torch
 
+    from igrag.captioning.language_model import embedding_weight
     from igrag.training.checkpoints import has_stopped_improving, is_validated
+    from igrag.training.divergence import DivergenceGuard
     from prompt_tuning.optimization import (
         GradientSum,
         any_process,
@@ -127,6 +129,7 @@ def run_epochs(
     progress, options, evaluation = state.progress, settings.training, settings.evaluation
     parameters = tuner.trainable_parameters()  # the prompt alone: the model is frozen
     gradient_sum = GradientSum(parameters, accelerator)
+    guard = DivergenceGuard(parameters, embedding_weight(tuner.model), log.record)
     steps_per_epoch = len(batches)
     total_steps = steps_per_epoch * options.num_train_epochs
     eval_steps = evaluation.eval_steps or steps_per_epoch
@@ -137,6 +140,7 @@ def run_epochs(
         # Interrupted here, a run that resumes validates first.
         with interruption.at_once(alone=accelerator.num_processes == 1):
             result = validation.score(tuner, title=f"step {progress.step}")
+        guard.check_loss(progress.step, result.loss)  # before it can be the best so far
         log.validation(result)
         if accelerator.is_main_process:
             folder.save(state, log.record, validation.coco_results(result.captions))
@@ -169,9 +173,12 @@ def run_epochs(
                 gradient_sum.add(loss, torch.autograd.grad(loss, parameters))
             # Summed over the processes; sets every .grad, so that there is no zero_grad().
             global_loss = gradient_sum.all_reduce()
+            guard.check_loss(progress.step + 1, global_loss)
             grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+            guard.check_gradient(progress.step + 1, grad_norm)
             optimizer.step()
             progress.advance(steps_per_epoch)
+            guard.check_values(progress.step)
             log.step(
                 global_loss,
                 learning_rate=float(optimizer.param_groups[0]["lr"]),

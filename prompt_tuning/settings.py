@@ -17,6 +17,7 @@ from igrag.config.paths import BUILT_DATA, default_examples, default_root
 from igrag.config.training import (
     Above0,
     ExampleSettings,
+    LearningRate,
     LengthSettings,
     OptimizationSettings,
     Positive,
@@ -121,7 +122,7 @@ class TrainingSettings(OptimizationSettings):
     gradient_accumulation_steps: Positive = setting(
         8, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
-    learning_rate: Above0 = setting(0.03, "Peak learning rate.", "学习率峰值。")
+    learning_rate: LearningRate = setting(0.03, "Peak learning rate.", "学习率峰值。")
     optimizer: Optimizer = setting("adamw", "Optimizer of the prompt.", "软提示的优化器。")
     model_dropout: bool = setting(
         False, "Enable dropout in the frozen model.", "训练时启用冻结模型的 dropout。"

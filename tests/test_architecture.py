@@ -19,7 +19,7 @@ FLOORS = (
     ("errors",),
     ("files", "inputs", "output_lock"),
     ("config",),
-    ("cli", "devices", "fingerprints", "hub"),
+    ("cli", "devices", "fingerprints", "finite", "hub"),
     ("data", "metrics"),
     ("retrieval", "training"),
     ("captioning",),

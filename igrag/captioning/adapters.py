@@ -23,6 +23,7 @@ from igrag.files import (
     read_json,
     write_json,
 )
+from igrag.finite import find_not_finite
 from igrag.hub import reason_of
 
 # What PEFT wrote before version 0.7, and how it becomes safetensors without running its code.
@@ -126,12 +127,18 @@ def load_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
         with safe_open(path / ADAPTER_WEIGHTS, "pt") as weights:
             saved = {name for name in weights.keys() if "lora_" in name}  # noqa: SIM118
             ranks = [_rank(weights, name) for name in saved if _is_down_projection(name)]
+            wrong = find_not_finite((name, weights.get_tensor(name)) for name in weights.keys())  # noqa: SIM118
         names = [name for name, _ in model.named_modules()]
         check_fits(path, check_adapter_config(path), names, ranks)
         adapted = PeftModel.from_pretrained(model, str(path), is_trainable=False)
     except _LOADING_ERRORS as error:
         reason = reason_of(error, path)
         raise CheckpointError(f"{path}: this adapter does not fit {base} ({reason})") from error
+    if wrong is not None:
+        raise CheckpointError(
+            f"{path / ADAPTER_WEIGHTS}: {wrong} holds values that are not finite, expected "
+            "numbers; its training diverged: train it again with a lower learning rate"
+        )
     _check_complete(adapted, saved, path, base)
     if merge and (layers := layers_on_shared(adapted, shared)):
         logger.warning(

@@ -17,6 +17,7 @@ from igrag.captioning.adapters import BaseModelIdentity, check_adapter, load_ada
 from igrag.devices import resolve_device, resolve_dtype
 from igrag.errors import ModelError
 from igrag.fingerprints import weights_hash
+from igrag.finite import check_weights, watch_logits
 from igrag.hub import from_pretrained, is_fetch_failure, reason_of
 
 
@@ -60,7 +61,8 @@ def load_language_model(
             `load_adapter`.
 
     Raises:
-        ModelError: Not found, offline, damaged, not a seq2seq model, or tokenizer and model differ.
+        ModelError: Not found, offline, damaged, not a seq2seq model, or tokenizer and model differ;
+            later, where it computes values that are not finite.
         CheckpointError: The adapter is missing, damaged, not LoRA, or for another model.
     """
     if lora_path is not None:  # quicker to check than the model is to load
@@ -75,6 +77,8 @@ def load_language_model(
             f"{path}: the tokenizer has {len(tokenizer)} tokens and the model {embeddings} "
             "embeddings; they do not belong together"
         )
+    check_weights(model, path)
+    watch_logits(model, path)
     weights = weights_hash(model)  # Before an adapter is merged, which changes them.
     if lora_path is not None:
         BaseModelIdentity(path, weights).check(lora_path)

@@ -10,6 +10,8 @@ from igrag.config.paths import ConfigPath
 
 Positive = Annotated[int, Field(gt=0)]
 Above0 = Annotated[float, Field(gt=0)]
+# AdamW's first step is ten times as much, which float32 must hold.
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # What every library takes.
 
 

@@ -164,7 +164,10 @@ class ImageEncoder:
             vectors = torch.nn.functional.normalize(output.image_embeds.float(), dim=-1)
         if not bool(torch.isfinite(vectors).all()):
             name, dtype = self._identity.name, self.dtype
-            raise ModelError(f"{name}: the encoder gives values that are not finite in {dtype}")
+            raise ModelError(
+                f"{name}: the encoder gives values that are not finite in {dtype}; "
+                "use retrieval_config.encoder_dtype: float32"
+            )
         result: NDArray[np.float32] = vectors.cpu().numpy()
         return result
 
@@ -222,9 +225,11 @@ def load_tower(
         dimension: Size D of the joint space.
 
     Raises:
-        ModelError: The weights are damaged or incomplete.
+        ModelError: The weights are damaged, incomplete or not finite.
     """
     import torch
+
+    from igrag.finite import check_weights
 
     try:
         # The size of the joint space is the whole model's; a tower's part of its configuration
@@ -242,6 +247,7 @@ def load_tower(
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"image encoder {model_path}: weights are missing ({missing}, ...)")
+    check_weights(model, f"image encoder {model_path}")
     loaded: torch.nn.Module = model
     return loaded
 

@@ -32,6 +32,7 @@ class TextEncoder:
         """
         from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
+        self._name = f"image encoder {model_path}"
         self._device = resolve_device(device)
         with quiet_transformers():
             config = read_clip_config(model_path)
@@ -60,6 +61,9 @@ class TextEncoder:
 
         Returns:
             Unit vectors [B, D].
+
+        Raises:
+            ModelError: The model gave values that are not finite.
         """
         import torch
 
@@ -77,4 +81,6 @@ class TextEncoder:
                 found = self._model(tokens["input_ids"], attention_mask=tokens["attention_mask"])
                 units = torch.nn.functional.normalize(found.text_embeds, dim=-1)
             vectors[rows] = units.cpu().numpy()
+        if not np.isfinite(vectors).all():
+            raise ModelError(f"{self._name}: the text tower gives values that are not finite")
         return vectors
