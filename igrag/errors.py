@@ -45,3 +45,7 @@ class TrainingError(IgragError):
 
 class OutputError(IgragError):
     """An output cannot be written: another process writes it, or the disk is full."""
+
+
+class MemoryExhaustedError(IgragError):
+    """Memory ran out, on a GPU or on the CPU: the batch size that failed, and one to try."""

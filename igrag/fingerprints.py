@@ -27,11 +27,7 @@ def weights_hash(model: nn.Module) -> str | None:
     Returns:
         SHA-256 in hexadecimal; None for a model in float16, whose values are rounded differently.
     """
-    parameters = {
-        _base_name(name): value
-        for name, value in model.named_parameters()
-        if not any(part in name for part in _ADDED)
-    }
+    parameters = base_parameters(model)
     if any(value.dtype == torch.float16 for value in parameters.values()):
         return None
     digest = hashlib.sha256()
@@ -40,6 +36,15 @@ def weights_hash(model: nn.Module) -> str | None:
         digest.update(f"{name} {list(value.shape)}".encode())
         digest.update(rounded_bytes(sample(value)))
     return digest.hexdigest()
+
+
+def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Returns the base model's own parameters by name, without and inside a PeftModel alike."""
+    return {
+        _base_name(name): value
+        for name, value in model.named_parameters()
+        if not any(part in name for part in _ADDED)
+    }
 
 
 def rounded_bytes(tensor: Tensor) -> bytes:

@@ -79,16 +79,6 @@ class RecordCallback(TrainerCallback):
         """Starts the clock, after the untuned model was validated."""
         self._started = self._started or time.perf_counter()
 
-    def on_step_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Checks the adapter after a step.
-
-        Raises:
-            TrainingError: Its values are out of all proportion; see `DivergenceGuard`.
-        """
-        self._guard.check_values(state.global_step)
-
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -124,7 +114,12 @@ class RecordCallback(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Has an interrupted training saved before the validation that is due, if any."""
+        """Checks the adapter; an interrupted training saves before the validation that is due.
+
+        Raises:
+            TrainingError: Its values are out of all proportion; see `DivergenceGuard`.
+        """
+        self._guard.check_values(state.global_step)
         if self.interruption.requested:
             control.should_evaluate, control.should_save = False, True
 

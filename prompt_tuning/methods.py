@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig
 
+from igrag.captioning.base_weights import BaseWeights
 from igrag.captioning.captioner import Captioner
 from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
@@ -65,18 +66,22 @@ class WithoutAdapter:
     Args:
         adapted: A PeftModel.
         model: The PeftModel itself, or a PromptTuner around it.
+        base_weights: Weights that loading the adapter changed.
     """
 
-    def __init__(self, adapted: Any, model: GenerativeModel) -> None:
+    def __init__(
+        self, adapted: Any, model: GenerativeModel, base_weights: BaseWeights | None = None
+    ) -> None:
         self._adapted = adapted
         self._model = model
+        self._base_weights = base_weights or BaseWeights()
 
     def generate(
         self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
     ) -> Tensor:
         """Returns token ids [B, L] for ids and mask [B, T]."""
         try:
-            with self._adapted.disable_adapter():
+            with self._adapted.disable_adapter(), self._base_weights.restored():
                 return self._model.generate(
                     input_ids=input_ids,
                     attention_mask=attention_mask,
@@ -265,7 +270,8 @@ def open_methods(
         )
     if language.lora_path is None:
         return methods
-    methods = {name: WithoutAdapter(model, each) for name, each in methods.items()}
+    base = language.base_weights
+    methods = {name: WithoutAdapter(model, each, base) for name, each in methods.items()}
     methods[LORA] = model
     if available.prompt_on_lora is not None:
         methods[BOTH] = open_prompt(

@@ -111,8 +111,8 @@ def load_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
     Args:
         model: The base model.
         path: The adapter's folder, see `check_adapter`.
-        merge: Merge it into the weights. One on weights that several layers share stays
-            separate, see `layers_on_shared`.
+        merge: Merge it into the weights. One on weights that several layers share, see
+            `layers_on_shared`, or with a bias stays separate.
 
     Returns:
         The model with the adapter merged, or a PeftModel around it.
@@ -140,6 +140,12 @@ def load_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
             "numbers; its training diverged: train it again with a lower learning rate"
         )
     _check_complete(adapted, saved, path, base)
+    if merge and adapted.peft_config[adapted.active_adapter].lora_bias:
+        logger.warning(
+            "%s: has a bias (lora_bias), which layers without one cannot take; it is not merged",
+            path,
+        )
+        return adapted
     if merge and (layers := layers_on_shared(adapted, shared)):
         logger.warning(
             "%s: adapts %s, whose weights other layers of %s share; merging would change those "

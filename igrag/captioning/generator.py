@@ -1,5 +1,6 @@
 """Generates captions from prompts with a frozen seq2seq model; sampling is seeded."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, cast
@@ -7,6 +8,12 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from igrag.data.text_length import cut_text
+from igrag.data.unknown_tokens import NOTICEABLE, unknown_shares
+from igrag.memory import explain_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +86,18 @@ class CaptionGenerator:
         self.max_source_length = max_source_length
         self._batch_size = batch_size
         self._seed = seed
+        self._warned_of_unknown = False
 
     def switch_to(self, model: GenerativeModel | None) -> None:
         """Generates with `model` from now on; None: with the model as it was loaded."""
         self._generative = model or self._loaded
 
     def count_tokens(self, text: str) -> int:
-        """Counts the tokens of `text` as the model sees it, its end token included."""
-        return len(self._tokenizer(text)["input_ids"])
+        """Counts the tokens of `text` as the model sees it, its end token included.
+
+        Of a text that is far too long, only the beginning counts.
+        """
+        return len(self._tokenizer(cut_text(text, self.max_source_length))["input_ids"])
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
         """Generates one caption for each prompt, in the order of the prompts.
@@ -112,6 +123,7 @@ class CaptionGenerator:
             yield order[start : start + self._batch_size]
 
     def _generate_batch(self, prompts: list[str]) -> list[str]:
+        prompts = [cut_text(prompt, self.max_source_length) for prompt in prompts]
         encoded = self._tokenizer(
             prompts,
             padding=True,
@@ -119,12 +131,27 @@ class CaptionGenerator:
             max_length=self.max_source_length,
             return_tensors="pt",
         ).to(self._model.device)
-        tokens = self._generative.generate(
-            input_ids=encoded["input_ids"],  # [B, T]
-            attention_mask=encoded["attention_mask"],
-            generation_config=self._config,
-        )
+        self._warn_of_unknown(prompts, encoded["input_ids"])
+        with explain_out_of_memory("generation_config.batch_size", self._batch_size):
+            tokens = self._generative.generate(
+                input_ids=encoded["input_ids"],  # [B, T]
+                attention_mask=encoded["attention_mask"],
+                generation_config=self._config,
+            )
         return clean_texts(self._tokenizer, tokens)
+
+    def _warn_of_unknown(self, prompts: list[str], ids: Tensor) -> None:
+        """Warns once of prompts in an alphabet that the tokenizer lacks; ids are [B, T]."""
+        if self._warned_of_unknown:
+            return
+        shares = unknown_shares(self._tokenizer, prompts, ids.tolist())
+        if max(shares) >= NOTICEABLE:
+            self._warned_of_unknown = True
+            logger.warning(
+                "a prompt turns into unknown tokens, by %.0f%% of its characters: %.80r; use a "
+                "model that was trained on their language, such as mT5",
+                100 * max(shares), prompts[shares.index(max(shares))],
+            )  # fmt: skip
 
 
 def prepare_decoding(model: PreTrainedModel, decoding: Decoding) -> GenerationConfig:

@@ -1,6 +1,6 @@
 """Loads the frozen seq2seq model that generates captions, with its tokenizer and LoRA adapter."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from igrag.captioning.adapters import BaseModelIdentity, check_adapter, load_adapter
+from igrag.captioning.base_weights import BaseWeights, changes_base_weights
 from igrag.devices import resolve_device, resolve_dtype
 from igrag.errors import ModelError
 from igrag.fingerprints import weights_hash
@@ -31,6 +32,7 @@ class LanguageModel:
         name: Folder or hub id.
         lora_path: The adapter's folder, None without one.
         weights: `weights_hash` of the model without its adapter.
+        base_weights: The base model's values of weights that loading the adapter changed.
     """
 
     model: PreTrainedModel
@@ -38,6 +40,7 @@ class LanguageModel:
     name: str
     lora_path: Path | None
     weights: str | None
+    base_weights: BaseWeights = field(default_factory=BaseWeights)
 
 
 def load_language_model(
@@ -80,12 +83,16 @@ def load_language_model(
     check_weights(model, path)
     watch_logits(model, path)
     weights = weights_hash(model)  # Before an adapter is merged, which changes them.
+    base_weights = BaseWeights()
     if lora_path is not None:
         BaseModelIdentity(path, weights).check(lora_path)
+        if not merge_lora and changes_base_weights(lora_path):
+            base_weights = BaseWeights.copy_of(model)
         model = load_adapter(model, lora_path, merge=merge_lora)
     model.requires_grad_(False)
     model = cast(Any, model).to(torch_device).eval()  # The library's `to` has a wrong signature.
-    return LanguageModel(model, tokenizer, path, lora_path, weights)
+    base_weights.keep_changed(model)
+    return LanguageModel(model, tokenizer, path, lora_path, weights, base_weights)
 
 
 def embedding_weight(model: nn.Module) -> Tensor:
@@ -111,7 +118,20 @@ def _load_model(path: str, **options: Any) -> PreTrainedModel:
     if report["missing_keys"]:  # The library fills them with random numbers and goes on.
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"{path}: weights are missing ({missing}, ...); expected a whole model")
+    _complete_ids(model, path)
     return model
+
+
+def _complete_ids(model: PreTrainedModel, path: str) -> None:
+    """Takes ids that config.json leaves open from generation_config.json."""
+    for name in ("decoder_start_token_id", "pad_token_id"):
+        if getattr(model.config, name, None) is None:
+            setattr(model.config, name, getattr(model.generation_config, name, None))
+    if model.config.decoder_start_token_id is None:
+        raise ModelError(
+            f"{path}: neither config.json nor generation_config.json has decoder_start_token_id, "
+            "expected the token that captions begin with; add it"
+        )
 
 
 def _load(path: str, factory: Any, **options: Any) -> Any:

@@ -19,11 +19,14 @@ from transformers import PreTrainedTokenizerBase
 
 from igrag.data.examples import count_lines, iter_examples
 from igrag.data.progress import datasets_bars
+from igrag.data.text_length import cut_text
+from igrag.data.unknown_tokens import MOST, NOTICEABLE, unknown_shares
 from igrag.errors import DataError
 from igrag.files import naming_full_disk, sha256_file
 
 logger = logging.getLogger(__name__)
 _TOKENIZE_BATCH = 1000
+_COLUMNS_VERSION = 2  # Files of other columns, left in the cache by an earlier version, are none.
 
 
 def tokenized_dataset(
@@ -53,12 +56,15 @@ def tokenized_dataset(
         image_id (as text, "" if unknown).
 
     Raises:
-        DataError: See `iter_examples`; also (file:line) when a target has no token of its own.
+        DataError: See `iter_examples`; also (file:line) when a target has no token of its own, and
+            when all prompts or all targets are mostly unknown tokens.
     """
     if not path.is_file():
         next(iter_examples(path))  # Raises the error for a missing file.
     key = [sha256_file(path), skip_bad_lines]
-    settings = [max_source_length, max_target_length, tokenizer_fingerprint(tokenizer)]
+    settings = [
+        _COLUMNS_VERSION, max_source_length, max_target_length, tokenizer_fingerprint(tokenizer),
+    ]  # fmt: skip
     cache = cache_dir or Path(datasets.config.HF_DATASETS_CACHE)
     with datasets_bars(shown=sys.stderr.isatty()), naming_full_disk(cache):
         examples = _read_examples(path, skip_bad_lines, cache_dir, fingerprint=Hasher.hash(key))
@@ -79,6 +85,7 @@ def tokenized_dataset(
     if skip_bad_lines:
         _log_skipped(path, len(examples))
     _log_truncated(path, tokenized)
+    _report_unknown(path, tokenized)
     return tokenized
 
 
@@ -142,11 +149,13 @@ def _tokenize(
     max_source_length: int,
     max_target_length: int,
 ) -> dict[str, list[Any]]:
-    sources = tokenizer(batch["prompt"])["input_ids"]
+    prompts = [cut_text(text, max_source_length) for text in batch["prompt"]]
+    captions = [cut_text(text, max_target_length) for text in batch["caption"]]
+    sources = tokenizer(prompts)["input_ids"]
     end = tokenizer.eos_token_id
     targets = [
         ids if ids[-1:] == [end] else [*ids, end]  # Not every tokenizer adds the end token.
-        for ids in tokenizer(text_target=batch["caption"])["input_ids"]
+        for ids in tokenizer(text_target=captions)["input_ids"]
     ]
     for number, ids in zip(numbers, targets, strict=True):
         if len(ids) < 2:  # The end token alone would train the model to generate nothing.
@@ -162,6 +171,8 @@ def _tokenize(
         "source_length": [min(len(ids), max_source_length) for ids in sources],
         "cut_source": [len(ids) > max_source_length for ids in sources],
         "cut_target": [len(ids) > max_target_length for ids in targets],
+        "unknown_source": unknown_shares(tokenizer, prompts, sources),
+        "unknown_target": unknown_shares(tokenizer, captions, targets),
     }
 
 
@@ -181,3 +192,24 @@ def _log_truncated(path: Path, dataset: Dataset) -> None:
         count = compute.sum(dataset.data.column(column)).as_py()
         if count:
             logger.warning("%s: %d of %d %s truncated", path, count, len(dataset), what)
+
+
+def _report_unknown(path: Path, dataset: Dataset) -> None:
+    """Warns of texts in an alphabet that the tokenizer lacks; all of them are an error."""
+    for column, text, what in (
+        ("unknown_source", "prompt", "prompts"),
+        ("unknown_target", "caption", "captions"),
+    ):
+        shares = dataset.data.column(column).to_numpy()
+        unknown = (shares >= NOTICEABLE).nonzero()[0]
+        if not len(unknown):
+            continue
+        found = (
+            f"{len(unknown)} of {len(dataset)} {what} ({len(unknown) / len(dataset):.0%}) turn "
+            f"into unknown tokens, by a quarter of their characters or more; the first is "
+            f"{dataset[int(unknown[0])][text]!r:.80}"
+        )
+        fix = "use a model that was trained on their language, such as mT5"
+        if shares.min() >= MOST:
+            raise DataError(f"{path}: {found}; {fix}")
+        logger.warning("%s: %s; %s", path, found, fix)
