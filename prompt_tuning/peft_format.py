@@ -1,5 +1,6 @@
 """Soft prompts in PEFT's adapter format: a folder that PeftModel.from_pretrained loads."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ from igrag.inputs import check_regular, reason_of
 from prompt_tuning.prompt_file import PromptFile, check_embeddings
 
 _TYPE, _KEY = "PROMPT_TUNING", "prompt_embeddings"
+_MOST_PROMPTS = 2  # of an encoder and a decoder
+# What cannot be a prompt before the source.
+_OTHER_TYPES = {
+    "MULTITASK_PROMPT_TUNING": "multitask prompt tuning: a prompt for each task",
+    "PREFIX_TUNING": "prefix tuning: keys and values for every layer",
+    "P_TUNING": "p-tuning: a network that makes the prompt",
+}
+logger = logging.getLogger(__name__)
 
 
 def export_peft(prompt: PromptFile, folder: Path, *, base_model: str, model_config: Any) -> None:
@@ -46,12 +55,14 @@ def export_peft(prompt: PromptFile, folder: Path, *, base_model: str, model_conf
 def import_peft(folder: Path) -> PromptFile:
     """Reads a prompt-tuning adapter of PEFT's; it does not say which embeddings it belongs to.
 
+    By default PEFT keeps a second prompt for the decoder of a seq2seq model, which neither its
+    training nor its generation uses (huggingface/peft#386): the first one is read.
+
     Raises:
-        CheckpointError: It is missing or damaged, of another PEFT type, or one whose prompt is
-            not one block before the source.
+        CheckpointError: It is missing or damaged, or of another PEFT type.
     """
     refuse_old_weights(folder)
-    length = _read_length(folder / ADAPTER_CONFIG)
+    length, prompts = _read_lengths(folder / ADAPTER_CONFIG)
     path = folder / ADAPTER_WEIGHTS
     try:
         check_regular(path)
@@ -59,28 +70,33 @@ def import_peft(folder: Path) -> PromptFile:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: missing or damaged ({reason_of(error, path)})") from None
     prompt = tensors.get(_KEY)
-    if prompt is None or prompt.dim() != 2 or len(prompt) != length:
+    if prompt is None or prompt.dim() != 2 or len(prompt) != length * prompts:
         found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        raise CheckpointError(f'{path}: found {found}, expected "{_KEY}" [{length}, H]')
-    return PromptFile(check_embeddings(path, prompt), "unknown", None)
+        raise CheckpointError(f'{path}: found {found}, expected "{_KEY}" [{length * prompts}, H]')
+    if prompts > 1:
+        logger.warning(
+            "%s: holds %d prompts of %d tokens (num_transformer_submodules); the first is taken, "
+            "the only one that PEFT uses", path, prompts, length,
+        )  # fmt: skip
+    return PromptFile(check_embeddings(path, prompt[:length]), "unknown", None)
 
 
-def _read_length(path: Path) -> int:
-    """Reads P from an adapter's configuration, after checking its PEFT type."""
+def _read_lengths(path: Path) -> tuple[int, int]:
+    """Reads P and the number of prompts from an adapter's configuration, once its type is known."""
     try:
         config = read_json(path)
     except DataError as error:
         raise CheckpointError(str(error)) from None
     if not isinstance(config, dict) or config.get("peft_type") != _TYPE:
         found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise CheckpointError(f"{path}: found peft_type {found}, expected {_TYPE}")
-    submodules = config.get("num_transformer_submodules")
-    if submodules not in (None, 1):
-        raise CheckpointError(
-            f"{path}: found num_transformer_submodules {submodules}, expected 1: PEFT's default "
-            "for seq2seq models keeps a second prompt; train with num_transformer_submodules=1"
-        )
+        other = f" ({_OTHER_TYPES[found]})" if found in _OTHER_TYPES else ""
+        raise CheckpointError(f"{path}: found peft_type {found}{other}, expected {_TYPE}")
     length = config.get("num_virtual_tokens")
-    if not isinstance(length, int):
-        raise CheckpointError(f"{path}: found num_virtual_tokens {length}, expected a number")
-    return length
+    # In older configurations null, which stands for one.
+    prompts = config.get("num_transformer_submodules") or 1
+    if type(length) is not int or type(prompts) is not int or not 0 < prompts <= _MOST_PROMPTS:
+        raise CheckpointError(
+            f"{path}: found num_virtual_tokens {length} and num_transformer_submodules {prompts}, "
+            f"expected numbers, the second 1 or {_MOST_PROMPTS}"
+        )
+    return length, prompts

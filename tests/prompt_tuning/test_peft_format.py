@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from peft import (
+    LoraConfig,
+    MultitaskPromptTuningConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 from safetensors.torch import save_file
 from transformers import AutoModelForSeq2SeqLM
 
@@ -113,13 +120,27 @@ def test_prompt_trained_by_peft_is_imported(language: LanguageModel, tmp_path: P
     assert torch.equal(import_peft(tmp_path / "theirs").embeddings, values.detach())
 
 
-def test_prompt_of_two_submodules_is_refused(language: LanguageModel, tmp_path: Path) -> None:
-    """The error names PEFT's default of 2 x P tokens, and the setting to change."""
+def test_prompt_of_two_submodules_is_imported_as_peft_uses_it(
+    language: LanguageModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of PEFT's default of 2 x P tokens the first P are taken: its own loss is that of these."""
     config = PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3)
-    model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
+    model: Any = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(language.name), config)
     model.save_pretrained(str(tmp_path / "theirs"))
-    with pytest.raises(CheckpointError, match=r"json: found num_transformer_submodules 2, exp"):
-        import_peft(tmp_path / "theirs")
+    found = import_peft(tmp_path / "theirs")
+    assert "holds 2 prompts of 3 tokens" in caplog.text
+    batch = {"input_ids": torch.tensor([[5, 6, 1]]), "labels": torch.tensor([[7, 1]])}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    tuner = tuner_of(language, found.embeddings)
+    assert torch.allclose(tuner(**batch).loss, model.eval()(**batch).loss)
+
+
+@pytest.mark.parametrize("config", [PrefixTuningConfig, MultitaskPromptTuningConfig])
+def test_other_prompts_of_peft_are_named(tmp_path: Path, config: Any) -> None:
+    """Prefix tuning and multitask prompt tuning are called what they are."""
+    config(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3).save_pretrained(str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"_TUNING \((prefix|multitask prompt) tuning: .*\)"):
+        import_peft(tmp_path)
 
 
 def test_lora_adapter_is_no_soft_prompt(language: LanguageModel, tmp_path: Path) -> None:
