@@ -21,6 +21,7 @@ from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
 from igrag.errors import UsageError
 from igrag.from_config import build_template
+from igrag.memory import explain_out_of_memory
 from igrag.training.checkpoints import record_of, refuse_changes
 from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
@@ -158,12 +159,14 @@ def check_examples(
     """Checks model and data together with the first batch, see `check_before_training`."""
     count = min(len(train), options.per_device_train_batch_size)
     batch = Collator(tokenizer.pad_token_id)([train[index] for index in range(count)])
-    check_before_training(
-        model,
-        {name: tensor.to(model.device) for name, tensor in batch.items()},
-        source_lengths=train["source_length"][:],
-        target_lengths=[len(labels) for labels in train["labels"][:]],
-    )
+    key = "training.per_device_train_batch_size"
+    with explain_out_of_memory(key, options.per_device_train_batch_size):
+        check_before_training(
+            model,
+            {name: tensor.to(model.device) for name, tensor in batch.items()},
+            source_lengths=train["source_length"][:],
+            target_lengths=[len(labels) for labels in train["labels"][:]],
+        )
 
 
 def new_record(

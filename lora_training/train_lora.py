@@ -142,6 +142,7 @@ def train(
         IgragError: Something is missing, damaged, or would train nothing.
     """
     from igrag.devices import tune_allocator
+    from igrag.memory import explain_out_of_memory
     from igrag.training.checkpoints import has_stopped_improving
     from lora_training import setup
     from lora_training.callbacks import RecordCallback, StoppedImproving
@@ -176,7 +177,9 @@ def train(
                 base=base,
                 callback=callback,
             )
-            with suppress(StoppedImproving):
+            key = "training.per_device_train_batch_size"
+            size = arguments.per_device_train_batch_size
+            with suppress(StoppedImproving), explain_out_of_memory(key, size):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     print_results(record, folder)
 

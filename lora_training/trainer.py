@@ -23,6 +23,7 @@ from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import clean_texts
 from igrag.data.batching import LABEL_IGNORED, Collator, LengthGroupedBatches, longest_first_order
 from igrag.files import atomic_directory
+from igrag.memory import explain_out_of_memory
 from igrag.metrics import bleu
 from igrag.training.checkpoints import checkpoint_name
 from igrag.training.interruption import Interrupted
@@ -132,6 +133,12 @@ class AdapterTrainer(Seq2SeqTrainer):
                 collate_fn=self.data_collator,
             )
         )
+
+    def prediction_step(self, *arguments: Any, **options: Any) -> Any:
+        """Scores a batch of the validation; an error of memory names the setting to lower."""
+        key = "training.per_device_eval_batch_size"
+        with explain_out_of_memory(key, self.args.per_device_eval_batch_size):
+            return super().prediction_step(*arguments, **options)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the adapter in PEFT's format, with base_model.json next to it."""

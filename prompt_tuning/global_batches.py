@@ -80,6 +80,11 @@ class GlobalBatches:
         """Optimizer steps in an epoch."""
         return len(self._indices)
 
+    @property
+    def micro_batch_size(self) -> int:
+        """Examples in a forward pass."""
+        return self._micro_batch_size
+
     def of_epoch(self, epoch: int, *, start: int = 0) -> Iterator[GlobalBatch]:
         """Yields the global batches of an epoch from index `start` on.
 

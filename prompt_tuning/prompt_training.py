@@ -116,6 +116,7 @@ def run_epochs(
     import torch
 
     from igrag.captioning.language_model import embedding_weight
+    from igrag.memory import explain_out_of_memory
     from igrag.training.checkpoints import has_stopped_improving, is_validated
     from igrag.training.divergence import DivergenceGuard
     from prompt_tuning.optimization import (
@@ -134,6 +135,7 @@ def run_epochs(
     total_steps = steps_per_epoch * options.num_train_epochs
     eval_steps = evaluation.eval_steps or steps_per_epoch
     max_norm = options.max_grad_norm or float("inf")
+    batch_size = ("training.per_device_train_batch_size", batches.micro_batch_size)
 
     def validate() -> bool:
         """Validates and saves a checkpoint; returns whether to go on."""
@@ -163,14 +165,15 @@ def run_epochs(
             seed_dropout(tuner, options.seed, progress.step, accelerator.process_index)
             gradient_sum.zero()
             for batch in global_batch.micro_batches:
-                with accelerator.autocast():
+                with accelerator.autocast(), explain_out_of_memory(*batch_size):
                     # The sum over target tokens, divided by those of the global batch. The
                     # model's own loss is a mean over the micro-batch: averaging means would weigh
                     # a token of a micro-batch with few tokens more.
                     loss = summed_loss(tuner, batch) / global_batch.target_tokens
                 # Not loss.backward(), which adds up in the parameters' float32, where the result
                 # depends on the order; these are summed in float64, then rounded once.
-                gradient_sum.add(loss, torch.autograd.grad(loss, parameters))
+                with explain_out_of_memory(*batch_size):
+                    gradient_sum.add(loss, torch.autograd.grad(loss, parameters))
             # Summed over the processes; sets every .grad, so that there is no zero_grad().
             global_loss = gradient_sum.all_reduce()
             guard.check_loss(progress.step + 1, global_loss)

@@ -23,6 +23,7 @@ from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError
 from igrag.from_config import build_template
+from igrag.memory import explain_out_of_memory
 from igrag.training.checkpoints import record_of, refuse_changes
 from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
@@ -254,7 +255,8 @@ def run_self_check(
     first = next(next(batches.of_epoch(0)).micro_batches, None)
     if first is None:  # No share of the first global batch: the other processes check the same.
         return
-    with accelerator.autocast():
+    key = "training.per_device_train_batch_size"
+    with accelerator.autocast(), explain_out_of_memory(key, batches.micro_batch_size):
         check_before_training(
             tuner,
             optimizer,

@@ -17,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from igrag.captioning.generator import clean_texts
 from igrag.data.batching import Collator, longest_first_order
 from igrag.errors import TrainingError
+from igrag.memory import explain_out_of_memory
 from igrag.metrics import BleuScore, bleu
 from igrag.training.loss import summed_cross_entropy
 from prompt_tuning.global_batches import Batch, target_lengths
@@ -61,6 +62,7 @@ class Validation:
         self._collator = Collator(tokenizer.pad_token_id)
         self._decoding = decoding
         self._accelerator = accelerator
+        self._batch_size = batch_size
         order = longest_first_order(dataset["source_length"][:])
         self._batches = [
             order[start : start + batch_size] for start in range(0, len(order), batch_size)
@@ -121,7 +123,8 @@ class Validation:
 
     @torch.no_grad()
     def _score_batch(self, tuner: PromptTuner, batch: Batch) -> tuple[float, list[str]]:
-        with self._accelerator.autocast():
+        key = "evaluation.per_device_eval_batch_size"
+        with self._accelerator.autocast(), explain_out_of_memory(key, self._batch_size):
             states, mask = tuner.encode(batch["input_ids"], batch["attention_mask"])
             output = tuner.forward_from(states, mask, batch["labels"])
             tokens = tuner.generate_from(states, mask, generation_config=self._decoding)

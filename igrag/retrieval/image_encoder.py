@@ -159,7 +159,10 @@ class ImageEncoder:
         """
         import torch
 
-        with torch.inference_mode():
+        from igrag.memory import explain_out_of_memory
+
+        size = len(pixels)
+        with torch.inference_mode(), explain_out_of_memory("retrieval_config.batch_size", size):
             output = self._model(pixel_values=pixels.to(self._device, self._dtype))
             vectors = torch.nn.functional.normalize(output.image_embeds.float(), dim=-1)
         if not bool(torch.isfinite(vectors).all()):

@@ -75,3 +75,20 @@ def test_captioning_warns_once_of_prompts_in_another_alphabet(
             generator.generate(["a caption : 一只狗在草地上奔跑"])
     (message,) = caplog.messages
     assert "unknown tokens" in message and "一只狗" in message
+
+
+def test_text_of_megabytes_is_cut_before_it_is_tokenized(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt of 1 MB costs what its beginning costs, and is truncated as before."""
+    longest = []
+    call = type(tokenizer).__call__
+
+    def record(self: PreTrainedTokenizerBase, text: object = None, **options: object) -> object:
+        given = options.get("text_target", text)
+        longest.extend(map(len, [given] if isinstance(given, str) else given))  # type: ignore
+        return call(self, text, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(tokenizer), "__call__", record)
+    tokenize(tmp_path, tokenizer, {"prompt": "a dog " * 170_000, "caption": "a cat " * 170_000})
+    assert 0 < max(longest) < 10_000
