@@ -103,7 +103,7 @@ class Instances:
     def __init__(
         self, files: Sequence[InstancesFile], synonyms: Mapping[str, Sequence[str]]
     ) -> None:
-        self._objects = {key: found for file in files for key, found in file.objects.items()}
+        self._objects = {str(key): found for file in files for key, found in file.objects.items()}
         own = {name: words for file in files for name, words in file.synonyms.items()}
         self.names = CategoryNames(
             {name: words if words is not None else synonyms.get(name, ())
@@ -112,11 +112,11 @@ class Instances:
 
     def knows(self, image_id: ImageId) -> bool:
         """Returns whether a file lists an object of the image."""
-        return bool(self._objects.get(image_id))
+        return bool(self._objects.get(str(image_id)))
 
     def main_category(self, image_id: ImageId, captions: Sequence[str]) -> str | None:
         """Returns the main category of an image; None if it is not listed or has no object."""
-        objects = self._objects.get(image_id, ())
+        objects = self._objects.get(str(image_id), ())
         return self.names.main_category(objects, [tokenize(text) for text in captions])
 
 

@@ -1,5 +1,6 @@
 """Caption files in COCO's results format: [{"image_id": 42, "caption": "A dog."}, ...]."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,10 @@ from igrag.data.coco import ImageId
 from igrag.errors import DataError, UsageError
 from igrag.files import read_json, write_json
 
+logger = logging.getLogger(__name__)
 RESULTS_NAME = "results.json"
+# Of T5, BERT, GPT and their kin.
+_SPECIAL_TOKEN = re.compile(r"</?s>|<(pad|unk|extra_id_\d+)>|\[(PAD|CLS|SEP|UNK)\]|<\|\w+\|>")
 _EXAMPLE = '[{"image_id": 42, "caption": "A dog."}, ...]'
 
 
@@ -62,27 +66,37 @@ def select_results(
 def match_results(
     name: str, results: dict[ImageId, str], dataset: EvaluationDataset
 ) -> tuple[str, ...]:
-    """Returns one method's captions in the order of the images.
+    """Returns one method's captions in the order of the images; 42 and "42" are one image.
 
     Raises:
         DataError: An image has no caption (the score would be one of other images), or a caption
             is of an unknown image.
     """
-    unknown = next((image_id for image_id in results if image_id not in dataset.known_ids), None)
+    known = set(map(str, dataset.known_ids))
+    unknown = next((image_id for image_id in results if str(image_id) not in known), None)
     if unknown is not None:
         example = next(iter(dataset.images)).image_id
         raise DataError(
             f"{name}: has a caption of the image {unknown!r}, which is not in {dataset.path}; "
             f"expected ids such as {example!r}"
         )
-    missing = [image for image in dataset.images if image.image_id not in results]
+    by_text = {str(image_id): caption for image_id, caption in results.items()}
+    missing = [image for image in dataset.images if str(image.image_id) not in by_text]
     if missing:
         raise DataError(
             f"{name}: {len(missing)} of {len(dataset.images)} images of {dataset.path} have no "
             f"caption (the first is {missing[0].image_id!r}); add them, empty ones count as "
             "misses, or score only the first N images: --limit N"
         )
-    return tuple(results[image.image_id] for image in dataset.images)
+    captions = tuple(by_text[str(image.image_id)] for image in dataset.images)
+    special = [caption for caption in captions if _SPECIAL_TOKEN.search(caption)]
+    if special:
+        logger.warning(
+            "%s: %d of %d captions hold special tokens, which score as words (the first: %.80r); "
+            "decode them with skip_special_tokens=True",
+            name, len(special), len(captions), special[0],
+        )  # fmt: skip
+    return captions
 
 
 def write_results(
@@ -151,10 +165,12 @@ def _read_list(entries: object, where: object) -> dict[ImageId, str]:
         found = "an empty list" if entries == [] else f"a {type(entries).__name__}"
         raise DataError(f"{where}: found {found}, expected COCO's results: {_EXAMPLE}")
     captions: dict[ImageId, str] = {}
+    seen: set[str] = set()
     for index, entry in enumerate(entries):
         image_id, caption = _read_entry(entry, f"{where}: [{index}]")
-        if image_id in captions:
+        if str(image_id) in seen:
             raise DataError(f"{where}: [{index}]: the image {image_id!r} occurs twice")
+        seen.add(str(image_id))
         captions[image_id] = caption
     return captions
 

@@ -47,13 +47,13 @@ class EvaluationDataset:
     Attributes:
         path: The file they come from.
         images: The images, each once.
-        known_ids: The ids of all images in the file, including those that are not scored.
+        known_ids: The ids, as text, of all images in the file, including those that are not scored.
         has_ids: Whether the file has ids; else they are indices.
     """
 
     path: Path
     images: tuple[EvaluationImage, ...]
-    known_ids: frozenset[ImageId]
+    known_ids: frozenset[str]
     has_ids: bool = True
 
     @property
@@ -68,7 +68,12 @@ class EvaluationDataset:
 
 
 def read_coco(
-    path: Path, *, image_dir: Path | None = None, limit: int | None = None
+    path: Path,
+    *,
+    image_dir: Path | None = None,
+    limit: int | None = None,
+    split: str | None = None,
+    keep_rejected: bool = False,
 ) -> EvaluationDataset:
     """Reads a COCO captions file; images without captions cannot be scored and are left out.
 
@@ -76,12 +81,14 @@ def read_coco(
         path: The file.
         image_dir: The folder of its images.
         limit: Read only the first images, so many.
+        split: See `read_captions`.
+        keep_rejected: See `read_captions`.
 
     Raises:
         DataError: The file cannot be read, none of its images has a caption, or one is outside
             the folder.
     """
-    entries = read_captions(path)
+    entries = read_captions(path, split=split, keep_rejected=keep_rejected)
     captioned = [entry for entry in entries if entry.captions]
     if not captioned:
         raise DataError(f"{path}: none of its {len(entries)} images has a caption to score with")
@@ -96,7 +103,7 @@ def read_coco(
         )
         for entry in captioned[:limit]
     )
-    return EvaluationDataset(path, images, frozenset(entry.image_id for entry in entries))
+    return EvaluationDataset(path, images, frozenset(str(entry.image_id) for entry in entries))
 
 
 def read_jsonl(
@@ -116,7 +123,7 @@ def read_jsonl(
         DataError: The file is invalid, or only some of its lines have an image id.
         ImageError: The folder is missing or holds no image.
     """
-    images: dict[ImageId, EvaluationImage] = {}
+    images: dict[str, EvaluationImage] = {}
     without_id = lines = 0
     for index, example in enumerate(iter_examples(path)):
         lines += 1
@@ -184,17 +191,15 @@ def check_images(dataset: EvaluationDataset) -> None:
         )
 
 
-def _add(
-    images: dict[ImageId, EvaluationImage], image_id: ImageId, example: CaptionExample
-) -> None:
-    first = images.get(image_id)
+def _add(images: dict[str, EvaluationImage], image_id: ImageId, example: CaptionExample) -> None:
+    first = images.get(str(image_id))
     if first is None:
-        images[image_id] = EvaluationImage(
+        images[str(image_id)] = EvaluationImage(
             image_id, example.references, example.prompt, matches=_matches(example.metadata)
         )
         return
     references = tuple(dict.fromkeys((*first.references, *example.references)))
-    images[image_id] = replace(first, references=references)
+    images[str(image_id)] = replace(first, references=references)
 
 
 def _matches(metadata: Mapping[str, Any]) -> tuple[tuple[ImageId, float], ...]:

@@ -29,8 +29,8 @@ from igrag.metrics import (
     MetricScore,
     TokenizedCorpus,
     score_corpus,
-    tokenize,
 )
+from igrag.metrics.segmentation import choose_tokenizer, tokenizer_of
 
 HUMAN = "human"
 
@@ -41,7 +41,11 @@ def images_with_others(references: Sequence[Sequence[str]]) -> list[int]:
 
 
 def score_references(
-    references: Sequence[Sequence[str]], *, skip: Collection[str] = (), extra: Sequence[Metric] = ()
+    references: Sequence[Sequence[str]],
+    *,
+    skip: Collection[str] = (),
+    extra: Sequence[Metric] = (),
+    tokenizer: str | None = None,
 ) -> CaptionScores:
     """Scores each reference against the image's other ones.
 
@@ -49,11 +53,13 @@ def score_references(
         references: The references of each of N images, at least one image with more than one.
         skip: Keys of metrics to leave out.
         extra: Metrics of these images alone, see `score_captions`.
+        tokenizer: See `tokenize_corpus`.
 
     Returns:
         Scores whose statistics have a row for each image of `images_with_others`.
     """
-    tokens = [[tokenize(text) for text in texts] for texts in references]
+    split = tokenizer_of(tokenizer or choose_tokenizer(references))
+    tokens = [[split(text) for text in texts] for texts in references]
     pairs = [
         (index, number)
         for index in images_with_others(references)

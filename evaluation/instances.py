@@ -56,8 +56,8 @@ class KnownObjects:
             return group_images(dataset), [
                 f"The main categories of matches are not known: {error}."
             ]
-        known = set(knowledge_base.image_ids)
-        matches = [image_id for image in dataset.images for image_id, _ in image.matches]
+        known = set(map(str, knowledge_base.image_ids))
+        matches = [str(image_id) for image in dataset.images for image_id, _ in image.matches]
         if not known.issuperset(matches):
             return group_images(dataset), [
                 "The main categories of matches are not known: the images were retrieved from "

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from igrag.cli import CommandParser, add_common_options, add_config_options, at_least
+from igrag.cli import (
+    CommandParser,
+    add_caption_options,
+    add_common_options,
+    add_config_options,
+    at_least,
+)
 from igrag.config import DEFAULT_CONFIG, choices
 from igrag.config.paths import default_root
 from igrag.data.examples import split_file
@@ -57,6 +63,9 @@ class EvaluationOptions:
         seed: Seed of the bootstrap.
         skip_metrics: Keys of metrics to leave out.
         overwrite: Replace another evaluation in the output folder.
+        caption_split: The split of the captions file to score, where it has some.
+        keep_rejected: Score against references that the captions file marks as rejected.
+        tokenizer: Splits captions into the tokens that are scored; "auto" goes by the references.
     """
 
     captions: Path | None
@@ -75,6 +84,9 @@ class EvaluationOptions:
     seed: int
     skip_metrics: frozenset[str]
     overwrite: bool
+    caption_split: str | None = None
+    keep_rejected: bool = False
+    tokenizer: str = "auto"
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -84,13 +96,15 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "table, a chart and a report.",
         prog="run_evaluation.py", earlier=_FORMER_OPTIONS, epilog=_EXAMPLES,
     )  # fmt: skip
-    add = parser.add_argument_group("data").add_argument
+    group = parser.add_argument_group("data")
+    add = group.add_argument
     add("--split", choices=choices.words(choices.Split),
         help="which file of --data (default: test)")  # fmt: skip
     add("--data", type=Path, metavar="PATH",
         help="JSONL with prompts, or a folder of SPLIT.jsonl (default: demo/data)")  # fmt: skip
     add("--captions", type=Path, metavar="FILE",
-        help="COCO captions file: caption its images, with retrieval")  # fmt: skip
+        help="COCO captions file, or another that build_knowledge_base.py reads: caption its "
+        "images, with retrieval")  # fmt: skip
     add("--images", type=Path, metavar="FOLDER",
         help="folder of the images, for --captions and for the report")  # fmt: skip
     add("--instances", type=Path, nargs="+", metavar="FILE",
@@ -99,6 +113,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "the demo for its data)")  # fmt: skip
     add("--results", type=Path, nargs="+", default=[], metavar="FILE",
         help="score these captions (COCO's results format) instead of generating some")  # fmt: skip
+    add_caption_options(group)
     add("--limit", type=at_least(1), metavar="N", help="score only the first N images")
     add = parser.add_argument_group("methods").add_argument
     add("--methods", metavar="A,B",
@@ -161,6 +176,9 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         seed=arguments.seed,
         skip_metrics=skip,
         overwrite=arguments.overwrite_output_dir,
+        caption_split=arguments.caption_split,
+        keep_rejected=arguments.keep_rejected,
+        tokenizer=arguments.tokenizer,
     )
 
 
@@ -187,6 +205,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=at_least(0), default=0, help="seed of the bootstrap (default: %(default)s)")
     add("--skip_metrics", default="", metavar="A,B",
         help="metrics to leave out, by their keys in metrics.json, such as clip_score")  # fmt: skip
+    add("--tokenizer", choices=choices.words(choices.Tokenizer), default="auto",
+        help="tokens that are scored: ptb (COCO's), zh (Chinese characters), char (all of them); "
+        "auto: by the language of the references (default: %(default)s)")  # fmt: skip
     add("--meteor", choices=("auto", "off"), default="auto",
         help="off: the same as --skip_metrics meteor, whose start takes ten seconds; auto: compute "
         "it if pycocoevalcap and Java are installed (default: %(default)s)")  # fmt: skip

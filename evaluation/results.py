@@ -58,6 +58,7 @@ class EvaluationResult:
         diversity: How diverse the captions of the methods are.
         extra_tables: Further tables.
         extra_json: What metrics.json has in addition, by key.
+        tokenizer: What split the captions into the tokens that were scored.
     """
 
     dataset: EvaluationDataset
@@ -72,6 +73,7 @@ class EvaluationResult:
     diversity: MeasuredDiversity | None = None
     extra_tables: Sequence[ExtraTable] = ()
     extra_json: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: str = "ptb"
 
     @property
     def best(self) -> MethodScores | None:
@@ -170,6 +172,7 @@ class EvaluationResult:
         choice = self.generation and self.generation.choice
         return {
             **self.identity,
+            "tokenizer": self.tokenizer,
             "bootstrap": {"resamples": RESAMPLES, "seed": self.seed},
             "reference": self.baseline,
             "methods": {method.name: self._method_json(method) for method in self.methods},

@@ -66,7 +66,13 @@ def read_dataset(options: EvaluationOptions) -> "EvaluationDataset":
     if options.data:
         return read_jsonl(options.data, image_dir=options.images, limit=options.limit)
     assert options.captions  # One of the two is always given.
-    dataset = read_coco(options.captions, image_dir=options.images, limit=options.limit)
+    dataset = read_coco(
+        options.captions,
+        image_dir=options.images,
+        limit=options.limit,
+        split=options.caption_split,
+        keep_rejected=options.keep_rejected,
+    )
     if options.images:
         check_images(dataset)
     return dataset
@@ -101,6 +107,7 @@ def evaluate_files(
         rows_left_out=rows.left_out,
         retrieval=_score_groups(options, dataset, objects, scores, config),
         diversity=_measure_diversity(config, dataset, scores),
+        tokenizer=_tokenizer_name(options, dataset),
     )  # fmt: skip
 
 
@@ -151,6 +158,7 @@ def evaluate_methods(
         retrieval=None if options.checkpoints
         else _score_groups(options, captioned.dataset, objects, scores, config),
         diversity=_measure_diversity(config, dataset, scores),
+        tokenizer=_tokenizer_name(options, dataset),
     )  # fmt: skip
 
 
@@ -197,6 +205,7 @@ def _score(
 ) -> "list[MethodScores]":
     """Scores all methods and rows, and tests each against those that need no training."""
     from evaluation.human import HUMAN
+    from evaluation.language import find_tokenizer
     from evaluation.scoring import score_methods
     from evaluation.setup import clip_metrics_of
     from evaluation.significance import baselines_of
@@ -210,6 +219,7 @@ def _score(
         extra=[*objects.metrics, *clip_metrics_of(config, dataset, skip=options.skip_metrics)],
         over=baselines_of([*captions]),
         human=HUMAN in rows.names,
+        tokenizer=find_tokenizer(options, dataset),
     )
 
 
@@ -228,6 +238,12 @@ def _score_groups(
     return score_groups(
         groupings, scores, images=len(dataset.images), seed=options.seed, notes=notes
     )
+
+
+def _tokenizer_name(options: EvaluationOptions, dataset: "EvaluationDataset") -> str:
+    from evaluation.language import find_tokenizer
+
+    return find_tokenizer(options, dataset)
 
 
 def _measure_diversity(

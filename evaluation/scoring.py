@@ -72,6 +72,7 @@ def score_methods(
     extra: Sequence[Metric] = (),
     over: Collection[str] = (),
     human: bool = False,
+    tokenizer: str | None = None,
 ) -> list[MethodScores]:
     """Scores every method and compares each with the baseline, and with some others.
 
@@ -84,16 +85,17 @@ def score_methods(
         extra: Metrics of these images alone, see `score_captions`.
         over: Further methods that every one is compared with.
         human: Add the references themselves as the last method, see `evaluation.human`.
+        tokenizer: See `tokenize_corpus`.
     """
     scores = {
-        name: score_captions(texts, references, skip=skip, extra=extra)
+        name: score_captions(texts, references, skip=skip, extra=extra, tokenizer=tokenizer)
         for name, texts in captions.items()
     }
     scored = dict(captions)
     indices = images_with_others(references) if human else []
     if indices:
         scored[HUMAN] = [references[index][0] for index in indices]
-        scores[HUMAN] = score_references(references, skip=skip, extra=extra)
+        scores[HUMAN] = score_references(references, skip=skip, extra=extra, tokenizer=tokenizer)
     baselines = {name: scores[name] for name in (baseline, *over)}
     found = []
     for name in scores:

@@ -131,6 +131,16 @@ def add_config_options(parser: argparse.ArgumentParser, *, dtype: bool = True) -
         add("--dtype", help=f"of the language model: {in_words(DType)}")
 
 
+def add_caption_options(parser: Any) -> None:
+    """Adds --caption_split and --keep_rejected, for `read_captions`."""
+    add = parser.add_argument
+    add("--caption_split", metavar="NAME",
+        help="which images of --captions, where the file has splits (Karpathy's): train (with "
+        "restval), val or test")  # fmt: skip
+    add("--keep_rejected", action="store_true",
+        help="keep captions that the file marks as rejected or as stock sentences")  # fmt: skip
+
+
 def config_overrides(arguments: argparse.Namespace) -> list[str]:
     """Returns the keys of the configuration that --set, --device and --dtype set."""
     keys = {"device": "model_config.device", "dtype": "model_config.dtype"}

@@ -128,7 +128,8 @@ def describe_build(
     }
     # Without objects the key is left out: data of earlier versions stay "already built".
     objects = _describe_objects(config.prompt_config.objects)
-    return description | ({"objects": objects} if objects else {})
+    kept = {"keep_rejected": True} if data.keep_rejected else {}
+    return description | kept | ({"objects": objects} if objects else {})
 
 
 def _describe_objects(objects: ObjectsConfig) -> dict[str, Any] | None:

@@ -50,6 +50,11 @@ class DataSettings(ExampleSettings):
     val_images_path: ConfigPath | None = setting(
         None, "Folder of the validation images.", "验证图像所在文件夹。"
     )
+    keep_rejected: bool = setting(
+        False,
+        "Keep captions marked as rejected or as stock sentences (VizWiz).",
+        "保留标记为被拒绝或套话的描述（VizWiz）。",
+    )
     sample_count: Positive | None = setting(
         None,
         "Number of images sampled from captions_path; null: all.",

@@ -35,13 +35,16 @@ def choose_images(data: DataSettings) -> list[Split]:
     if (data.val_captions_path is None) != (data.val_images_path is None):
         raise ConfigError("data: val_captions_path and val_images_path: set both or neither")
     sampled = sample_images(
-        read_captions(data.captions_path), count=data.sample_count, seed=data.seed
+        read_captions(data.captions_path, split="train", keep_rejected=data.keep_rejected),
+        count=data.sample_count,
+        seed=data.seed,
     )
     shared = _image_files(sampled, data.images_path, data.captions_path)
     if data.val_captions_path is None or data.val_images_path is None:
         train, val = split_images(sampled, train_ratio=data.train_ratio)
         return [Split("train", train, data.images_path), Split("val", val, data.images_path)]
-    val = sample_images(read_captions(data.val_captions_path), count=None, seed=data.seed)
+    listed = read_captions(data.val_captions_path, split="val", keep_rejected=data.keep_rejected)
+    val = sample_images(listed, count=None, seed=data.seed)
     splits = [Split("train", sampled, data.images_path), Split("val", val, data.val_images_path)]
     # By file, not by id: unrelated captions files may both number their images from 1.
     shared &= _image_files(val, data.val_images_path, data.val_captions_path)

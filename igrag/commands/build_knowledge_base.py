@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from igrag.cli import (
     CommandParser,
+    add_caption_options,
     add_common_options,
     add_config_options,
     at_least,
@@ -52,6 +53,8 @@ def main(arguments: argparse.Namespace) -> int:
         arguments.output,
         limit=arguments.limit,
         force=arguments.overwrite_output_dir,
+        split=arguments.caption_split,
+        keep_rejected=arguments.keep_rejected,
     )
     from igrag.retrieval.image_encoder import ImageEncoder
 
@@ -78,12 +81,15 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = CommandParser(__doc__ or "", earlier={"--force": "--overwrite_output_dir"})
     add = parser.add_argument
-    add("--captions", type=Path, metavar="FILE", help="COCO captions file")
+    add("--captions", type=Path, metavar="FILE",
+        help="captions file: COCO's, nocaps', VizWiz's, Karpathy's, Flickr8k's, Flickr30k's or "
+        "COCO-CN's")  # fmt: skip
     add("--images", type=Path, metavar="FOLDER", help="folder of its images")
     add("--output", type=Path, required=True, metavar="FOLDER", help="knowledge base to make")
     add("--verify", action="store_true",
         help="build nothing; compare the files of --output with their checksums")  # fmt: skip
     add("--overwrite_output_dir", action="store_true", help="replace an existing knowledge base")
+    add_caption_options(parser)
     add("--limit", type=at_least(1), metavar="N", help="take only the first N images of the file")
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="names the encoder in retrieval_config (default: configs/config.yaml)")  # fmt: skip

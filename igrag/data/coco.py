@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from igrag.data.caption_files import is_karpathy, karpathy_to_coco, read_caption_lines
 from igrag.errors import DataError
 from igrag.files import is_whole, json_type_name, read_json
 
 logger = logging.getLogger(__name__)
 
-ImageId = int | str
+ImageId = int | str  # Compared as text: 42 and "42" are one image.
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +36,48 @@ class DetectedObject:
     score: float | None = None
 
 
-def read_captions(path: Path) -> list[CaptionedImage]:
-    """Reads a COCO captions file.
+def read_captions(
+    path: Path, *, split: str | None = None, keep_rejected: bool = False
+) -> list[CaptionedImage]:
+    """Reads a COCO captions file, or one of the formats of `igrag.data.caption_files`.
 
     Images come in the order of `images`, captions in the order of `annotations` with their
-    white space normalized. An image without captions has an empty tuple. Captions that are empty
-    or belong to no listed image are skipped with a warning.
+    white space normalized. An image without captions has an empty tuple. Captions that are empty,
+    belong to no listed image, or were rejected (VizWiz), are skipped with a warning.
+
+    Args:
+        path: The file.
+        split: Which of its images, where the file has splits.
+        keep_rejected: Keep captions with `is_rejected` or `is_precanned`.
 
     Raises:
         DataError: The file cannot be read, is no COCO captions file, or repeats an image id.
+        UsageError: It has splits, and `split` is none of them.
     """
-    data = _read_object(path)
+    data = read_caption_lines(path) or _read_object(path)
+    if is_karpathy(data):
+        data = karpathy_to_coco(path, data, split)
     images = _read_images(path, data)
-    captions: dict[ImageId, list[str]] = {image_id: [] for image_id in images}
-    empty = unknown = 0
+    captions: dict[str, list[str]] = {str(image_id): [] for image_id in images}
+    skipped: Counter[str] = Counter()
     for index, annotation in enumerate(_list(path, data, "annotations")):
         where = f"{path}: annotations[{index}]"
-        image_id = _image_id(annotation, "image_id", where)
+        own = captions.get(str(_image_id(annotation, "image_id", where)))
         text = " ".join(_text(annotation, "caption", where).split())
-        empty += not text
-        unknown += image_id not in captions
-        if text and image_id in captions:
-            captions[image_id].append(text)
-    for count, what in ((empty, "are empty"), (unknown, "belong to no listed image")):
-        if count:
-            logger.warning("%s: %d captions %s and are skipped", path, count, what)
+        if not text:
+            skipped["are empty"] += 1
+        if own is None:
+            skipped["belong to no listed image"] += 1
+        elif not keep_rejected and (
+            annotation.get("is_rejected") or annotation.get("is_precanned")
+        ):
+            skipped["were rejected or are stock sentences (is_rejected, is_precanned)"] += 1
+        elif text:
+            own.append(text)
+    for what, count in skipped.items():
+        logger.warning("%s: %d captions %s and are skipped", path, count, what)
     return [
-        CaptionedImage(image_id, _text(image, "file_name", f"{path}: image {image_id}"), tuple(own))
+        CaptionedImage(image_id, _file_name(image, f"{path}: image {image_id}"), tuple(own))
         for (image_id, image), own in zip(images.items(), captions.values(), strict=True)
     ]
 
@@ -112,17 +129,18 @@ def read_instances_file(path: Path) -> InstancesFile:
         labels[_image_id(category, "id", where)] = name
         synonyms[name] = _synonyms(category, where)
     objects: dict[ImageId, list[DetectedObject]] = {image_id: [] for image_id in images}
+    listed = {str(image_id): image_id for image_id in images}
     for index, annotation in enumerate(_list(path, data, "annotations")):
         where = f"{path}: annotations[{index}]"
-        image_id = _image_id(annotation, "image_id", where)
+        image_id = listed.get(str(_image_id(annotation, "image_id", where)))
         label = labels.get(_image_id(annotation, "category_id", where))
-        if image_id not in images or label is None:
-            found = "category_id" if image_id in images else "image_id"
+        if image_id is None or label is None:
+            found = "image_id" if image_id is None else "category_id"
             raise DataError(f"{where}: {found} {annotation[found]!r} is not listed in the file")
         box = _relative_box(annotation, images[image_id], where)
         objects[image_id].append(DetectedObject(label, box))
     file_names = {
-        image_id: _text(image, "file_name", f"{path}: image {image_id}")
+        image_id: _file_name(image, f"{path}: image {image_id}")
         for image_id, image in images.items()
     }
     return InstancesFile(objects, file_names, synonyms)
@@ -147,19 +165,19 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_images(path: Path, data: dict[str, Any]) -> dict[ImageId, dict[str, Any]]:
-    """Indexes the `images` list by id; ids are all numbers or all texts."""
+    """Indexes the `images` list by id; where only some ids are numbers, all become texts."""
     images: dict[ImageId, dict[str, Any]] = {}
+    seen: set[str] = set()
     for index, image in enumerate(_list(path, data, "images")):
         image_id = _image_id(image, "id", f"{path}: images[{index}]")
-        if image_id in images:
+        if str(image_id) in seen:
             raise DataError(f"{path}: images[{index}]: the id {image_id!r} is there twice")
+        seen.add(str(image_id))
         images[image_id] = image
     if not images:
         raise DataError(f"{path}: lists no images")
-    if len({type(image_id) for image_id in images}) > 1:
-        raise DataError(
-            f"{path}: image ids are partly numbers and partly texts, expected one of the two"
-        )
+    if len({type(image_id) for image_id in images}) > 1:  # A column of Arrow's has one type.
+        return {str(image_id): image for image_id, image in images.items()}
     return images
 
 
@@ -177,6 +195,13 @@ def _image_id(entry: object, key: str, where: str) -> ImageId:
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "" or too_large:
         raise DataError(f"{where}: expected a number or text {key!r}, found {_found(entry, key)}")
     return _whole(value, key, where) if isinstance(value, str) else value
+
+
+def _file_name(image: object, where: str) -> str:
+    name = _text(image, "file_name", where)
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return name
 
 
 def _text(entry: object, key: str, where: str) -> str:

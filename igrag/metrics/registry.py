@@ -186,6 +186,7 @@ def score_captions(
     *,
     skip: Collection[str] = (),
     extra: Sequence[Metric] = (),
+    tokenizer: str | None = None,
 ) -> CaptionScores:
     """Scores captions by all metrics that are available; everything is tokenized once.
 
@@ -194,11 +195,12 @@ def score_captions(
         references: The references of each image, one or more, in any number.
         skip: Keys of metrics to leave out.
         extra: Metrics of these images alone; one replaces the registered metric of its key.
+        tokenizer: See `tokenize_corpus`.
 
     Raises:
         ValueError: Nothing to score, different lengths, or an image without references.
     """
-    tokens = tokenize_corpus(hypotheses, references)
+    tokens = tokenize_corpus(hypotheses, references, tokenizer=tokenizer)
     corpus = TokenizedCorpus(*tokens, captions=hypotheses, reference_captions=references)
     return score_corpus(corpus, skip=skip, extra=extra)
 

@@ -37,13 +37,17 @@ def tokenize(caption: str) -> Tokens:
 
 
 def tokenize_corpus(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    tokenizer: str | None = None,
 ) -> tuple[list[Tokens], list[list[Tokens]]]:
     """Checks that every image has something to score, and tokenizes all captions.
 
     Args:
         hypotheses: One caption per image; an empty one is kept, as a miss.
         references: The references of each image, one or more, in any number.
+        tokenizer: One of `segmentation.TOKENIZERS`; None: that of the references' language.
 
     Raises:
         ValueError: Nothing to score, different lengths, an image without references, or a text
@@ -58,7 +62,10 @@ def tokenize_corpus(
     for index, texts in enumerate(references):
         if not texts:
             raise ValueError(f"references[{index}]: empty, expected at least one reference")
+    from igrag.metrics.segmentation import choose_tokenizer, tokenizer_of  # which builds on this
+
+    split = tokenizer_of(tokenizer or choose_tokenizer(references))
     return (
-        [tokenize(caption) for caption in hypotheses],
-        [[tokenize(text) for text in texts] for texts in references],
+        [split(caption) for caption in hypotheses],
+        [[split(text) for text in texts] for texts in references],
     )

@@ -34,6 +34,8 @@ class BuildPlan:
         output: Folder to make.
         force: Replace an existing knowledge base.
         limit: Only so many images of the file were taken, the first; None for all.
+        split: The split that they are from, where the file has some.
+        keep_rejected: Whether captions that were rejected were kept.
         captions_sha256: The file's hash.
         entries: The images to be encoded, in this order.
         without_captions: Images of the file that have none.
@@ -45,6 +47,8 @@ class BuildPlan:
     output: Path
     force: bool
     limit: int | None
+    split: str | None
+    keep_rejected: bool
     captions_sha256: str
     entries: list[CaptionedImage]
     without_captions: tuple[SkippedImage, ...]
@@ -53,11 +57,14 @@ class BuildPlan:
     @property
     def inputs(self) -> dict[str, Any]:
         """What decides which images are encoded in which order, as JSON data."""
-        return {
+        found: dict[str, Any] = {
             "captions_sha256": self.captions_sha256,
             "images": str(self.images.resolve()),
             "limit": self.limit,
         }
+        # Added later: an interrupted build of an earlier version has neither.
+        optional = {"split": self.split, "keep_rejected": self.keep_rejected}
+        return found | {key: value for key, value in optional.items() if value}
 
     @property
     def source(self) -> dict[str, Any]:
@@ -86,7 +93,14 @@ class BuildReport:
 
 
 def plan_build(
-    captions: Path, images: Path, output: Path, *, limit: int | None = None, force: bool = False
+    captions: Path,
+    images: Path,
+    output: Path,
+    *,
+    limit: int | None = None,
+    force: bool = False,
+    split: str | None = None,
+    keep_rejected: bool = False,
 ) -> BuildPlan:
     """Matches a captions file with its folder of images, and checks that the output is free.
 
@@ -96,13 +110,15 @@ def plan_build(
         output: Folder to make; of a link to a folder, the folder is meant.
         limit: Take only this many images, the first of the file.
         force: Replace an existing knowledge base.
+        split: See `read_captions`.
+        keep_rejected: See `read_captions`.
 
     Raises:
         DataError: The captions file is not one, or names a file outside the folder.
         KnowledgeBaseError: Nothing is to be encoded, or the output may not be written.
     """
     check_output_folder(output, force=force)
-    listed = read_captions(captions)
+    listed = read_captions(captions, split=split, keep_rejected=keep_rejected)
     if not images.is_dir():
         found = "not a folder" if images.exists() else "no such folder"
         raise KnowledgeBaseError(f"{images}: {found}, expected the folder of the images")
@@ -124,6 +140,8 @@ def plan_build(
         output=output.resolve(),
         force=force,
         limit=limit,
+        split=split,
+        keep_rejected=keep_rejected,
         captions_sha256=sha256_file(captions),
         entries=entries,
         without_captions=tuple(without),

@@ -77,7 +77,7 @@ class KnowledgeBase:
         self._vectors = vectors
         self._captions = captions
         self._image_ids: list[ImageId] = captions.data.column("image_id").to_pylist()
-        self._rows = {image_id: row for row, image_id in enumerate(self._image_ids)}
+        self._rows = {str(image_id): row for row, image_id in enumerate(self._image_ids)}
         if len(self._rows) != len(self._image_ids):
             raise KnowledgeBaseError(f"{path}: image ids are repeated; rebuild it")
 
@@ -176,11 +176,11 @@ class KnowledgeBase:
 
     def __contains__(self, image_id: object) -> bool:
         """Returns whether an image is in the knowledge base."""
-        return image_id in self._rows
+        return str(image_id) in self._rows
 
     def vector(self, image_id: ImageId) -> NDArray[np.float32] | None:
         """Returns an image's unit vector [D], None for an unknown image."""
-        row = self._rows.get(image_id)
+        row = self._rows.get(str(image_id))
         return None if row is None else np.array(self._vectors[row])
 
     def captions(self) -> Iterator[str]:
@@ -190,7 +190,7 @@ class KnowledgeBase:
 
     def captions_of(self, image_id: ImageId) -> tuple[str, ...]:
         """Returns an image's captions, none for an unknown image."""
-        row = self._rows.get(image_id)
+        row = self._rows.get(str(image_id))
         return () if row is None else tuple(self._captions[row]["captions"])
 
     def search(
@@ -248,4 +248,4 @@ class KnowledgeBase:
         return matches
 
     def _row_or_none(self, image_id: ImageId | None) -> int:
-        return -1 if image_id is None else self._rows.get(image_id, -1)
+        return -1 if image_id is None else self._rows.get(str(image_id), -1)

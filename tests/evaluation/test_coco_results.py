@@ -91,9 +91,9 @@ def test_missing_captions_are_an_error() -> None:
         match_results("base", {2: "a"}, make_dataset())
 
 
-@pytest.mark.parametrize(("known", "odd"), [((1, 2, 3), "1"), (("1", "2", "3"), 1)])
-def test_number_and_text_are_different_ids(known: tuple[Any, ...], odd: Any) -> None:
-    """The error shows which of the two the captions file has."""
+@pytest.mark.parametrize(("known", "odd"), [((1, 2, 3), "01"), (("1", "2", "3"), 4)])
+def test_captions_of_unknown_images_are_an_error(known: tuple[Any, ...], odd: Any) -> None:
+    """The error shows the id, and one of the captions file."""
     results = {**dict.fromkeys(known, "a"), odd: "b"}
     with pytest.raises(DataError, match=f"{odd!r}, which is not in .*such as {known[0]!r}"):
         match_results("base", results, make_dataset(ids=known))

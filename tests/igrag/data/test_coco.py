@@ -87,7 +87,7 @@ def test_empty_and_unlisted_captions_are_skipped_with_a_warning(
         (captions(images=[{"id": True, "file_name": "a"}]), "images[0]"),
         (captions(images=[{"id": 2**63, "file_name": "a"}]), "images[0]"),
         (captions(images=[*IMAGES, IMAGES[0]]), "7 is there twice"),
-        (captions(images=[*IMAGES, {"id": "x", "file_name": "a"}]), "partly"),
+        (captions(images=[*IMAGES, {"id": "7", "file_name": "a"}]), "'7' is there twice"),
         (captions(annotations=[{"image_id": 7, "caption": 5}]), "annotations[0]"),
         (captions(annotations=[{"caption": "A dog."}]), "'image_id'"),
         (
