@@ -56,7 +56,7 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
-    paths, empty = _find_images(arguments.input)
+    paths, empty = _find_images(arguments.input, recursive=arguments.recursive)
     if results:
         results.check_settings(_facts(config, model))
         paths = _leave_out_done(paths, results)
@@ -90,6 +90,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--i", "--input", dest="input", type=Path, nargs="+", action="extend", required=True,
         metavar="PATH", help="images, or folders of images; may be given again")  # fmt: skip
+    add("--recursive", action="store_true", help="caption the images in subfolders too")
     add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="default: configs/config.yaml")  # fmt: skip
@@ -123,17 +124,27 @@ def _leave_out_done(paths: list[Path], results: ResultsFile) -> list[Path]:
     return remaining
 
 
-def _find_images(inputs: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Lists the images of files and folders, and an error for each folder that has none."""
-    from igrag.data.images import list_images
+def _find_images(inputs: Sequence[Path], *, recursive: bool) -> tuple[list[Path], list[str]]:
+    """Lists the images of files and folders, and an error for each folder that has none.
+
+    What a folder holds besides is printed on stderr, in one line.
+    """
+    from igrag.data.image_folder import list_folder
 
     paths: list[Path] = []
     empty: list[str] = []
     for item in inputs:
+        if not is_folder(item):
+            paths.append(item)
+            continue
         try:
-            paths += list_images(item) if is_folder(item) else [item]
+            listed = list_folder(item, recursive=recursive)
         except ImageError as error:
             empty.append(str(error))
+            continue
+        paths += listed.images
+        if others := listed.describe_others():
+            print(f"note: {item}: {others}", file=sys.stderr)
     return paths, empty
 
 

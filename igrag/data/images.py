@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from functools import cache
@@ -21,7 +22,16 @@ _LONGEST_NAME = 100  # characters of a file name in an error
 _FORMATS = (
     "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "MPO", "AVIF", "HEIF",
 )  # fmt: skip
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})
+SUFFIXES = HEIF_SUFFIXES | {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff",
+    ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm",
+}  # fmt: skip
+# An image of more pixels is decoded at a fraction of its size, since encoders look at a few hundred
+# rows; the photos of a telephone (12 megapixels) are not.
+_FULL_PIXELS = 1 << 24
+_STRIP_ROWS = 512
+_ORIENTATION = 0x0112  # EXIF's tag
 
 
 def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -44,14 +54,15 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     path = Path(path)
     try:
         _check_is_file(path)
+        if path.suffix.lower() in HEIF_SUFFIXES:
+            knows_heif()
         # Pillow warns of large images, corrupt EXIF data and the like; here max_pixels decides,
         # and what can be read is read.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_known_formats()) as image:
                 _check_size(path, image.size, max_pixels)
-                image.load()
-                return _to_rgb(_upright(image))
+                return _decode(image)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -71,7 +82,8 @@ def list_images(path: Path) -> list[Path]:
     """Lists the images directly inside a folder, sorted by name.
 
     Args:
-        path: A folder; hidden files and files without an image suffix are skipped.
+        path: A folder; hidden files and files without an image suffix are skipped. See
+            `image_folder.list_folder` for more.
 
     Raises:
         ImageError: The folder is missing, is not a folder, or holds no image.
@@ -124,7 +136,60 @@ def file_in(folder: Path, name: str, *, listed_in: Path) -> Path:
 def _known_formats() -> tuple[str, ...]:
     """Returns those of the formats that this Pillow reads."""
     Image.init()
+    knows_heif()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def is_image(path: Path) -> bool:
+    """Returns whether a file begins as an image does."""
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=_known_formats()):
+            return True
+    except Exception:  # Pillow's readers raise nearly anything on other files.
+        return False
+
+
+@cache
+def knows_heif() -> bool:
+    """Returns whether .heic files can be opened: where pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _decode(image: Image.Image) -> Image.Image:
+    """Decodes an image to upright RGB; a big one at a fraction of its size, 1 over 2, 3, ...
+
+    Only one copy of it at its own size is in memory, none of a JPEG.
+    """
+    width, height = image.size
+    factor = math.ceil(math.sqrt(width * height / _FULL_PIXELS))
+    if factor < 2:
+        image.load()
+        return _to_rgb(_upright(image))
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    image.draft(image.mode, (-(-width // factor), -(-height // factor)))  # JPEG's own reduction
+    image.load()
+    factor = math.ceil(math.sqrt(image.width * image.height / _FULL_PIXELS))
+    small = _to_rgb(image) if factor < 2 else _reduce(image, factor)
+    small.getexif()[_ORIENTATION] = orientation
+    return _upright(small)
+
+
+def _reduce(image: Image.Image, factor: int) -> Image.Image:
+    """Reduces an image to RGB strip by strip: each conversion of the whole would be a copy."""
+    size = (-(-image.width // factor), -(-image.height // factor))
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # scaled by their whole range
+        return _to_rgb(image.resize(size, Image.Resampling.NEAREST))
+    small = Image.new("RGB", size)
+    rows = _STRIP_ROWS * factor
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        small.paste(_to_rgb(strip).reduce(factor), (0, top // factor))
+    return small
 
 
 def _check_is_file(path: Path) -> None:
