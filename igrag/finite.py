@@ -31,7 +31,7 @@ def check_weights(model: nn.Module, name: str) -> None:
 
 
 def watch_logits(model: nn.Module, name: str) -> None:
-    """Has a language model raise an error in place of logits that are not finite.
+    """Has a language model raise an error instead of logits that are not finite.
 
     Generation would take the padding token for the likeliest, and return empty captions. A step
     of a training is not looked at: its loss is.

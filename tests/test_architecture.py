@@ -19,7 +19,7 @@ FLOORS = (
     ("errors",),
     ("files", "inputs", "output_lock"),
     ("config",),
-    ("cli", "devices", "fingerprints", "finite", "hub"),
+    ("cli", "devices", "fingerprints", "finite", "hub", "memory"),
     ("data", "metrics"),
     ("retrieval", "training"),
     ("captioning",),
