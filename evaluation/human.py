@@ -30,7 +30,8 @@ from igrag.metrics import (
     TokenizedCorpus,
     score_corpus,
 )
-from igrag.metrics.segmentation import choose_tokenizer, tokenizer_of
+from igrag.metrics.segmentation import choose_tokenizer
+from igrag.metrics.tokens import tokenizer_of
 
 HUMAN = "human"
 

@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from igrag.metrics.tokens import Tokens, tokenize
-
 PTB, ZH, CHARACTERS = "ptb", "zh", "char"
 TOKENIZERS = (PTB, ZH, CHARACTERS)
 _HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -42,19 +40,15 @@ def choose_tokenizer(references: Sequence[Sequence[str]]) -> str:
     return CHARACTERS if others > chinese / 10 else ZH  # Japanese has Chinese characters too.
 
 
-def tokenizer_of(name: str) -> Callable[[str], Tokens]:
-    """Returns the function that splits a caption into tokens."""
-    return tokenize if name == PTB else _split_by_sacrebleu(name)
-
-
 @cache
-def _split_by_sacrebleu(name: str) -> Callable[[str], Tokens]:
+def splitter_of(name: str) -> Callable[[str], list[str]]:
+    """Returns sacrebleu's function for "zh" or "char", which splits a caption into tokens."""
     from sacrebleu.tokenizers.tokenizer_char import TokenizerChar
     from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
     insert_spaces = TokenizerZh() if name == ZH else TokenizerChar()
 
-    def split(caption: str) -> Tokens:
+    def split(caption: str) -> list[str]:
         return insert_spaces(caption.lower()).split()
 
     return split

@@ -1,9 +1,10 @@
 """Tokenization of captions as in COCO's evaluation: lists of PTB tokens."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from igrag.metrics.ptb_lexer import split_word
+from igrag.metrics.segmentation import PTB, choose_tokenizer, splitter_of
 
 Tokens = list[str]
 
@@ -36,6 +37,11 @@ def tokenize(caption: str) -> Tokens:
     return [*tokens, *split_word(last)]
 
 
+def tokenizer_of(name: str) -> Callable[[str], Tokens]:
+    """Returns the function that splits a caption into tokens: one of `TOKENIZERS`."""
+    return tokenize if name == PTB else splitter_of(name)
+
+
 def tokenize_corpus(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
@@ -62,8 +68,6 @@ def tokenize_corpus(
     for index, texts in enumerate(references):
         if not texts:
             raise ValueError(f"references[{index}]: empty, expected at least one reference")
-    from igrag.metrics.segmentation import choose_tokenizer, tokenizer_of  # which builds on this
-
     split = tokenizer_of(tokenizer or choose_tokenizer(references))
     return (
         [split(caption) for caption in hypotheses],

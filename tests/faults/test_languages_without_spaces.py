@@ -4,7 +4,8 @@ import pytest
 
 from evaluation.human import score_references
 from igrag.metrics import bleu, score_captions
-from igrag.metrics.segmentation import choose_tokenizer, tokenizer_of
+from igrag.metrics.segmentation import choose_tokenizer
+from igrag.metrics.tokens import tokenizer_of
 
 REFERENCES = [["一只棕色的狗在草地上奔跑", "草地上有一只狗在奔跑"], ["一个男人骑着自行车在街上"]]
 NEAR = ["一只黑色的狗在草地上奔跑", "一个女人骑着自行车在街上"]
