@@ -51,6 +51,8 @@ class UnfinishedSplit:
         if self._record is not None and self._record.is_file():
             self.progress = SplitProgress(**read_json(self._record))
         self._file = path.open("ab")
+        if path.stat().st_size < self.progress.size:  # It was moved, or lost.
+            self.progress = SplitProgress()
         self._file.truncate(self.progress.size)
 
     def __enter__(self) -> "UnfinishedSplit":

@@ -140,7 +140,7 @@ def load_adapter(model: PreTrainedModel, path: Path, *, merge: bool) -> Any:
             "numbers; its training diverged: train it again with a lower learning rate"
         )
     _check_complete(adapted, saved, path, base)
-    if merge and adapted.peft_config[adapted.active_adapter].lora_bias:
+    if merge and getattr(adapted.peft_config["default"], "lora_bias", False):
         logger.warning(
             "%s: has a bias (lora_bias), which layers without one cannot take; it is not merged",
             path,

@@ -105,9 +105,10 @@ def karpathy_to_coco(path: Path, data: dict[str, Any], split: str | None) -> dic
 
 def _splits(path: Path, images: list[Any]) -> set[str]:
     found = {image.get("split") if isinstance(image, dict) else None for image in images}
-    if not all(isinstance(name, str) for name in found):
+    named = {name for name in found if isinstance(name, str)}
+    if named != found:
         raise DataError(f"{path}: an image has no text 'split', expected one as Karpathy's have")
-    return found
+    return named
 
 
 def _table(path: Path, stream: Any) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ For the tokens of COCO's evaluation a sentence of theirs is one word, and every 
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 PTB, ZH, CHARACTERS = "ptb", "zh", "char"
 TOKENIZERS = (PTB, ZH, CHARACTERS)
@@ -46,9 +47,10 @@ def splitter_of(name: str) -> Callable[[str], list[str]]:
     from sacrebleu.tokenizers.tokenizer_char import TokenizerChar
     from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
-    insert_spaces = TokenizerZh() if name == ZH else TokenizerChar()
+    tokenizers: dict[str, Any] = {ZH: TokenizerZh, CHARACTERS: TokenizerChar}  # without types
+    insert_spaces = tokenizers[name]()
 
     def split(caption: str) -> list[str]:
-        return insert_spaces(caption.lower()).split()
+        return str(insert_spaces(caption.lower())).split()
 
     return split

@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
+from transformers import GenerationConfig
 
 from igrag.captioning.language_model import load_language_model
 from prompt_tuning.methods import WithoutAdapter
@@ -44,7 +45,7 @@ def test_model_without_its_adapter_is_the_base_model_bit_for_bit(
     before = with_adapter.generate(input_ids=IDS)
     without = WithoutAdapter(language.model, with_adapter, language.base_weights)
     found = without.generate(
-        input_ids=IDS, attention_mask=torch.ones_like(IDS), generation_config=Any
+        input_ids=IDS, attention_mask=torch.ones_like(IDS), generation_config=GenerationConfig()
     )
     assert torch.equal(found, expected)
     assert torch.equal(with_adapter.generate(input_ids=IDS), before)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,10 +78,10 @@ def test_model_with_spiece_model_alone_loads(tmp_path: Path) -> None:
     (folder / "spiece.vocab").unlink()
     settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    untyped: dict[str, Any] = {"decoder_start_token_id": 0}
     config = T5Config(
-        vocab_size=256, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2,
-        decoder_start_token_id=0,
-    )  # fmt: skip
+        vocab_size=256, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2, **untyped
+    )
     T5ForConditionalGeneration(config).save_pretrained(folder)
     language = load_language_model(str(folder), device="cpu")
     ids = language.tokenizer("a dog in the field")["input_ids"]

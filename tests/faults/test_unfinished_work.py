@@ -134,3 +134,7 @@ def test_examples_of_an_interrupted_build_are_continued(tmp_path: Path) -> None:
         split.append([{"caption": "a cat"}], images=1)
         split.save_progress()
     assert path.read_text(encoding="utf-8") == '{"caption": "ein Bär"}\n{"caption": "a cat"}\n'
+    path.unlink()  # Killed after it was moved to where it belongs.
+    with UnfinishedSplit(path, resumable=True) as split:
+        assert split.progress.images == 0
+    assert path.read_bytes() == b""

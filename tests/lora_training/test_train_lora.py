@@ -90,8 +90,9 @@ class Workspace:
         return [json.loads(line) for line in text.splitlines()]
 
     def files(self) -> dict[str, bytes]:
-        """Returns the content of the output folder."""
-        return {path.name: path.read_bytes() for path in self.output.iterdir()}
+        """Returns the files of the output folder, without an unfinished build's."""
+        found = [path for path in self.output.iterdir() if path.is_file()]
+        return {path.name: path.read_bytes() for path in found}
 
 
 @pytest.fixture
