@@ -34,7 +34,7 @@ def make_dataset(
         EvaluationImage(image_id, tuple(texts), file=file)
         for image_id, texts, file in zip(ids, references, files, strict=True)
     )
-    return EvaluationDataset(Path("captions.json"), images, frozenset(ids))
+    return EvaluationDataset(Path("captions.json"), images, frozenset(map(str, ids)))
 
 
 def make_result(

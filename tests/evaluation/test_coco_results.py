@@ -81,7 +81,7 @@ def test_invalid_file_is_an_error(tmp_path: Path, content: Any, message: str) ->
 def test_captions_are_sorted_by_image() -> None:
     """Captions have the order of the images; those of images that are not scored are dropped."""
     dataset = make_dataset((("a",), ("b",)), ids=[2, 1])
-    dataset = type(dataset)(dataset.path, dataset.images, frozenset({1, 2, 3}))
+    dataset = type(dataset)(dataset.path, dataset.images, frozenset({"1", "2", "3"}))
     assert match_results("base", {1: "one", 3: "three", 2: ""}, dataset) == ("", "one")
 
 

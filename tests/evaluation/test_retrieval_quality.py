@@ -59,7 +59,7 @@ def make_images() -> EvaluationDataset:
         EvaluationImage(n, texts, matches=((102 if n % 4 == 0 else 100, 0.5 + n / 100),))
         for n, texts in enumerate(TEXTS)
     )
-    return EvaluationDataset(Path("a.jsonl"), images, frozenset(range(COUNT)))
+    return EvaluationDataset(Path("a.jsonl"), images, frozenset(map(str, range(COUNT))))
 
 
 def score(dataset: EvaluationDataset, **options: object) -> RetrievalQuality:

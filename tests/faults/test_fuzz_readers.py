@@ -174,11 +174,12 @@ def read_results(path: Path) -> object:
 def read_manifest(path: Path) -> object:
     """Reads a knowledge base's manifest, and compares its checksums."""
     from igrag.retrieval import storage
+    from igrag.retrieval.checksums import check_captions
 
     path.replace(path.parent / "knowledge_base.json")
     manifest = storage.read_manifest(path.parent)
     encoder = storage.read_encoder(path.parent, manifest)
-    storage.check_captions(path.parent, manifest)
+    check_captions(path.parent, manifest)
     return encoder
 
 

@@ -82,7 +82,7 @@ def test_text_of_megabytes_is_cut_before_it_is_tokenized(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A prompt of 1 MB costs what its beginning costs, and is truncated as before."""
-    longest = []
+    longest: list[int] = []
     call = type(tokenizer).__call__
 
     def record(self: Any, text: Any = None, **options: Any) -> Any:
