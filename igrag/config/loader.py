@@ -103,6 +103,13 @@ def load_config(
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             found.setdefault(_key_path(problem, document.content), []).append(problem)
+        # A mapping with wrong keys: that it is no list and no number either helps nobody.
+        inner = {keys[:length] for keys in found for length in range(1, len(keys))}
+        found = {
+            keys: each
+            for keys, each in found.items()
+            if keys not in inner or not isinstance(each[0]["input"], dict)
+        }
     if checked is None or problems:
         wrong = (
             f"{_origin(keys, path, document, overridden, options or {})}: "

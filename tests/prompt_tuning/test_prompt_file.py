@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from igrag.captioning.language_model import LanguageModel
-from igrag.errors import CheckpointError
+from igrag.errors import CheckpointError, OutputError
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
 from tests.prompt_tuning.models import MARKS, make_tuner, noise
@@ -146,7 +146,7 @@ def test_failed_save_keeps_the_earlier_file(path: Path, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", half)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OutputError, match="No space left"):
             save_prompt(path, PromptFile(noise(3, seed=1), "random", MARKS))
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
