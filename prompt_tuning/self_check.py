@@ -80,6 +80,8 @@ def _check_effect(tuner: PromptTuner, batch: Mapping[str, Tensor]) -> list[str]:
     gradients = torch.autograd.grad(summed_loss(tuner, batch), parameters, allow_unused=True)
     names = map(str, range(len(parameters)))
     problems = check_gradients(dict(zip(names, gradients, strict=True)), owner="prompt")
+    if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
+        return problems  # What the model computes without them is an error of its own.
     was_training = tuner.training
     tuner.eval()  # With dropout, two passes would differ by themselves.
     with torch.no_grad():
