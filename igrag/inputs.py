@@ -167,7 +167,11 @@ def _actual_pickle(path: Path, head: bytes, size: int) -> str | None:
     if not size:
         return "an empty file; download or copy it again"
     if head.startswith(_ZIP):
-        return None if zipfile.is_zipfile(path) else f"cut off after {size:,} bytes; copy it again"
+        try:
+            is_whole = zipfile.is_zipfile(path)
+        except zipfile.BadZipFile as error:  # Some damage is an error already here.
+            return f"damaged ({error}); copy it again"
+        return None if is_whole else f"cut off after {size:,} bytes; copy it again"
     if not head.startswith(_PICKLE):
         return "not a file of torch.save; name another file"
     return None

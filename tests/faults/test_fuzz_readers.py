@@ -231,3 +231,15 @@ def test_reader_returns_a_value_or_a_known_error(name: str, examples: int, tmp_p
             assert str(error)
 
     check()
+
+
+def test_prompt_with_a_damaged_directory_is_a_known_error(tmp_path: Path) -> None:
+    """A zip file that claims to continue on another disk is damaged, for the error's reason too."""
+    import torch
+
+    content = bytearray(prompt_bytes({"prompt_embeddings": torch.ones(2, 3)}))
+    locator = content.index(b"PK\x06\x07")
+    content[locator + 4] = 1  # the disk of the directory
+    (tmp_path / "prompt.pt").write_bytes(content)
+    with pytest.raises(IgragError, match="span multiple disks"):
+        read_prompt(tmp_path / "prompt.pt")
