@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from igrag.errors import MemoryExhaustedError
@@ -45,6 +45,33 @@ def explain_out_of_memory(key: str, batch_size: int) -> Iterator[None]:
         raise MemoryExhaustedError(
             f"out of memory with {key}={batch_size}; {fix} ({_first_line(error)})"
         ) from error
+
+
+def largest_that_fits(attempt: Callable[[int], object], *, first: int) -> int:
+    """Halves a number until an attempt with it does not run out of memory.
+
+    Raises:
+        MemoryError, RuntimeError: What an attempt with one raised, or an error of another kind.
+    """
+    size = first
+    while not _fits(attempt, size):
+        size //= 2  # Outside of the handler, whose traceback holds the attempt's tensors.
+    return size
+
+
+def _fits(attempt: Callable[[int], object], size: int) -> bool:
+    import torch
+
+    try:
+        attempt(size)
+    except (MemoryError, RuntimeError) as error:
+        if size == 1 or not is_out_of_memory(error):
+            raise
+    else:
+        return True
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return False
 
 
 def _first_line(error: BaseException) -> str:

@@ -116,9 +116,6 @@ class AdapterSettings(Section):
 class TrainingSettings(OptimizationSettings, LengthSettings, ValidationSettings, ReportSettings):
     """The training, under the names of `transformers.Seq2SeqTrainingArguments`."""
 
-    gradient_accumulation_steps: Positive = setting(
-        1, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
-    )
     learning_rate: LearningRate = setting(1e-3, "Peak learning rate.", "学习率峰值。")
     seed: Seed = setting(
         42,

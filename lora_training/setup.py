@@ -22,6 +22,7 @@ from igrag.devices import resolve_device
 from igrag.errors import UsageError
 from igrag.from_config import build_template
 from igrag.memory import explain_out_of_memory
+from igrag.training import batch_size
 from igrag.training.checkpoints import record_of, refuse_changes
 from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
@@ -75,7 +76,7 @@ def trainer_arguments(
     arguments = Seq2SeqTrainingArguments(
         output_dir=str(options.output_dir),
         num_train_epochs=options.num_train_epochs,
-        per_device_train_batch_size=options.per_device_train_batch_size,
+        per_device_train_batch_size=options.micro_batch_size,
         per_device_eval_batch_size=options.per_device_eval_batch_size,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         learning_rate=options.learning_rate,
@@ -150,6 +151,37 @@ def adapt(language: LanguageModel, settings: LoraSettings) -> PeftModel:
     )
 
 
+def fit_batch_size(
+    settings: LoraSettings,
+    arguments: Seq2SeqTrainingArguments,
+    model: PeftModel,
+    train: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    checkpoint: Path | None,
+) -> LoraSettings:
+    """Replaces `per_device_train_batch_size: auto`, in the Trainer's arguments too.
+
+    See `igrag.training.batch_size`. The Trainer sets its seeds afterwards.
+    """
+
+    def step(batch: dict[str, torch.Tensor]) -> None:
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=arguments.bf16):
+            loss = model(**batch_size.to_device(batch, model.device)).loss
+        loss.backward()
+        model.zero_grad()
+
+    options = batch_size.fit_batch_size(
+        settings.training,
+        step,
+        train,
+        tokenizer,
+        saved=record_of(checkpoint).config.get("training") if checkpoint else None,
+    )
+    arguments.per_device_train_batch_size = options.micro_batch_size
+    arguments.gradient_accumulation_steps = options.gradient_accumulation_steps
+    return settings.model_copy(update={"training": options})
+
+
 def check_examples(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -157,13 +189,12 @@ def check_examples(
     options: TrainingSettings,
 ) -> None:
     """Checks model and data together with the first batch, see `check_before_training`."""
-    count = min(len(train), options.per_device_train_batch_size)
+    count = min(len(train), options.micro_batch_size)
     batch = Collator(tokenizer.pad_token_id)([train[index] for index in range(count)])
-    key = "training.per_device_train_batch_size"
-    with explain_out_of_memory(key, options.per_device_train_batch_size):
+    with explain_out_of_memory(batch_size.KEY, options.micro_batch_size):
         check_before_training(
             model,
-            {name: tensor.to(model.device) for name, tensor in batch.items()},
+            batch_size.to_device(batch, model.device),
             source_lengths=train["source_length"][:],
             target_lengths=[len(labels) for labels in train["labels"][:]],
         )

@@ -143,6 +143,7 @@ def train(
     """
     from igrag.devices import tune_allocator
     from igrag.memory import explain_out_of_memory
+    from igrag.training.batch_size import KEY
     from igrag.training.checkpoints import has_stopped_improving
     from lora_training import setup
     from lora_training.callbacks import RecordCallback, StoppedImproving
@@ -155,6 +156,9 @@ def train(
     language = setup.load_base_model(config.models, model_path, arguments.device)
     train_data, val_data = setup.load_examples(files, language.tokenizer, settings)
     model = setup.adapt(language, settings)
+    settings = setup.fit_batch_size(
+        settings, arguments, model, train_data, language.tokenizer, checkpoint
+    )
     setup.check_examples(model, language.tokenizer, train_data, settings.training)
     record = setup.new_record(settings, language, model, arguments, files, train_data, val_data)
     print_run(record, files, model.device)
@@ -177,9 +181,8 @@ def train(
                 base=base,
                 callback=callback,
             )
-            key = "training.per_device_train_batch_size"
             size = arguments.per_device_train_batch_size
-            with suppress(StoppedImproving), explain_out_of_memory(key, size):
+            with suppress(StoppedImproving), explain_out_of_memory(KEY, size):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     print_results(record, folder)
 

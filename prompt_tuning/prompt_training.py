@@ -62,6 +62,7 @@ def train(
     train_set, val_set = setup.load_examples(settings, tokenizer, accelerator)
     template = setup.matching_template(settings, config.prompt_config, train_set, val_set)
     tuner = setup.build_tuner(settings, config.prompt_config, language_model, template)
+    settings = setup.fit_batch_size(settings, tuner, train_set, tokenizer, accelerator, checkpoint)
     batches = setup.build_batches(settings, train_set, tokenizer, accelerator)
     optimizer, scheduler = setup.build_optimizer(settings, tuner, steps_per_epoch=len(batches))
     validation = setup.build_validation(settings, val_set, language_model, accelerator)
@@ -117,6 +118,7 @@ def run_epochs(
 
     from igrag.captioning.language_model import embedding_weight
     from igrag.memory import explain_out_of_memory
+    from igrag.training.batch_size import KEY
     from igrag.training.checkpoints import has_stopped_improving, is_validated
     from igrag.training.divergence import DivergenceGuard
     from prompt_tuning.optimization import (
@@ -135,7 +137,7 @@ def run_epochs(
     total_steps = steps_per_epoch * options.num_train_epochs
     eval_steps = evaluation.eval_steps or steps_per_epoch
     max_norm = options.max_grad_norm or float("inf")
-    batch_size = ("training.per_device_train_batch_size", batches.micro_batch_size)
+    batch_size = (KEY, batches.micro_batch_size)
 
     def validate() -> bool:
         """Validates and saves a checkpoint; returns whether to go on."""

@@ -24,6 +24,7 @@ from igrag.devices import resolve_device
 from igrag.errors import ConfigError
 from igrag.from_config import build_template
 from igrag.memory import explain_out_of_memory
+from igrag.training import batch_size
 from igrag.training.checkpoints import record_of, refuse_changes
 from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
@@ -184,6 +185,36 @@ def build_tuner(
     ).train()
 
 
+def fit_batch_size(
+    settings: PromptTrainingSettings,
+    tuner: PromptTuner,
+    train: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+    checkpoint: Path | None,
+) -> PromptTrainingSettings:
+    """Replaces `per_device_train_batch_size: auto`, see `igrag.training.batch_size`."""
+    parameters, device = tuner.trainable_parameters(), accelerator.device
+
+    def step(batch: dict[str, torch.Tensor]) -> None:
+        with accelerator.autocast():
+            loss = optimization.summed_loss(tuner, batch_size.to_device(batch, device))
+        torch.autograd.grad(loss, parameters)
+
+    def smallest(size: int) -> int:
+        return int(accelerator.gather(torch.tensor([size], device=device)).min())
+
+    options = batch_size.fit_batch_size(
+        settings.training,
+        step,
+        train,
+        tokenizer,
+        saved=record_of(checkpoint).config.get("training") if checkpoint else None,
+        agree=smallest,
+    )
+    return settings.model_copy(update={"training": options})
+
+
 def build_batches(
     settings: PromptTrainingSettings,
     train: Dataset,
@@ -195,7 +226,7 @@ def build_batches(
     return GlobalBatches(
         train,
         Collator(tokenizer.pad_token_id),
-        micro_batch_size=options.per_device_train_batch_size,
+        micro_batch_size=options.micro_batch_size,
         micro_batches=options.gradient_accumulation_steps * processes,
         rank=accelerator.process_index,
         processes=processes,
@@ -255,8 +286,8 @@ def run_self_check(
     first = next(next(batches.of_epoch(0)).micro_batches, None)
     if first is None:  # No share of the first global batch: the other processes check the same.
         return
-    key = "training.per_device_train_batch_size"
-    with accelerator.autocast(), explain_out_of_memory(key, batches.micro_batch_size):
+    size = batches.micro_batch_size
+    with accelerator.autocast(), explain_out_of_memory(batch_size.KEY, size):
         check_before_training(
             tuner,
             optimizer,

@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 AttentionImplementation = Literal["eager", "sdpa"]
 MixedPrecision = Literal["auto", "bf16", "fp32"]
+AUTO = "auto"
+Auto = Literal["auto"]
 Initialization = Literal["random", "text", "vocab", "file"]
 Reparameterization = Literal["none", "residual", "superpos"]
 Optimizer = Literal["adamw", "adafactor"]

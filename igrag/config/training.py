@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from igrag.config.choices import MixedPrecision, ReportTo, Schedule
+from igrag.config.choices import AUTO, Auto, MixedPrecision, ReportTo, Schedule
 from igrag.config.loader import Section, setting
 from igrag.config.paths import ConfigPath
 
@@ -12,6 +12,7 @@ Positive = Annotated[int, Field(gt=0)]
 Above0 = Annotated[float, Field(gt=0)]
 # AdamW's first step is ten times as much, which float32 must hold.
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
+FIRST_BATCH_SIZE = 16  # The default, and what `auto` tries first.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # What every library takes.
 
 
@@ -52,8 +53,14 @@ class OptimizationSettings(Section):
     num_train_epochs: Positive = setting(
         3, "Passes through the training examples.", "训练样本的遍历次数。"
     )
-    per_device_train_batch_size: Positive = setting(
-        16, "Examples in a forward pass (micro-batch).", "每次前向计算的样本数（micro-batch）。"
+    per_device_train_batch_size: Positive | Auto = setting(
+        FIRST_BATCH_SIZE,
+        "Examples in a forward pass (micro-batch); auto: 16, or fewer and more passes if memory "
+        "runs out.",
+        "每次前向计算的样本数（micro-batch）；auto：16，内存不足时减少样本数并增加前向次数。",
+    )
+    gradient_accumulation_steps: Positive = setting(
+        1, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
     weight_decay: Annotated[float, Field(ge=0)] = setting(
         0.0, "Decoupled weight decay of AdamW.", "AdamW 的解耦权重衰减。"
@@ -74,6 +81,12 @@ class OptimizationSettings(Section):
         "auto is bf16 on a GPU that supports it, else fp32.",
         "auto 在 GPU 支持时用 bf16，否则 fp32。",
     )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Examples in a forward pass; of `auto`, those that are tried first."""
+        size = self.per_device_train_batch_size
+        return FIRST_BATCH_SIZE if size == AUTO else int(size)
 
 
 class ValidationSettings(Section):
