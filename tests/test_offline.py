@@ -54,5 +54,6 @@ def test_cached_model_is_used_without_output(
     (stored / "refs" / "main").write_text("a" * 40)
     shutil.copytree(tiny_t5, stored / "snapshots" / ("a" * 40))
     done = run(tmp_path, *words, "--model", "some/t5")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Caption:" in done.stdout
+    assert done.returncode == 0 and "Caption:" in done.stdout
+    # The tiny tokenizer does not know the words of the prompt, which is said.
+    assert [line for line in done.stderr.splitlines() if "unknown tokens" not in line] == []
