@@ -51,7 +51,7 @@ def largest_that_fits(attempt: Callable[[int], object], *, first: int) -> int:
     """Halves a number until an attempt with it does not run out of memory.
 
     Raises:
-        MemoryError, RuntimeError: What an attempt with one raised, or an error of another kind.
+        MemoryError, RuntimeError: What an attempt with one raised, or another error.
     """
     size = first
     while not _fits(attempt, size):

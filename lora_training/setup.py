@@ -14,6 +14,7 @@ from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.captioning.prompt_template import count_other_prompts
 from igrag.config import PromptConfig, portable
+from igrag.config.choices import AUTO
 from igrag.config.schema import ModelConfig
 from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
@@ -163,6 +164,9 @@ def fit_batch_size(
 
     See `igrag.training.batch_size`. The Trainer sets its seeds afterwards.
     """
+    options = settings.training
+    if options.per_device_train_batch_size != AUTO:
+        return settings
 
     def step(batch: dict[str, torch.Tensor]) -> None:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=arguments.bf16):
@@ -170,16 +174,17 @@ def fit_batch_size(
         loss.backward()
         model.zero_grad()
 
-    options = batch_size.fit_batch_size(
-        settings.training,
+    size, micro_batches = batch_size.fit_batch_size(
         step,
         train,
         tokenizer,
-        saved=record_of(checkpoint).config.get("training") if checkpoint else None,
+        size=options.micro_batch_size,
+        micro_batches=options.gradient_accumulation_steps,
+        first=batch_size.saved_size(record_of(checkpoint)) if checkpoint else None,
     )
-    arguments.per_device_train_batch_size = options.micro_batch_size
-    arguments.gradient_accumulation_steps = options.gradient_accumulation_steps
-    return settings.model_copy(update={"training": options})
+    arguments.per_device_train_batch_size = size
+    arguments.gradient_accumulation_steps = micro_batches
+    return settings.model_copy(update={"training": options.with_batch_size(size, micro_batches)})
 
 
 def check_examples(

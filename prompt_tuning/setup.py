@@ -17,6 +17,7 @@ from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import LanguageModel, embedding_weight, load_language_model
 from igrag.captioning.prompt_template import PromptTemplate, count_other_prompts
 from igrag.config import Config, PromptConfig, find_model, portable
+from igrag.config.choices import AUTO
 from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
 from igrag.data.tokenization import tokenized_dataset
@@ -194,6 +195,9 @@ def fit_batch_size(
     checkpoint: Path | None,
 ) -> PromptTrainingSettings:
     """Replaces `per_device_train_batch_size: auto`, see `igrag.training.batch_size`."""
+    options = settings.training
+    if options.per_device_train_batch_size != AUTO:
+        return settings
     parameters, device = tuner.trainable_parameters(), accelerator.device
 
     def step(batch: dict[str, torch.Tensor]) -> None:
@@ -204,15 +208,16 @@ def fit_batch_size(
     def smallest(size: int) -> int:
         return int(accelerator.gather(torch.tensor([size], device=device)).min())
 
-    options = batch_size.fit_batch_size(
-        settings.training,
+    size, micro_batches = batch_size.fit_batch_size(
         step,
         train,
         tokenizer,
-        saved=record_of(checkpoint).config.get("training") if checkpoint else None,
+        size=options.micro_batch_size,
+        micro_batches=options.gradient_accumulation_steps,
+        first=batch_size.saved_size(record_of(checkpoint)) if checkpoint else None,
         agree=smallest,
     )
-    return settings.model_copy(update={"training": options})
+    return settings.model_copy(update={"training": options.with_batch_size(size, micro_batches)})
 
 
 def build_batches(

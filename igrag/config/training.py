@@ -1,6 +1,6 @@
 """Settings that both trainings have: declared once, with one description for both."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ Positive = Annotated[int, Field(gt=0)]
 Above0 = Annotated[float, Field(gt=0)]
 # AdamW's first step is ten times as much, which float32 must hold.
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]
+_Settings = TypeVar("_Settings", bound="OptimizationSettings")
 FIRST_BATCH_SIZE = 16  # The default, and what `auto` tries first.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # What every library takes.
 
@@ -87,6 +88,14 @@ class OptimizationSettings(Section):
         """Examples in a forward pass; of `auto`, those that are tried first."""
         size = self.per_device_train_batch_size
         return FIRST_BATCH_SIZE if size == AUTO else int(size)
+
+    def with_batch_size(self: _Settings, size: int, micro_batches: int) -> _Settings:
+        """Returns these settings with numbers instead of `auto`."""
+        changed = {
+            "per_device_train_batch_size": size,
+            "gradient_accumulation_steps": micro_batches,
+        }
+        return self.model_copy(update=changed)
 
 
 class ValidationSettings(Section):
