@@ -18,6 +18,14 @@ import pytest
 from tests.command import Command
 from tests.tiny import WORDS, CocoFolder, save_clip, save_coco, save_t5
 
+# Minutes each: at the end, one process would run them while the other one is idle.
+_LONGEST = "test_every_command_runs"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Moves the longest tests to the front."""
+    items.sort(key=lambda item: not item.name.startswith(_LONGEST))
+
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
