@@ -50,8 +50,13 @@ class Memory:
         return self.later / self.first - 1
 
 
-def measure(words: Sequence[str]) -> tuple[Memory, int]:
+def measure(words: Sequence[str], *, until: Path | None = None) -> tuple[Memory, int]:
     """Runs a script and samples its resident set size; returns that and the lines it printed.
+
+    Args:
+        words: The script and its options.
+        until: What appears when the work is done and results are drawn, which loads Matplotlib;
+            None where the work ends with the process.
 
     Raises:
         RuntimeError: It failed.
@@ -67,7 +72,7 @@ def measure(words: Sequence[str]) -> tuple[Memory, int]:
         watched = psutil.Process(process.pid)
 
         def sample() -> None:
-            while process.poll() is None:
+            while process.poll() is None and not (until and until.exists()):
                 with suppress(psutil.NoSuchProcess):
                     if lines:
                         samples.append((time.monotonic(), watched.memory_info().rss))
@@ -108,7 +113,7 @@ def main(words: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         captioning, captions = measure(("main.py", "--json", "--i", *map(str, images)))
         print(describe(captioning, f"{captions:,} images captioned"), flush=True)
-        training, _ = measure(train)
+        training, _ = measure(train, until=Path(folder) / f"checkpoint-{steps}")
         print(describe(training, f"{steps:,} steps trained"))
     return int(max(captioning.growth, training.growth) > _TOLERATED)
 
