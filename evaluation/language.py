@@ -1,7 +1,7 @@
 """Which tokenizer scores the captions, by the language of the references."""
 
 import logging
-from functools import cache
+from pathlib import Path
 
 from evaluation.dataset import EvaluationDataset
 from evaluation.options import EvaluationOptions
@@ -12,17 +12,16 @@ _NOTICEABLE = 0.1
 
 
 def find_tokenizer(options: EvaluationOptions, dataset: EvaluationDataset) -> str:
-    """Returns the chosen tokenizer; warns once of references in a language without spaces."""
+    """Returns the chosen tokenizer; warns of references in a language without spaces."""
     wanted = None if options.tokenizer == "auto" else options.tokenizer
     chosen = wanted or choose_tokenizer(dataset.references)
     share = sum(unspaced_share(dataset.references))
     if share >= _NOTICEABLE:
-        _warn(f"{dataset.path}", share, chosen)
+        _warn(dataset.path, share, chosen)
     return chosen
 
 
-@cache
-def _warn(path: str, share: float, chosen: str) -> None:
+def _warn(path: Path, share: float, chosen: str) -> None:
     if chosen == PTB:
         effect = "each of their sentences counts as one word, so that scores say little; give "
         effect += "--tokenizer zh (Chinese) or char"

@@ -86,6 +86,7 @@ def evaluate_files(
 ) -> "EvaluationResult":
     """Scores captions from files."""
     from evaluation.coco_results import files_by_method, match_results, select_results
+    from evaluation.language import find_tokenizer
     from evaluation.overwrite_guard import check_not_overwritten, evaluation_identity
     from evaluation.results import EvaluationResult
     from evaluation.rows import in_order, rows_of_files
@@ -101,13 +102,16 @@ def evaluate_files(
         check_not_overwritten(options.output_dir, identity, names=file_names(()))
     baseline = "base" if "base" in captions else next(iter((*captions, *rows.names)))
     captions = {name: captions[name] for name in in_order(captions)}
-    scores = _score(options, dataset, objects, captions, rows, baseline, config)
+    tokenizer = find_tokenizer(options, dataset)
+    scores = _score(
+        options, dataset, objects, captions, rows, baseline, config, tokenizer=tokenizer
+    )
     return EvaluationResult(
         dataset, scores, baseline, options.seed, identity,
         rows_left_out=rows.left_out,
         retrieval=_score_groups(options, dataset, objects, scores, config),
         diversity=_measure_diversity(config, dataset, scores),
-        tokenizer=_tokenizer_name(options, dataset),
+        tokenizer=tokenizer,
     )  # fmt: skip
 
 
@@ -119,6 +123,7 @@ def evaluate_methods(
     model: ModelEntry,
 ) -> "EvaluationResult":
     """Captions the images by every method or checkpoint, and scores the captions."""
+    from evaluation.language import find_tokenizer
     from evaluation.methods import find_checkpoints, find_methods
     from evaluation.overwrite_guard import check_not_overwritten
     from evaluation.results import EvaluationResult, GenerationRecord
@@ -143,7 +148,10 @@ def evaluate_methods(
     )
     captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
     baseline = methods[0].name if methods else names[0]
-    scores = _score(options, captioned.dataset, objects, captions, rows, baseline, config)
+    tokenizer = find_tokenizer(options, dataset)
+    scores = _score(
+        options, captioned.dataset, objects, captions, rows, baseline, config, tokenizer=tokenizer
+    )
     generation = GenerationRecord(
         model=model.path,
         facts={method.name: method.facts for method in methods},
@@ -158,7 +166,7 @@ def evaluate_methods(
         retrieval=None if options.checkpoints
         else _score_groups(options, captioned.dataset, objects, scores, config),
         diversity=_measure_diversity(config, dataset, scores),
-        tokenizer=_tokenizer_name(options, dataset),
+        tokenizer=tokenizer,
     )  # fmt: skip
 
 
@@ -202,10 +210,11 @@ def _score(
     rows: "Rows",
     baseline: str,
     config: Config,
+    *,
+    tokenizer: str,
 ) -> "list[MethodScores]":
     """Scores all methods and rows, and tests each against those that need no training."""
     from evaluation.human import HUMAN
-    from evaluation.language import find_tokenizer
     from evaluation.scoring import score_methods
     from evaluation.setup import clip_metrics_of
     from evaluation.significance import baselines_of
@@ -219,7 +228,7 @@ def _score(
         extra=[*objects.metrics, *clip_metrics_of(config, dataset, skip=options.skip_metrics)],
         over=baselines_of([*captions]),
         human=HUMAN in rows.names,
-        tokenizer=find_tokenizer(options, dataset),
+        tokenizer=tokenizer,
     )
 
 
@@ -238,12 +247,6 @@ def _score_groups(
     return score_groups(
         groupings, scores, images=len(dataset.images), seed=options.seed, notes=notes
     )
-
-
-def _tokenizer_name(options: EvaluationOptions, dataset: "EvaluationDataset") -> str:
-    from evaluation.language import find_tokenizer
-
-    return find_tokenizer(options, dataset)
 
 
 def _measure_diversity(
