@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
@@ -170,7 +171,7 @@ def fit_batch_size(
 
     def step(batch: dict[str, torch.Tensor]) -> None:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=arguments.bf16):
-            loss = model(**batch_size.to_device(batch, model.device)).loss
+            loss = model(**send_to_device(batch, model.device)).loss
         loss.backward()
         model.zero_grad()
 
@@ -180,7 +181,7 @@ def fit_batch_size(
         tokenizer,
         size=options.micro_batch_size,
         micro_batches=options.gradient_accumulation_steps,
-        first=batch_size.saved_size(record_of(checkpoint)) if checkpoint else None,
+        checkpoint=checkpoint,
     )
     arguments.per_device_train_batch_size = size
     arguments.gradient_accumulation_steps = micro_batches
@@ -199,7 +200,7 @@ def check_examples(
     with explain_out_of_memory(batch_size.KEY, options.micro_batch_size):
         check_before_training(
             model,
-            batch_size.to_device(batch, model.device),
+            send_to_device(batch, model.device),
             source_lengths=train["source_length"][:],
             target_lengths=[len(labels) for labels in train["labels"][:]],
         )

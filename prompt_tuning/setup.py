@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -202,7 +203,7 @@ def fit_batch_size(
 
     def step(batch: dict[str, torch.Tensor]) -> None:
         with accelerator.autocast():
-            loss = optimization.summed_loss(tuner, batch_size.to_device(batch, device))
+            loss = optimization.summed_loss(tuner, send_to_device(batch, device))
         torch.autograd.grad(loss, parameters)
 
     def smallest(size: int) -> int:
@@ -214,7 +215,7 @@ def fit_batch_size(
         tokenizer,
         size=options.micro_batch_size,
         micro_batches=options.gradient_accumulation_steps,
-        first=batch_size.saved_size(record_of(checkpoint)) if checkpoint else None,
+        checkpoint=checkpoint,
         agree=smallest,
     )
     return settings.model_copy(update={"training": options.with_batch_size(size, micro_batches)})

@@ -1,14 +1,15 @@
 """The micro-batch of `per_device_train_batch_size: auto`: the largest that fits into memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 
-import torch
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from igrag.data.batching import Collator
 from igrag.memory import explain_out_of_memory, largest_that_fits
+from igrag.training.checkpoints import record_of
 from igrag.training.record import TrainingRecord
 
 KEY = "training.per_device_train_batch_size"
@@ -21,7 +22,7 @@ def fit_batch_size(
     *,
     size: int,
     micro_batches: int,
-    first: int | None = None,
+    checkpoint: Path | None = None,
     agree: Callable[[int], int] = int,
 ) -> tuple[int, int]:
     """Finds the largest micro-batch that fits; the examples of an optimizer step stay as many.
@@ -32,7 +33,7 @@ def fit_batch_size(
         tokenizer: The model's.
         size: Examples of a micro-batch where memory does not run out.
         micro_batches: Micro-batches of an optimizer step then.
-        first: What is tried first: that of a checkpoint to resume from; None for `size`.
+        checkpoint: The one to resume from, whose micro-batch is tried first; None for `size`.
         agree: Returns the smallest number of all processes.
 
     Returns:
@@ -48,6 +49,7 @@ def fit_batch_size(
     def attempt(count: int) -> None:
         step(collate([train[index] for index in order[:count]]))
 
+    first = _saved_size(record_of(checkpoint)) if checkpoint else None
     with explain_out_of_memory(KEY, 1):
         fitting = agree(largest_that_fits(attempt, first=first or size))
     micro_batches *= size // fitting
@@ -55,12 +57,7 @@ def fit_batch_size(
     return fitting, micro_batches
 
 
-def saved_size(record: TrainingRecord) -> int | None:
+def _saved_size(record: TrainingRecord) -> int | None:
     """Returns the micro-batch of an earlier run of the same training."""
     size = record.config.get("training", {}).get("per_device_train_batch_size")
     return size if isinstance(size, int) else None
-
-
-def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Returns a batch on a device."""
-    return {name: tensor.to(device) for name, tensor in batch.items()}
