@@ -72,8 +72,8 @@ def match_results(
         DataError: An image has no caption (the score would be one of other images), or a caption
             is of an unknown image.
     """
-    known = set(map(str, dataset.known_ids))
-    unknown = next((image_id for image_id in results if str(image_id) not in known), None)
+    others = (image_id for image_id in results if str(image_id) not in dataset.known_ids)
+    unknown = next(others, None)
     if unknown is not None:
         example = next(iter(dataset.images)).image_id
         raise DataError(

@@ -137,7 +137,6 @@ def run_epochs(
     total_steps = steps_per_epoch * options.num_train_epochs
     eval_steps = evaluation.eval_steps or steps_per_epoch
     max_norm = options.max_grad_norm or float("inf")
-    batch_size = (KEY, batches.micro_batch_size)
 
     def validate() -> bool:
         """Validates and saves a checkpoint; returns whether to go on."""
@@ -167,14 +166,14 @@ def run_epochs(
             seed_dropout(tuner, options.seed, progress.step, accelerator.process_index)
             gradient_sum.zero()
             for batch in global_batch.micro_batches:
-                with accelerator.autocast(), explain_out_of_memory(*batch_size):
-                    # The sum over target tokens, divided by those of the global batch. The
-                    # model's own loss is a mean over the micro-batch: averaging means would weigh
-                    # a token of a micro-batch with few tokens more.
-                    loss = summed_loss(tuner, batch) / global_batch.target_tokens
-                # Not loss.backward(), which adds up in the parameters' float32, where the result
-                # depends on the order; these are summed in float64, then rounded once.
-                with explain_out_of_memory(*batch_size):
+                with explain_out_of_memory(KEY, batches.micro_batch_size):
+                    with accelerator.autocast():
+                        # The sum over target tokens, divided by those of the global batch. The
+                        # model's own loss is a mean over the micro-batch: averaging means would
+                        # weigh a token of a micro-batch with few tokens more.
+                        loss = summed_loss(tuner, batch) / global_batch.target_tokens
+                    # Not loss.backward(), which adds up in the parameters' float32, where the
+                    # result depends on the order; these are summed in float64, then rounded once.
                     gradient_sum.add(loss, torch.autograd.grad(loss, parameters))
             # Summed over the processes; sets every .grad, so that there is no zero_grad().
             global_loss = gradient_sum.all_reduce()

@@ -54,8 +54,6 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     path = Path(path)
     try:
         _check_is_file(path)
-        if path.suffix.lower() in HEIF_SUFFIXES:
-            knows_heif()
         # Pillow warns of large images, corrupt EXIF data and the like; here max_pixels decides,
         # and what can be read is read.
         with warnings.catch_warnings():

@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 PTB, ZH, CHARACTERS = "ptb", "zh", "char"
-TOKENIZERS = (PTB, ZH, CHARACTERS)
 _HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _CHINESE = re.compile(f"[{_HAN}]")
 # Thai and Lao, Burmese, Khmer, Hiragana and Katakana

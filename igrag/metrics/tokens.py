@@ -38,7 +38,7 @@ def tokenize(caption: str) -> Tokens:
 
 
 def tokenizer_of(name: str) -> Callable[[str], Tokens]:
-    """Returns the function that splits a caption into tokens: one of `TOKENIZERS`."""
+    """Returns the function that splits a caption into tokens, by `choices.Tokenizer`'s name."""
     return tokenize if name == PTB else splitter_of(name)
 
 
@@ -53,7 +53,7 @@ def tokenize_corpus(
     Args:
         hypotheses: One caption per image; an empty one is kept, as a miss.
         references: The references of each image, one or more, in any number.
-        tokenizer: One of `segmentation.TOKENIZERS`; None: that of the references' language.
+        tokenizer: ptb, zh or char; None: that of the references' language.
 
     Raises:
         ValueError: Nothing to score, different lengths, an image without references, or a text

@@ -17,6 +17,7 @@ from igrag.devices import resolve_device
 from igrag.errors import ModelError
 from igrag.files import json_type_name
 from igrag.hub import from_pretrained, is_fetch_failure, load_cached_first, reason_of
+from igrag.memory import explain_out_of_memory
 from igrag.retrieval.preprocessing import load_preprocessor
 
 if TYPE_CHECKING:  # imported where used: torch and transformers take seconds to load
@@ -158,8 +159,6 @@ class ImageEncoder:
             ModelError: The model gave values that are not finite.
         """
         import torch
-
-        from igrag.memory import explain_out_of_memory
 
         size = len(pixels)
         with torch.inference_mode(), explain_out_of_memory("retrieval_config.batch_size", size):
