@@ -1,7 +1,6 @@
 """The images to score with their references, from a COCO captions file or from JSONL."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from igrag.data import image_folder
 from igrag.data.coco import ImageId, read_captions
 from igrag.data.examples import CaptionExample, iter_examples
-from igrag.data.images import file_in, list_images
+from igrag.data.images import file_in
 from igrag.errors import DataError, ImageError
 
 logger = logging.getLogger(__name__)
@@ -149,27 +149,12 @@ def read_jsonl(
 
 
 def find_files(folder: Path, image_ids: Sequence[ImageId]) -> dict[ImageId, Path]:
-    """Finds image files by id: the file's name, or the number at its end (COCO's names).
-
-    A number at the end of two names finds neither file: no image is better than a wrong one.
+    """Finds image files by id, see `igrag.data.image_folder.find_files`; logs how many lack one.
 
     Raises:
         ImageError: The folder is missing or holds no image, or a link leads out of it.
     """
-    names: dict[str, Path] = {}
-    numbers: dict[int, list[Path]] = {}
-    for path in list_images(folder):
-        names[path.stem] = path
-        if number := re.search(r"[0-9]+$", path.stem):
-            numbers.setdefault(int(number[0]), []).append(path)
-    found = {}
-    for image_id in image_ids:
-        text = str(image_id)
-        same = numbers.get(int(text), []) if re.fullmatch(r"[0-9]{1,18}", text) else []
-        if text in names:
-            found[image_id] = file_in(folder, names[text].name, listed_in=folder)
-        elif len(same) == 1:
-            found[image_id] = file_in(folder, same[0].name, listed_in=folder)
+    found = image_folder.find_files(folder, image_ids)
     if len(found) < len(image_ids):
         missing = len(image_ids) - len(found)
         logger.warning("%s: %d of %d images are missing", folder, missing, len(image_ids))

@@ -36,6 +36,9 @@ from igrag.output_lock import lock_folder
 from lora_training.settings import DEFAULT_SETTINGS, DataSettings, LoraSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load
+    import numpy as np
+    from numpy.typing import NDArray
+
     from igrag.data.coco import CaptionedImage
     from igrag.retrieval.image_encoder import ImageEncoder
     from igrag.retrieval.knowledge_base import KnowledgeBase
@@ -210,7 +213,7 @@ def build_data(data: DataSettings, config: Config, model_path: str, *, overwrite
 
 
 def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite: bool) -> None:
-    """Writes train.jsonl, val.jsonl and data.json into the output folder.
+    """Writes train.jsonl, val.jsonl, their vectors and data.json into the output folder.
 
     Args:
         data: Which images become examples, and the output folder.
@@ -328,6 +331,8 @@ def build_split(
 ) -> SplitReport:
     """Writes one JSONL file in chunks, complete or not at all, or else resumably.
 
+    The vectors of its images go next to it, see `igrag.retrieval.vector_files`.
+
     Args:
         path: The file to write.
         images: The images to build examples of.
@@ -356,6 +361,7 @@ def build_split(
         if not report.written:
             first = next(iter(report.skipped), "no images")
             raise DataError(f"{split}: none of the images could be used ({first})")
+        unfinished.save_vectors(path, vectors.encoder)
     return report
 
 
@@ -384,8 +390,8 @@ def _build_chunks(
         disable=None if progress else True,  # None: hidden if stderr is no terminal
     ) as bar:  # fmt: skip
         for chunk in _chunks(images[done.images :]):
-            examples = _build_chunk(chunk, vectors, objects, builder, split)
-            unfinished.append(examples, images=len(chunk))
+            examples, found = _build_chunk(chunk, vectors, objects, builder, split)
+            unfinished.append(examples, found, images=len(chunk))
             done.reused, done.unlisted = vectors.reused - before, objects.unlisted
             done.skipped, done.objects_skipped = (reasons[start:] for reasons, start in skips)
             unfinished.save_progress()
@@ -400,13 +406,14 @@ def _build_chunk(
     objects: ImageObjects,
     builder: ExampleBuilder,
     split: str,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
+    """Builds the examples of a chunk's readable images; returns their vectors [examples, D] too."""
     readable, found = vectors(chunk)
     indices, shown = objects(readable)
     if not indices:
-        return []
+        return [], found[:0]
     images = [readable[index] for index in indices]
-    return builder.build(images, found[indices], shown, split=split)
+    return builder.build(images, found[indices], shown, split=split), found[indices]
 
 
 def _chunks(images: Sequence[CaptionedImage]) -> Iterator[Sequence[CaptionedImage]]:

@@ -1,4 +1,4 @@
-"""The output folder of --build_data: train.jsonl, val.jsonl, and data.json, their record."""
+"""The output folder of --build_data: train.jsonl, val.jsonl, their vectors, and data.json."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from igrag.config import Config, ObjectsConfig
 from igrag.errors import DataError, UsageError
 from igrag.files import read_json, remove_leftovers, sha256_file, write_json
 from igrag.output_lock import held_since
+from igrag.retrieval.vector_files import vector_files
 from lora_training.settings import DataSettings
 
 DATA_NAMES = ("train.jsonl", "val.jsonl")
@@ -90,14 +91,15 @@ class DatasetFolder:
         nothing trains without any.
 
         Args:
-            new: What `unfinished` yielded, with both files.
+            new: What `unfinished` yielded, with both files and their vectors.
             splits: Split name -> counts, for the record.
         """
         first, *others = DATA_NAMES
         write_json(self.path / RECORD_NAME, {"settings": self._settings, _UNFINISHED: True})
         (self.path / first).unlink(missing_ok=True)
         for name in (*others, first):
-            (new / name).replace(self.path / name)
+            for path in (*vector_files(new / name), new / name):
+                path.replace(self.path / path.name)
         write_json(self.path / RECORD_NAME, {"settings": self._settings, "splits": dict(splits)})
 
 

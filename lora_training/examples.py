@@ -18,6 +18,7 @@ from igrag.data.coco import CaptionedImage, DetectedObject, ImageId
 from igrag.data.examples import iter_examples
 from igrag.data.images import open_image
 from igrag.errors import ImageError
+from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.knowledge_base import KnowledgeBase, Match
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load
@@ -131,6 +132,11 @@ class ImageVectors:
         self._batch_size = batch_size
         self.reused = 0
         self.skipped: list[str] = []
+
+    @property
+    def encoder(self) -> EncoderIdentity:
+        """What makes the vectors, here and in the knowledge base."""
+        return self._knowledge_base.encoder
 
     def __call__(
         self, images: Sequence[CaptionedImage]

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from igrag.data.images import HEIF_SUFFIXES, SUFFIXES, is_image, knows_heif
+from igrag.data.coco import ImageId
+from igrag.data.images import (
+    HEIF_SUFFIXES,
+    SUFFIXES,
+    file_in,
+    is_image,
+    knows_heif,
+    list_images,
+)
 from igrag.errors import ImageError
 
 _NAMED = 3  # of what was passed over
@@ -72,6 +81,31 @@ def list_folder(folder: Path, *, recursive: bool = False) -> FolderImages:
             f"{folder}: the folder holds no images (files ending in {known}){passed_over}"
         )
     return listed
+
+
+def find_files(folder: Path, image_ids: Sequence[ImageId]) -> dict[ImageId, Path]:
+    """Finds image files by id: the file's name, or the number at its end (COCO's names).
+
+    A number at the end of two names finds neither file: no image is better than a wrong one.
+
+    Raises:
+        ImageError: The folder is missing or holds no image, or a link leads out of it.
+    """
+    names: dict[str, Path] = {}
+    numbers: dict[int, list[Path]] = {}
+    for path in list_images(folder):
+        names[path.stem] = path
+        if number := re.search(r"[0-9]+$", path.stem):
+            numbers.setdefault(int(number[0]), []).append(path)
+    found = {}
+    for image_id in image_ids:
+        text = str(image_id)
+        same = numbers.get(int(text), []) if re.fullmatch(r"[0-9]{1,18}", text) else []
+        if text in names:
+            found[image_id] = file_in(folder, names[text].name, listed_in=folder)
+        elif len(same) == 1:
+            found[image_id] = file_in(folder, same[0].name, listed_in=folder)
+    return found
 
 
 def _entries(folder: Path, recursive: bool) -> Iterator[Path]:

@@ -174,6 +174,11 @@ class KnowledgeBase:
         """The images' ids in the order of the rows."""
         return self._image_ids
 
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The unit vectors [N, D], memory-mapped."""
+        return self._vectors
+
     def __contains__(self, image_id: object) -> bool:
         """Returns whether an image is in the knowledge base."""
         return str(image_id) in self._rows

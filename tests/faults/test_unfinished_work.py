@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluation.partial_captions import PartialCaptions, captions_key
@@ -28,7 +29,7 @@ class InterruptedGenerator:
     def switch_to(self, model: Any) -> None:
         """Takes a model, which makes no difference."""
 
-    def generate(self, prompts: Sequence[str]) -> list[str]:
+    def generate(self, prompts: Sequence[str], image_vectors: object = None) -> list[str]:
         """Returns the prompts in capitals."""
         if len(prompts) > 1:  # Not the warm-up.
             self.left -= 1
@@ -122,18 +123,20 @@ def test_results_file_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_examples_of_an_interrupted_build_are_continued(tmp_path: Path) -> None:
     """What is beyond the recorded progress is cut off, and the counts go on."""
-    path = tmp_path / "train.jsonl"
+    path, rows = tmp_path / "train.jsonl", np.eye(3, dtype=np.float32)
     with UnfinishedSplit(path, resumable=True) as split:
-        split.append([{"caption": "ein Bär"}], images=2)
+        split.append([{"caption": "ein Bär"}], rows[:1], images=2)
         split.progress.skipped.append("b.jpg: missing")
         split.save_progress()
-        split.append([{"caption": "lost"}], images=1)  # Killed before this is recorded.
+        split.append([{"caption": "lost"}], rows[1:2], images=1)  # Killed before this is recorded.
     with UnfinishedSplit(path, resumable=True) as split:
         assert (split.progress.images, split.progress.written) == (2, 1)
         assert split.progress.skipped == ["b.jpg: missing"]
-        split.append([{"caption": "a cat"}], images=1)
+        split.append([{"caption": "a cat"}], rows[2:], images=1)
         split.save_progress()
     assert path.read_text(encoding="utf-8") == '{"caption": "ein Bär"}\n{"caption": "a cat"}\n'
+    saved = path.with_suffix(".rows").read_bytes()
+    assert saved == rows[[0, 2]].astype(np.float16).tobytes()
     path.unlink()  # Killed after it was moved to where it belongs.
     with UnfinishedSplit(path, resumable=True) as split:
         assert split.progress.images == 0

@@ -15,6 +15,7 @@ from igrag.data.coco import CaptionedImage
 from igrag.errors import DataError
 from igrag.retrieval.image_encoder import EncoderIdentity, ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
+from igrag.retrieval.vector_files import open_vectors
 from lora_training import data_builder
 from lora_training.data_builder import build_split
 from lora_training.examples import ExampleBuilder, ImageVectors, audit_leaks
@@ -252,6 +253,9 @@ def test_unreadable_images_are_skipped_and_listed(tmp_path: Path) -> None:
     assert "2.png" in report.skipped[1]
     lines = (tmp_path / "train.jsonl").read_text().splitlines()
     assert [json.loads(line)["image_id"] for line in lines] == [0, 3]
+    saved = open_vectors(tmp_path / "train.jsonl")
+    assert saved.image_ids == [0, 3] and saved.encoder == knowledge_base.encoder
+    np.testing.assert_allclose(saved.vectors, vectors[[0, 3]], atol=0.01)
     with pytest.raises(DataError, match="none of the images could be used"):
         build_split(
             tmp_path / "val.jsonl",
@@ -261,7 +265,7 @@ def test_unreadable_images_are_skipped_and_listed(tmp_path: Path) -> None:
             split="val",
             progress=False,
         )
-    assert not (tmp_path / "val.jsonl").exists()
+    assert not list(tmp_path.glob("val.*"))
 
 
 def test_build_shows_no_progress_bar_without_a_terminal(
@@ -298,6 +302,9 @@ def test_chunks_do_not_change_the_file(tmp_path: Path, monkeypatch: pytest.Monke
             split="train",
             progress=False,
         )
+        saved = open_vectors(tmp_path / name)
+        assert saved.image_ids == list(range(11)) and saved.vectors.dtype == np.float16
+        np.testing.assert_array_equal(saved.vectors, vectors.astype(np.float16))
         return (tmp_path / name).read_text(encoding="utf-8")
 
     whole = write("whole.jsonl")

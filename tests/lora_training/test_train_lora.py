@@ -24,6 +24,11 @@ from tests.tiny import CocoFolder, save_coco
 
 SCRIPT = REPO_ROOT / "lora_training" / "train_lora.py"
 
+BUILT = [
+    "data.json", "train.jsonl", "train.vectors.json", "train.vectors.npy", "val.jsonl",
+    "val.vectors.json", "val.vectors.npy",
+]  # fmt: skip
+
 
 class Workspace:
     """A knowledge base of twelve images, its config, and the command line over them."""
@@ -135,7 +140,7 @@ def test_build_reuses_the_vectors_of_the_knowledge_base(
     files = [str(workspace.output / name) for name in ("train.jsonl", "val.jsonl")]
     assert main(parse_arguments(["--audit", *files])) == 0
     assert capsys.readouterr().out == "0 prompts contain their own target or reference.\n"
-    assert sorted(workspace.files()) == ["data.json", "train.jsonl", "val.jsonl"]
+    assert sorted(workspace.files()) == BUILT
 
 
 def test_audit_lists_leaks_and_exits_with_1(
@@ -234,7 +239,7 @@ def test_interrupted_build_leaves_no_files_and_can_be_repeated(
     interrupt(workspace, monkeypatch)
     assert workspace.files() == {}
     assert workspace.run() == 0
-    assert sorted(workspace.files()) == ["data.json", "train.jsonl", "val.jsonl"]
+    assert sorted(workspace.files()) == BUILT
 
 
 @pytest.mark.usefixtures("no_encoder")
