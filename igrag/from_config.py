@@ -73,16 +73,25 @@ def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:
     """Opens the knowledge base together with the encoder it was made with."""
     # The knowledge base is the likelier to be missing and the quicker to open.
     KnowledgeBase.open(config.knowledge_base_config.path)
-    encoder = ImageEncoder(
-        config.retrieval_config.encoder,
-        device=config.models.device,
-        dtype=config.retrieval_config.encoder_dtype,
-    )
+    encoder = load_image_encoder(config)
     path = config.knowledge_base_config.path
     knowledge_base = KnowledgeBase.open(path, encoder=encoder.identity)
     logger.info("%s: %d images, encoded with %s", path, len(knowledge_base),
                 config.retrieval_config.encoder)  # fmt: skip
     return encoder, knowledge_base
+
+
+def load_image_encoder(config: Config) -> ImageEncoder:
+    """Loads the image tower of the encoder.
+
+    Raises:
+        ModelError: It is missing or damaged, or not a CLIP model's.
+    """
+    return ImageEncoder(
+        config.retrieval_config.encoder,
+        device=config.models.device,
+        dtype=config.retrieval_config.encoder_dtype,
+    )
 
 
 def load_text_encoder(config: Config) -> TextEncoder:

@@ -178,7 +178,7 @@ def fit_batch_size(
     size, micro_batches = batch_size.fit_batch_size(
         step,
         train,
-        tokenizer,
+        Collator(tokenizer.pad_token_id),
         size=options.micro_batch_size,
         micro_batches=options.gradient_accumulation_steps,
         checkpoint=checkpoint,

@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from igrag.data.batching import Collator, LengthGroupedBatches
+from igrag.data.batching import Collator, LengthGroupedBatches, model_columns
 from igrag.data.workers import prepare_worker
 
 Batch = dict[str, Tensor]
@@ -28,7 +28,7 @@ class GlobalBatch:
     Attributes:
         target_tokens: Target tokens of all its micro-batches, over all processes.
         micro_batches: This process's micro-batches, on its device: input_ids and attention_mask
-            [B, T], labels [B, L].
+            [B, T], labels [B, L], for an image prompt image_vectors [B, D].
     """
 
     target_tokens: int
@@ -64,7 +64,7 @@ class GlobalBatches:
         workers: int = 0,
         device: torch.device | None = None,
     ) -> None:
-        self._dataset = dataset.select_columns(["input_ids", "labels"])
+        self._dataset = dataset.select_columns(model_columns(dataset.column_names))
         self._collator = collator
         self._micro_batch_size = micro_batch_size
         self._rank = rank

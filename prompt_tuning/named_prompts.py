@@ -1,6 +1,10 @@
 """Further prompts of a PromptTuner, each under its name."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
+
+from prompt_tuning.image_prompt import ImagePrompt
 
 
 class NamedPrompts(nn.Module):
@@ -8,14 +12,23 @@ class NamedPrompts(nn.Module):
 
     Args:
         embedding_dim: H.
+
+    Attributes:
+        image_prompts: By name, what makes image tokens, of the prompts that have some.
     """
 
     def __init__(self, embedding_dim: int) -> None:
         super().__init__()
         self._embedding_dim = embedding_dim
         self._buffer_of: dict[str, str] = {}  # A name may hold any character, a buffer's not.
+        self.image_prompts: dict[str, ImagePrompt] = {}  # In a dict, they are no submodules.
 
-    def add(self, name: str, embeddings: Tensor) -> None:
+    @property
+    def take_image_vectors(self) -> bool:
+        """Whether any of the prompts has image tokens."""
+        return bool(self.image_prompts)
+
+    def add(self, name: str, embeddings: Tensor, image_prompt: ImagePrompt | None = None) -> None:
         """Adds a prompt, in float32; an old one of this name is replaced.
 
         Raises:
@@ -27,6 +40,15 @@ class NamedPrompts(nn.Module):
             raise ValueError(f"prompt {name!r}: found shape {found}, expected [P, {width}]")
         buffer = self._buffer_of.setdefault(name, f"prompt_{len(self._buffer_of)}")
         self.register_buffer(buffer, embeddings.detach().float(), persistent=False)
+        self.image_prompts.pop(name, None)
+        if image_prompt is not None:
+            self.image_prompts[name] = image_prompt.requires_grad_(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NamedPrompts":
+        """Moves what `image_prompts` holds, too."""
+        for image_prompt in self.image_prompts.values():
+            image_prompt._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._buffer_of:

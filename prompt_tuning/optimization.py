@@ -23,12 +23,16 @@ def summed_loss(tuner: PromptTuner, batch: Mapping[str, Tensor]) -> Tensor:
 
     Args:
         tuner: The model with its soft prompt.
-        batch: input_ids and attention_mask [B, T], labels [B, L].
+        batch: input_ids and attention_mask [B, T], labels [B, L], for an image prompt image_vectors
+            [B, D].
     """
     labels = batch["labels"]
     decoder_input_ids = tuner.model.prepare_decoder_input_ids_from_labels(labels)  # [B, L]
     logits = tuner(
-        batch["input_ids"], batch["attention_mask"], decoder_input_ids=decoder_input_ids
+        batch["input_ids"],
+        batch["attention_mask"],
+        image_vectors=batch.get("image_vectors"),
+        decoder_input_ids=decoder_input_ids,
     ).logits  # [B, L, V]
     return summed_cross_entropy(logits, labels)
 
@@ -96,16 +100,32 @@ def build_optimizer(
     *,
     learning_rate: float,
     weight_decay: float,
+    image_parameters: Iterable[nn.Parameter] = (),
+    image_learning_rate: float | None = None,
 ) -> Optimizer:
     """Builds the optimizer.
+
+    Args:
+        parameters: Those of the prompt.
+        name: Which optimizer.
+        learning_rate: Peak learning rate of `parameters`.
+        weight_decay: Of all parameters.
+        image_parameters: Those of the image prompt; some of `parameters` or not.
+        image_learning_rate: Peak learning rate of `image_parameters`.
 
     Raises:
         TrainingError: There are no parameters.
     """
-    tensors = list(parameters)
+    image_tensors = list(image_parameters)
+    known = {id(tensor) for tensor in image_tensors}
+    tensors = [tensor for tensor in parameters if id(tensor) not in known]
     if not tensors:
         raise TrainingError("nothing is trainable, expected the prompt")
-    optimizer: Optimizer = _OPTIMIZERS[name](tensors, lr=learning_rate, weight_decay=weight_decay)
+    # An MLP needs a far lower learning rate than soft tokens, which are as large as embeddings.
+    second = [{"params": image_tensors, "lr": image_learning_rate}] if image_tensors else []
+    optimizer: Optimizer = _OPTIMIZERS[name](
+        [{"params": tensors}, *second], lr=learning_rate, weight_decay=weight_decay
+    )
     return optimizer
 
 

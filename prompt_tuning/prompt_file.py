@@ -1,7 +1,9 @@
 """prompt_embeddings.pt: a soft prompt as a plain dict, read without unpickling.
 
 Keys: prompt_embeddings [P, H] in float32, prompt_length, embedding_dim, initialization,
-format_version, fingerprint.
+format_version, fingerprint. A prompt with image tokens has format version 2 and two further keys:
+image_prompt (the tensors of `ImagePrompt`) and image_encoder (the identity of the encoder whose
+vectors it takes).
 """
 
 import io
@@ -17,11 +19,15 @@ from igrag.config.choices import MOST_SOFT_TOKENS
 from igrag.errors import CheckpointError
 from igrag.files import atomic_path, check_zip_sums, is_folder
 from igrag.inputs import reason_of
+from igrag.retrieval.image_encoder import EncoderIdentity
 from prompt_tuning.fingerprint import Fingerprint
+from prompt_tuning.image_prompt import ImagePrompt
 
 PROMPT_NAME = "prompt_embeddings.pt"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of prompts without image tokens: earlier versions read them
+IMAGE_FORMAT_VERSION = 2
 _KEY = "prompt_embeddings"
+_IMAGE_KEY, _ENCODER_KEY = "image_prompt", "image_encoder"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _SHOWN_NAMES = 3  # of what a wrong file holds
 logger = logging.getLogger(__name__)
@@ -35,11 +41,13 @@ class PromptFile:
         embeddings: [P, H] in float32, on the CPU.
         initialization: How the prompt was initialized; "unknown" if the file does not say.
         fingerprint: What it belongs to; None if the file does not say.
+        image_prompt: Makes the image tokens; None of a prompt without any.
     """
 
     embeddings: Tensor
     initialization: str
     fingerprint: Fingerprint | None
+    image_prompt: ImagePrompt | None = None
 
     @property
     def prompt_length(self) -> int:
@@ -58,9 +66,10 @@ def save_prompt(path: Path, prompt: PromptFile) -> None:
     Raises:
         CheckpointError: The prompt holds a value that is not finite.
     """
-    if not prompt.embeddings.isfinite().all():
+    image = _image_content(prompt.image_prompt)
+    if not all(value.isfinite().all() for value in (prompt.embeddings, *image.values())):
         raise CheckpointError(f"{path}: not written: the prompt has values that are not finite")
-    content = {
+    content: dict[str, Any] = {
         # A clone: a view would take its whole storage along.
         _KEY: prompt.embeddings.detach().cpu().float().clone(),
         "prompt_length": prompt.prompt_length,
@@ -69,6 +78,10 @@ def save_prompt(path: Path, prompt: PromptFile) -> None:
         "format_version": FORMAT_VERSION,
         "fingerprint": prompt.fingerprint.to_dict() if prompt.fingerprint else None,
     }
+    if prompt.image_prompt is not None:
+        content["format_version"] = IMAGE_FORMAT_VERSION
+        content[_IMAGE_KEY] = image
+        content[_ENCODER_KEY] = prompt.image_prompt.encoder.to_json()
     # Given a path, torch would write the temporary file's name into the bytes.
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -77,7 +90,11 @@ def save_prompt(path: Path, prompt: PromptFile) -> None:
 
 
 def load_prompt(
-    path: Path, *, expected: Fingerprint | None = None, embedding_dim: int | None = None
+    path: Path,
+    *,
+    expected: Fingerprint | None = None,
+    embedding_dim: int | None = None,
+    encoder: EncoderIdentity | None = None,
 ) -> PromptFile:
     """Reads a prompt file; a bare tensor, or a dict without a fingerprint, logs a warning.
 
@@ -85,6 +102,7 @@ def load_prompt(
         path: The file, or the folder that holds prompt_embeddings.pt.
         expected: What the prompt must belong to; None takes any.
         embedding_dim: H that it must have; None takes any.
+        encoder: What makes the vectors that its image tokens are to be made from; None takes any.
 
     Raises:
         CheckpointError: It is missing or damaged, belongs to something else, or has another width.
@@ -98,6 +116,8 @@ def load_prompt(
             f"{path}: found embeddings of width {prompt.embedding_dim}, expected the model's "
             f"{embedding_dim}; load the model that it was trained for"
         )
+    if encoder is not None and prompt.image_prompt is not None:
+        _check_encoder(path, prompt.image_prompt.encoder, encoder)
     if expected is not None:
         _warn_unchecked(path, prompt.fingerprint, expected)
     return prompt
@@ -110,6 +130,22 @@ def _check_fingerprint(path: Path, found: Fingerprint, expected: Fingerprint) ->
             f"{path}: was trained for something else: {'; '.join(differences)}; "
             "train a prompt for what is loaded, or load what it was trained for"
         )
+
+
+def _check_encoder(path: Path, found: EncoderIdentity, expected: EncoderIdentity) -> None:
+    if differences := found.differences(expected):
+        raise CheckpointError(
+            f"{path}: its image tokens are made from vectors of the encoder {found.name} "
+            f"({found.dimension} dimensions), but these are of {expected.name} "
+            f"({expected.dimension} dimensions), which differs in {', '.join(differences)}; use "
+            "the first encoder and a knowledge base of it, or train a prompt for the second"
+        )
+
+
+def _image_content(image_prompt: ImagePrompt | None) -> dict[str, Tensor]:
+    """Returns the tensors of an image prompt, each with a storage of its own."""
+    state = {} if image_prompt is None else image_prompt.state_dict()
+    return {name: value.detach().cpu().float().clone() for name, value in state.items()}
 
 
 def _warn_unchecked(path: Path, found: Fingerprint | None, expected: Fingerprint) -> None:
@@ -158,10 +194,11 @@ def _parse(path: Path, content: Any) -> PromptFile:
             f'{path}: found {found}, expected "{_KEY}" [P, H]; name a soft prompt\'s file'
         )
     version = content.get("format_version", FORMAT_VERSION)
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in (FORMAT_VERSION, IMAGE_FORMAT_VERSION):
         fix = "use a newer IGRAG" if isinstance(version, int) else "damaged"
         raise CheckpointError(
-            f"{path}: found format_version {_brief(version)}, expected {FORMAT_VERSION}; {fix}"
+            f"{path}: found format_version {_brief(version)}, expected {FORMAT_VERSION} or "
+            f"{IMAGE_FORMAT_VERSION}; {fix}"
         )
     embeddings = check_embeddings(path, content[_KEY])
     for key, size in zip(("prompt_length", "embedding_dim"), embeddings.shape, strict=True):
@@ -180,7 +217,33 @@ def _parse(path: Path, content: Any) -> PromptFile:
         fingerprint = Fingerprint.from_dict(marks) if isinstance(marks, dict) else None
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return PromptFile(embeddings, initialization, fingerprint)
+    image_prompt = None
+    if version == IMAGE_FORMAT_VERSION:
+        image_prompt = _parse_image_prompt(path, content, embeddings.shape[1])
+    return PromptFile(embeddings, initialization, fingerprint, image_prompt)
+
+
+def _parse_image_prompt(path: Path, content: dict[Any, Any], width: int) -> ImagePrompt:
+    state = content.get(_IMAGE_KEY)
+    try:
+        if not isinstance(state, dict) or not all(map(_is_plain, state.values())):
+            raise ValueError("no plain tensors")
+        encoder = EncoderIdentity.from_json(content.get(_ENCODER_KEY))
+        image_prompt = ImagePrompt.from_state(state, width, encoder=encoder)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {_IMAGE_KEY}: {error}; damaged") from None
+    return image_prompt
+
+
+def _is_plain(value: object) -> bool:
+    """Returns whether a value is a tensor with a value in its storage for each element."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_nested)
+        and value.dtype in _DTYPES
+        and value.numel() <= value.untyped_storage().nbytes() // value.element_size()
+    )
 
 
 def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:

@@ -60,14 +60,19 @@ def train(
     language_model = setup.load_frozen_model(settings, config, accelerator)
     tokenizer = language_model.tokenizer
     train_set, val_set = setup.load_examples(settings, tokenizer, accelerator)
+    vectors = setup.find_image_vectors(settings, config, train_set, val_set, accelerator)
     template = setup.matching_template(settings, config.prompt_config, train_set, val_set)
-    tuner = setup.build_tuner(settings, config.prompt_config, language_model, template)
-    settings = setup.fit_batch_size(settings, tuner, train_set, tokenizer, accelerator, checkpoint)
-    batches = setup.build_batches(settings, train_set, tokenizer, accelerator)
+    tuner = setup.build_tuner(settings, config.prompt_config, language_model, template, vectors)
+    settings = setup.fit_batch_size(
+        settings, tuner, train_set, tokenizer, accelerator, checkpoint, vectors
+    )
+    batches = setup.build_batches(settings, train_set, tokenizer, accelerator, vectors)
     optimizer, scheduler = setup.build_optimizer(settings, tuner, steps_per_epoch=len(batches))
-    validation = setup.build_validation(settings, val_set, language_model, accelerator)
+    validation = setup.build_validation(settings, val_set, language_model, accelerator, vectors)
     setup.run_self_check(tuner, optimizer, batches, train_set, tokenizer, accelerator)
-    record = setup.new_record(settings, language_model, tuner, train_set, val_set, accelerator)
+    record = setup.new_record(
+        settings, language_model, tuner, train_set, val_set, accelerator, vectors
+    )
     setup.print_run(settings, record, batches, accelerator)
 
     state = TrainingState(tuner, optimizer, scheduler)

@@ -1,6 +1,8 @@
 """PromptTuner: a frozen seq2seq model with a learnable soft prompt before its source.
 
 prompt [P, H] + source embeddings [B, T, H] -> encoder [B, P + T, H] -> decoder [B, L, V]
+
+With an image prompt, Q soft tokens made from each image's vector follow the P learned ones.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from igrag.captioning.language_model import embedding_weight
+from igrag.retrieval.image_encoder import EncoderIdentity
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
+from prompt_tuning.image_prompt import ImagePrompt
 from prompt_tuning.named_prompts import NamedPrompts
 from prompt_tuning.prompt_file import PROMPT_NAME, PromptFile, load_prompt, save_prompt
 
@@ -51,6 +55,10 @@ class PromptTuner(nn.Module):
         model_dropout: Enable dropout in the frozen model while training.
         tokenizer: The model's; a saved prompt then belongs to it, too.
         fingerprint: What a saved prompt belongs to; by default model and tokenizer.
+        image_prompt: Makes further soft tokens of each image's vector; None for none. It is
+            trained, too.
+        encoder: What makes the vectors; prompts of others are not loaded. By default the one of
+            `image_prompt`.
 
     Raises:
         ValueError: The initial prompt is empty or of another width than the model's embeddings.
@@ -66,6 +74,8 @@ class PromptTuner(nn.Module):
         model_dropout: bool = False,
         tokenizer: PreTrainedTokenizerBase | None = None,
         fingerprint: Fingerprint | None = None,
+        image_prompt: ImagePrompt | None = None,
+        encoder: EncoderIdentity | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model.requires_grad_(False)
@@ -83,6 +93,8 @@ class PromptTuner(nn.Module):
         self.prompt_embeddings = nn.Parameter(initial_prompt.to(self.device))
         if parametrization is not None:
             register_parametrization(self, "prompt_embeddings", parametrization.to(self.device))
+        self.image_prompt = None if image_prompt is None else image_prompt.to(self.device)
+        self.encoder = encoder or (image_prompt.encoder if image_prompt else None)
         self.train(self.training)
 
     @classmethod
@@ -93,6 +105,7 @@ class PromptTuner(nn.Module):
         *,
         tokenizer: PreTrainedTokenizerBase | None = None,
         fingerprint: Fingerprint | None = None,
+        encoder: EncoderIdentity | None = None,
     ) -> PromptTuner:
         """Prepends a saved prompt to a model.
 
@@ -101,18 +114,21 @@ class PromptTuner(nn.Module):
             path: prompt_embeddings.pt, or the folder that holds it.
             tokenizer: Compared with that of the training; None skips the comparison.
             fingerprint: What the prompt must belong to; by default the model and the tokenizer.
+            encoder: What makes the vectors of images; None takes any.
 
         Raises:
             CheckpointError: The file is missing or damaged, or belongs to something else.
         """
         expected = fingerprint or fingerprint_of(model, tokenizer)
         width = embedding_weight(model).shape[1]
-        prompt = load_prompt(Path(path), expected=expected, embedding_dim=width)
+        prompt = load_prompt(Path(path), expected=expected, embedding_dim=width, encoder=encoder)
         return cls(
             model,
             prompt.embeddings,
             initialization=prompt.initialization,
             fingerprint=expected,
+            image_prompt=prompt.image_prompt,
+            encoder=encoder,
         )
 
     @classmethod
@@ -133,12 +149,20 @@ class PromptTuner(nn.Module):
 
     def save_prompt(self, path: Path) -> None:
         """Writes the trained prompt as a plain tensor with its fingerprint; see `prompt_file`."""
-        save_prompt(path, PromptFile(self.plain_prompt(), self.initialization, self.fingerprint))
+        prompt = PromptFile(
+            self.plain_prompt(), self.initialization, self.fingerprint, self.image_prompt
+        )
+        save_prompt(path, prompt)
 
     @property
     def prompt_length(self) -> int:
         """Soft tokens of the trained prompt, P."""
         return len(self.prompt_embeddings)
+
+    @property
+    def takes_image_vectors(self) -> bool:
+        """Whether any of its prompts has image tokens, so that vectors of the images are needed."""
+        return self.image_prompt is not None or self._named_prompts.take_image_vectors
 
     @property
     def device(self) -> torch.device:
@@ -151,7 +175,10 @@ class PromptTuner(nn.Module):
         return self.prompt_embeddings.detach().float().cpu().clone()
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Returns what an optimizer may hold: the prompt, or what a parametrization makes it of."""
+        """Returns what an optimizer may hold: the prompt, or what a parametrization makes it of.
+
+        Those of an image prompt follow.
+        """
         return [
             parameter
             for name, parameter in self.named_parameters()
@@ -173,6 +200,7 @@ class PromptTuner(nn.Module):
         labels: Tensor | None = None,
         *,
         prompts: Sequence[str | None] | None = None,
+        image_vectors: Tensor | None = None,
         **options: Any,
     ) -> Seq2SeqLMOutput:
         """Runs the model with the soft prompt prepended.
@@ -183,16 +211,19 @@ class PromptTuner(nn.Module):
             labels: [B, L], -100 where the loss ignores them.
             prompts: For each sequence the name of its prompt, or None for no prompt; by default
                 the active one for all.
+            image_vectors: For each sequence the unit vector of its image, [B, D]; prompts without
+                image tokens ignore them.
             options: For the model's own forward.
 
         Returns:
-            The model's output; encoder_last_hidden_state is [B, P + T, H].
+            The model's output; encoder_last_hidden_state is [B, P + Q + T, H].
 
         Raises:
             KeyError: There is no prompt of a name in `prompts`.
-            ValueError: `prompts` does not name one for each sequence.
+            ValueError: `prompts` does not name one for each sequence, or there is not a vector for
+                each, but a prompt needs one.
         """
-        inputs = self._encoder_inputs(input_ids, attention_mask, prompts)
+        inputs = self._encoder_inputs(input_ids, attention_mask, prompts, image_vectors)
         output: Seq2SeqLMOutput = self.model(**inputs, labels=labels, **options)
         return output
 
@@ -202,6 +233,7 @@ class PromptTuner(nn.Module):
         attention_mask: Tensor | None = None,
         *,
         prompts: Sequence[str | None] | None = None,
+        image_vectors: Tensor | None = None,
         **options: Any,
     ) -> Tensor:
         """Generates with the soft prompt prepended; arguments as `forward`'s.
@@ -209,18 +241,20 @@ class PromptTuner(nn.Module):
         Returns:
             Token ids [B, L].
         """
-        inputs = self._encoder_inputs(input_ids, attention_mask, prompts)
+        inputs = self._encoder_inputs(input_ids, attention_mask, prompts, image_vectors)
         tokens: Tensor = self.model.generate(**inputs, **options)
         return tokens
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor, *, image_vectors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Runs the encoder alone, whose states serve both a loss and captions.
 
         Returns:
-            The states [B, P + T, H] and their mask [B, P + T], for `forward_from` and
+            The states [B, P + Q + T, H] and their mask [B, P + Q + T], for `forward_from` and
             `generate_from`.
         """
-        inputs = self._encoder_inputs(input_ids, attention_mask, None)
+        inputs = self._encoder_inputs(input_ids, attention_mask, None, image_vectors)
         states: Tensor = self.model.get_encoder()(**inputs).last_hidden_state
         return states, inputs["attention_mask"]
 
@@ -250,7 +284,9 @@ class PromptTuner(nn.Module):
         finally:
             self.enabled = before
 
-    def add_prompt(self, name: str, embeddings: Tensor) -> None:
+    def add_prompt(
+        self, name: str, embeddings: Tensor, image_prompt: ImagePrompt | None = None
+    ) -> None:
         """Adds a prompt [P', H] of any length under a name; one of this name is replaced.
 
         Raises:
@@ -258,7 +294,9 @@ class PromptTuner(nn.Module):
         """
         if name == DEFAULT_NAME:
             raise ValueError(f"{name!r} is the name of the trained prompt, expected another")
-        self._named_prompts.add(name, embeddings.to(self.device))
+        if image_prompt is not None:
+            image_prompt = image_prompt.to(self.device)
+        self._named_prompts.add(name, embeddings.to(self.device), image_prompt)
 
     def load_prompt(self, path: Path, name: str) -> PromptFile:
         """Adds the prompt of a file, or of the folder that holds it, under a name.
@@ -267,8 +305,10 @@ class PromptTuner(nn.Module):
             CheckpointError: It is missing or damaged, or belongs to something else.
         """
         width = self._embedding.weight.shape[1]
-        prompt = load_prompt(path, expected=self.fingerprint, embedding_dim=width)
-        self.add_prompt(name, prompt.embeddings)
+        prompt = load_prompt(
+            path, expected=self.fingerprint, embedding_dim=width, encoder=self.encoder
+        )
+        self.add_prompt(name, prompt.embeddings, prompt.image_prompt)
         return prompt
 
     def prompt(self, name: str) -> Tensor:
@@ -298,6 +338,7 @@ class PromptTuner(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None,
         names: Sequence[str | None] | None,
+        image_vectors: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns the ids as they are if disabled, else embeddings with prompts prepended."""
         if attention_mask is None:
@@ -312,8 +353,35 @@ class PromptTuner(nn.Module):
             # Once for each name: a parametrization computes its prompt at every access.
             known = {name: self.prompt(name) for name in set(names) if name is not None}
             prompts = [no_prompt if name is None else known[name] for name in names]
+        if self.takes_image_vectors:
+            names = [self.active] * len(prompts) if names is None else names
+            prompts = self._with_image_tokens(prompts, names, image_vectors)
         embeddings, mask = prepend_prompt(prompts, source, attention_mask)
         return {"inputs_embeds": embeddings, "attention_mask": mask}
+
+    def _with_image_tokens(
+        self, prompts: list[Tensor], names: Sequence[str | None], vectors: Tensor | None
+    ) -> list[Tensor]:
+        """Appends the tokens of each image to its prompt [P_b, H], if that has image tokens."""
+        makers = {name: self._image_prompt_of(name) for name in set(names)}
+        if not any(makers.values()):
+            return prompts
+        if vectors is None or len(vectors) != len(prompts):
+            found = "none" if vectors is None else f"{len(vectors)}"
+            raise ValueError(
+                f"image_vectors: found {found}, expected one for each of {len(prompts)} sequences"
+            )
+        vectors = vectors.to(self.device)
+        tokens = {name: maker(vectors) for name, maker in makers.items() if maker}  # [B, Q, H]
+        return [
+            torch.cat([prompt, tokens[name][index]]) if name in tokens else prompt
+            for index, (prompt, name) in enumerate(zip(prompts, names, strict=True))
+        ]
+
+    def _image_prompt_of(self, name: str | None) -> ImagePrompt | None:
+        if name == DEFAULT_NAME:
+            return self.image_prompt
+        return None if name is None else self._named_prompts.image_prompts.get(name)
 
 
 def prepend_prompt(

@@ -1,9 +1,9 @@
 """What prompt_tuning/config/*.yaml may contain: every key of the prompt training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config
 from igrag.config.choices import (
@@ -51,8 +51,22 @@ class ModelSettings(Section):
     )
 
 
+def _as_list(value: Any) -> Any:
+    """Takes one path as a list of one."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
 class DataSettings(ExampleSettings, LengthSettings):
     """The examples."""
+
+    image_vectors: Annotated[list[ConfigPath], BeforeValidator(_as_list)] = setting(
+        [],
+        "For image_tokens: knowledge bases and folders of images, for vectors that are not next to "
+        "the examples.",
+        "供 image_tokens 使用：样本文件旁没有向量时，从这些知识库与图像文件夹获取。",
+    )
 
     dataloader_num_workers: NotNegative = setting(0, "Data-loading processes.", "数据加载进程数。")
 
@@ -100,6 +114,23 @@ class PromptSettings(Section):
     bottleneck: Positive = setting(64, "residual: width of the MLP.", "residual：MLP 的宽度。")
     sampled_embeddings: Positive = setting(
         128, "superpos: number of embeddings that are mixed.", "superpos：参与混合的嵌入数量。"
+    )
+    image_tokens: NotNegative = setting(
+        0,
+        "Further soft tokens, made from each image's vector; 0: none.",
+        "另加的虚拟 token 数，由每张图像的向量生成；0：无。",
+        le=MOST_SOFT_TOKENS,
+    )
+    image_hidden: NotNegative = setting(
+        64,
+        "image_tokens: width of the MLP that makes them; 0: one linear map.",
+        "image_tokens：生成它们的 MLP 的宽度；0：单个线性映射。",
+        le=MOST_SOFT_TOKENS,
+    )
+    image_learning_rate: LearningRate = setting(
+        0.003,
+        "image_tokens: peak learning rate of that MLP.",
+        "image_tokens：该 MLP 的学习率峰值。",
     )
 
     @field_validator("init_text")

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from igrag.captioning.language_model import LanguageModel, embedding_weight, loa
 from igrag.captioning.prompt_template import PromptTemplate, count_other_prompts
 from igrag.config import Config, PromptConfig, find_model, portable
 from igrag.config.choices import AUTO
-from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
 from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError
-from igrag.from_config import build_template
+from igrag.from_config import build_template, load_image_encoder
 from igrag.memory import explain_out_of_memory
+from igrag.retrieval.vector_lookup import at
 from igrag.training import batch_size
 from igrag.training.checkpoints import record_of, refuse_changes
 from igrag.training.precision import resolve_mixed_precision
@@ -35,8 +36,17 @@ from igrag.training.self_check import check_reporter
 from igrag.training.summary import run_header
 from prompt_tuning import optimization
 from prompt_tuning.checkpoints import CheckpointFolder
+from prompt_tuning.example_vectors import (
+    TRAIN,
+    VAL,
+    ExampleVectors,
+    collator_of,
+    find_example_vectors,
+    with_rows,
+)
 from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of
 from prompt_tuning.global_batches import GlobalBatches, target_lengths
+from prompt_tuning.image_prompt import make_image_prompt
 from prompt_tuning.initialization import make_initial_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.reparameterization import make_parametrization
@@ -48,10 +58,12 @@ logger = logging.getLogger(__name__)
 # Settings that do not change what is computed: a resumed run may have others.
 _FREE = (
     "data.dataloader_num_workers",
+    "data.image_vectors",  # Their hashes are compared.
     "evaluation.save_total_limit",
     "output.output_dir",
     "output.report_to",
     "prompt_tuning.weights_path",
+    "resolved.image_encoder.name",
 )
 
 
@@ -117,6 +129,37 @@ def load_examples(
     return train, val
 
 
+def find_image_vectors(
+    settings: PromptTrainingSettings,
+    config: Config,
+    train: Dataset,
+    val: Dataset,
+    accelerator: Accelerator,
+) -> ExampleVectors:
+    """Finds the vectors of all images, if the prompt has image tokens.
+
+    They lie next to the files of examples, or where data.image_vectors names.
+
+    Returns:
+        Those of "train" and "val"; nothing without image tokens.
+
+    Raises:
+        DataError: (file:line) There is none of an image; or they are of different encoders.
+    """
+    if not settings.prompt_tuning.image_tokens:
+        return {}
+
+    get_encoder = cache(partial(load_image_encoder, config))
+    size = config.retrieval_config.batch_size
+    sources = [
+        at(path, get_encoder=get_encoder, batch_size=size, cache=None)
+        for path in settings.data.image_vectors
+    ]
+    files = {TRAIN: (settings.train_file, train), VAL: (settings.val_file, val)}
+    with accelerator.main_process_first():  # The first one fills the cache.
+        return find_example_vectors(files, sources, skip_bad_lines=settings.data.skip_bad_lines)
+
+
 def matching_template(
     settings: PromptTrainingSettings, prompts: PromptConfig, train: Dataset, val: Dataset
 ) -> PromptTemplate | None:
@@ -145,6 +188,7 @@ def build_tuner(
     prompts: PromptConfig,
     language_model: LanguageModel,
     template: PromptTemplate | None,
+    vectors: ExampleVectors,
 ) -> PromptTuner:
     """Makes the initial prompt and prepends it to the frozen model, in training mode."""
     options, model, tokenizer = (
@@ -177,6 +221,15 @@ def build_tuner(
         )
     except ValueError as error:
         raise ConfigError(f"prompt_tuning: {error}") from None
+    image_prompt = None
+    if vectors:  # Drawn last: without image tokens, the same is drawn as ever.
+        image_prompt = make_image_prompt(
+            vectors[TRAIN],
+            embeddings,
+            image_tokens=options.image_tokens,
+            hidden=options.image_hidden,
+            generator=generator,
+        )
     return PromptTuner(
         model,
         initial_prompt,
@@ -184,6 +237,7 @@ def build_tuner(
         parametrization=parametrization,
         model_dropout=settings.training.model_dropout,
         fingerprint=_fingerprint(language_model, template),
+        image_prompt=image_prompt,
     ).train()
 
 
@@ -194,6 +248,7 @@ def fit_batch_size(
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
     checkpoint: Path | None,
+    vectors: ExampleVectors,
 ) -> PromptTrainingSettings:
     """Replaces `per_device_train_batch_size: auto`, see `igrag.training.batch_size`."""
     options = settings.training
@@ -211,8 +266,8 @@ def fit_batch_size(
 
     size, micro_batches = batch_size.fit_batch_size(
         step,
-        train,
-        tokenizer,
+        with_rows(train, vectors, TRAIN),
+        collator_of(tokenizer, vectors, TRAIN),
         size=options.micro_batch_size,
         micro_batches=options.gradient_accumulation_steps,
         checkpoint=checkpoint,
@@ -226,12 +281,13 @@ def build_batches(
     train: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
+    vectors: ExampleVectors,
 ) -> GlobalBatches:
     """Cuts the training examples into global batches and this process's micro-batches."""
     options, processes = settings.training, accelerator.num_processes
     return GlobalBatches(
-        train,
-        Collator(tokenizer.pad_token_id),
+        with_rows(train, vectors, TRAIN),
+        collator_of(tokenizer, vectors, TRAIN),
         micro_batch_size=options.micro_batch_size,
         micro_batches=options.gradient_accumulation_steps * processes,
         rank=accelerator.process_index,
@@ -252,6 +308,8 @@ def build_optimizer(
         options.optimizer,
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
+        image_parameters=tuner.image_prompt.parameters() if tuner.image_prompt else (),
+        image_learning_rate=settings.prompt_tuning.image_learning_rate,
     )
     scheduler = optimization.build_scheduler(
         optimizer,
@@ -267,16 +325,18 @@ def build_validation(
     val: Dataset,
     language_model: LanguageModel,
     accelerator: Accelerator,
+    vectors: ExampleVectors,
 ) -> Validation:
     """Builds the validation on the held-out examples."""
     options = settings.evaluation
     decoding = Decoding(max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
     return Validation(
-        val,
+        with_rows(val, vectors, VAL),
         language_model.tokenizer,
         prepare_decoding(language_model.model, decoding),
         batch_size=options.per_device_eval_batch_size,
         accelerator=accelerator,
+        collator=collator_of(language_model.tokenizer, vectors, VAL),
     )
 
 
@@ -312,6 +372,7 @@ def new_record(
     train: Dataset,
     val: Dataset,
     accelerator: Accelerator,
+    vectors: ExampleVectors,
 ) -> TrainingRecord:
     """Makes the record of a new run: settings, versions, model and data."""
     resolved = {
@@ -321,6 +382,8 @@ def new_record(
         "mixed_precision": accelerator.mixed_precision,
         "trained_for": tuner.fingerprint.to_dict(),
     }
+    if vectors:
+        resolved["image_encoder"] = vectors[TRAIN].encoder.to_json()
     name = portable(language_model.name)
     config = settings.to_plain() | {"resolved": resolved}
     # The files, where null chose them.
@@ -328,12 +391,14 @@ def new_record(
         "train_file": portable(settings.train_file),
         "val_file": portable(settings.val_file),
     }
+    data = describe_data(settings.train_file, settings.val_file, train, val)
+    data |= {f"{split}_vectors_sha256": found.sha256() for split, found in vectors.items()}
     return TrainingRecord(
         method="prompt_tuning",
         config=config,
         versions=library_versions(),
         model=count_parameters(name, tuner, tuner.trainable_parameters()),
-        data=describe_data(settings.train_file, settings.val_file, train, val),
+        data=data,
     )
 
 

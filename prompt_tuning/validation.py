@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from igrag.captioning.generator import clean_texts
-from igrag.data.batching import Collator, longest_first_order
+from igrag.data.batching import Collator, longest_first_order, model_columns
 from igrag.errors import TrainingError
 from igrag.memory import explain_out_of_memory
 from igrag.metrics import BleuScore, bleu
@@ -43,6 +43,7 @@ class Validation:
         decoding: How captions are generated.
         batch_size: Captions generated at once.
         accelerator: Connects the processes.
+        collator: Pads examples to a batch; None for the tokenizer's.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class Validation:
         *,
         batch_size: int,
         accelerator: Accelerator,
+        collator: Collator | None = None,
     ) -> None:
-        self._examples = dataset.select_columns(["input_ids", "labels"])
+        self._examples = dataset.select_columns(model_columns(dataset.column_names))
         self._references: Sequence[list[str]] = dataset["references"][:]
         self._image_ids: Sequence[str] = dataset["image_id"][:]
         self._target_tokens = sum(target_lengths(dataset))
         self._tokenizer = tokenizer
-        self._collator = Collator(tokenizer.pad_token_id)
+        self._collator = collator or Collator(tokenizer.pad_token_id)
         self._decoding = decoding
         self._accelerator = accelerator
         self._batch_size = batch_size
@@ -125,7 +127,11 @@ class Validation:
     def _score_batch(self, tuner: PromptTuner, batch: Batch) -> tuple[float, list[str]]:
         key = "evaluation.per_device_eval_batch_size"
         with self._accelerator.autocast(), explain_out_of_memory(key, self._batch_size):
-            states, mask = tuner.encode(batch["input_ids"], batch["attention_mask"])
+            states, mask = tuner.encode(
+                batch["input_ids"],
+                batch["attention_mask"],
+                image_vectors=batch.get("image_vectors"),
+            )
             output = tuner.forward_from(states, mask, batch["labels"])
             tokens = tuner.generate_from(states, mask, generation_config=self._decoding)
         loss = float(summed_cross_entropy(cast(Tensor, output.logits), batch["labels"]))

@@ -4,9 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+IMAGE_ROW = "image_row"  # column of examples whose images' vectors are given to a collator
 LABEL_IGNORED = -100  # The index that torch's and transformers' losses leave out by default.
 # Examples sorted by length together: enough to save padding, few enough to keep batches random.
 _POOL_SIZE = 1024
@@ -55,26 +58,44 @@ class Collator:
     Args:
         pad_token_id: Fills the source; labels are filled with `LABEL_IGNORED`.
         pad_to_multiple_of: Rounds widths up, so that few shapes occur.
+        image_vectors: Vectors [N, D], perhaps memory-mapped, whose rows the examples name in the
+            column `IMAGE_ROW`; None for none.
     """
 
-    def __init__(self, pad_token_id: int, *, pad_to_multiple_of: int = 8) -> None:
+    def __init__(
+        self,
+        pad_token_id: int,
+        *,
+        pad_to_multiple_of: int = 8,
+        image_vectors: NDArray[np.floating[Any]] | None = None,
+    ) -> None:
         self._pad_token_id = pad_token_id
         self._multiple = pad_to_multiple_of
+        self._image_vectors = image_vectors
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Returns input_ids and attention_mask [B, T] and labels [B, L]."""
+        """Returns input_ids and attention_mask [B, T], labels [B, L], and image_vectors [B, D]."""
         sources = [example["input_ids"] for example in examples]
         # The mask comes from the lengths: a pad token inside a text is still text.
         ones = [[1] * len(source) for source in sources]
-        return {
+        batch = {
             "input_ids": self._pad(sources, self._pad_token_id),
             "attention_mask": self._pad(ones, 0),
             "labels": self._pad([example["labels"] for example in examples], LABEL_IGNORED),
         }
+        if self._image_vectors is not None:
+            rows = self._image_vectors[[example[IMAGE_ROW] for example in examples]]
+            batch["image_vectors"] = torch.from_numpy(rows.astype(np.float32))
+        return batch
 
     def _pad(self, sequences: Sequence[Sequence[int]], filler: int) -> Tensor:
         width = -(-max(map(len, sequences)) // self._multiple) * self._multiple
         return torch.tensor([[*ids, *[filler] * (width - len(ids))] for ids in sequences])
+
+
+def model_columns(columns: Sequence[str]) -> list[str]:
+    """Returns which of a dataset's columns a `Collator` reads."""
+    return ["input_ids", "labels", *([IMAGE_ROW] if IMAGE_ROW in columns else [])]
 
 
 def longest_first_order(lengths: Sequence[int]) -> list[int]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from igrag.data.batching import Collator
 from igrag.memory import explain_out_of_memory, largest_that_fits
@@ -18,7 +17,7 @@ KEY = "training.per_device_train_batch_size"
 def fit_batch_size(
     step: Callable[[dict[str, Tensor]], object],
     train: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
+    collator: Collator,
     *,
     size: int,
     micro_batches: int,
@@ -30,7 +29,7 @@ def fit_batch_size(
     Args:
         step: Forward and backward pass of one micro-batch.
         train: The training examples; the longest ones are tried.
-        tokenizer: The model's.
+        collator: Pads them to a batch.
         size: Examples of a micro-batch where memory does not run out.
         micro_batches: Micro-batches of an optimizer step then.
         checkpoint: The one to resume from, whose micro-batch is tried first; None for `size`.
@@ -44,10 +43,9 @@ def fit_batch_size(
     """
     lengths = train["source_length"][:]
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    collate = Collator(tokenizer.pad_token_id)
 
     def attempt(count: int) -> None:
-        step(collate([train[index] for index in order[:count]]))
+        step(collator([train[index] for index in order[:count]]))
 
     first = _saved_size(record_of(checkpoint)) if checkpoint else None
     with explain_out_of_memory(KEY, 1):

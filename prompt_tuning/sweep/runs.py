@@ -10,12 +10,20 @@ from typing import Any
 
 from igrag.config import Config, find_model, portable
 from igrag.files import sha256_file
+from igrag.retrieval.vector_files import vector_files
 from igrag.training.checkpoints import RESULTS_NAME
 from igrag.training.record import TrainingRecord
 from prompt_tuning.settings import PromptTrainingSettings
 
 _CHILD = Path(__file__).parent / "child.py"
 _LOG_NAME, _LOCK_NAME = "training.log", ".training.lock"
+# Settings that do nothing without image tokens.
+_IMAGE_KEYS = (
+    ("data", "image_vectors"),
+    ("prompt_tuning", "image_tokens"),
+    ("prompt_tuning", "image_hidden"),
+    ("prompt_tuning", "image_learning_rate"),
+)
 _PATIENCE = 30  # seconds for a process to end before it is killed
 
 
@@ -94,6 +102,9 @@ def describe_training(settings: PromptTrainingSettings) -> dict[str, Any]:
     sections = {"model", "data", "prompt_tuning", "training", "evaluation"}
     content = settings.to_plain(include=sections)
     content["prompt_tuning"].pop("weights_path")  # names where results go
+    if not settings.prompt_tuning.image_tokens:  # A study of an earlier version can be continued.
+        for section, key in _IMAGE_KEYS:
+            content[section].pop(key)
     content["files"] = {portable(path): _content_hash(path) for path in _files_of(settings)}
     return content
 
@@ -102,6 +113,9 @@ def _files_of(settings: PromptTrainingSettings) -> Iterator[Path]:
     """Yields the files a training reads: data, configuration, model, adapter, initial prompt."""
     model, init_file = settings.model, settings.prompt_tuning.init_file
     yield from (settings.train_file, settings.val_file, model.main_config)
+    if settings.prompt_tuning.image_tokens:
+        for examples in (settings.train_file, settings.val_file):
+            yield from (path for path in vector_files(examples) if path.is_file())
     if init_file is not None:
         yield init_file
     # A hub id is no folder; it stands for itself.

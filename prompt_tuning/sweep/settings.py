@@ -22,6 +22,7 @@ DEFAULT_OUTPUT = default_root() / "prompt_tuning" / "checkpoints" / "sweep"
 Number = int | float
 Choice = None | bool | int | float | str
 # Keys that say where a trial's results go: every trial has a folder of its own.
+_PATHS = "data.image_vectors"  # the one key that is a list of paths
 _NOT_SEARCHED = ("output.", "prompt_tuning.weights_path", "prompt_tuning.enabled")
 
 
@@ -199,6 +200,8 @@ class _Check:
         if isinstance(found, Path):
             # An override counts from the cwd, what stands in a file from its project.
             return str(resolve_path(str(value), self._root))
+        if key == _PATHS:
+            return [str(resolve_path(str(value), self._root))]
         return found
 
 
@@ -206,6 +209,8 @@ def _value_of(settings: PromptTrainingSettings, key: str) -> Any:
     value = reduce(getattr, key.split("."), settings)
     if isinstance(value, Section):  # --set section={...}
         return value.to_plain()
+    if key == _PATHS:
+        return list(map(str, value))
     return str(value) if isinstance(value, Path) else value
 
 

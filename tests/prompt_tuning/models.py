@@ -3,16 +3,20 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.language_model import LanguageModel, embedding_weight
 from igrag.config.choices import Initialization, Reparameterization
+from igrag.retrieval.vector_lookup import ImageVectors
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
+from prompt_tuning.image_prompt import ImagePrompt, make_image_prompt
 from prompt_tuning.initialization import make_initial_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.reparameterization import make_parametrization
+from tests.examples import ENCODER
 
 TEXTS = (
     "a dog in the field",
@@ -64,10 +68,15 @@ def make_tuner(
     )
 
 
-def tuner_of(language: LanguageModel, embeddings: Tensor) -> PromptTuner:
+def tuner_of(
+    language: LanguageModel, embeddings: Tensor, image_prompt: ImagePrompt | None = None
+) -> PromptTuner:
     """Prepends a given prompt to the model, in eval mode."""
     fingerprint = fingerprint_of(language.model, language.tokenizer)
-    return PromptTuner(language.model, embeddings, fingerprint=fingerprint).eval()
+    tuner = PromptTuner(
+        language.model, embeddings, fingerprint=fingerprint, image_prompt=image_prompt
+    )
+    return tuner.eval()
 
 
 def batch_of(tokenizer: PreTrainedTokenizerBase, *, side: str = "right") -> dict[str, Tensor]:
@@ -114,3 +123,26 @@ def trimmed(tokens: Tensor) -> list[int]:
     """Returns generated ids up to the end token, without padding behind it."""
     ids: list[int] = tokens.tolist()
     return ids[: ids.index(1) + 1] if 1 in ids else ids
+
+
+def vectors_of(count: int, *, dimension: int = 8, seed: int = 0) -> Tensor:
+    """Returns unit vectors [count, D]."""
+    drawn = torch.randn(count, dimension, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(drawn, dim=1)
+
+
+def image_prompt_of(
+    language: LanguageModel, *, image_tokens: int = 2, hidden: int = 6, seed: int = 0
+) -> ImagePrompt:
+    """Makes an image prompt whose tokens are large enough to change the output."""
+    vectors = vectors_of(20, seed=seed).numpy()
+    made = make_image_prompt(
+        ImageVectors(vectors, np.arange(len(vectors)), ENCODER),
+        embedding_weight(language.model),
+        image_tokens=image_tokens,
+        hidden=hidden,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    with torch.no_grad():
+        made.output.weight.mul_(100)
+    return made

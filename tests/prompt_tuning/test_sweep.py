@@ -20,7 +20,7 @@ from prompt_tuning.settings import PromptTrainingSettings
 from prompt_tuning.sweep import results, run_sweep, runs, trials
 from prompt_tuning.sweep.settings import load_sweep
 from tests.command import one_error
-from tests.examples import save_examples
+from tests.examples import save_example_vectors, save_examples
 from tests.trainings import training
 
 DRAW_PLOTS = results._draw_plots
@@ -414,3 +414,21 @@ def test_sweep_trains_tiny_models(sweep: SweepCommand) -> None:
             == (row["settings"]["training.learning_rate"])
         )
         assert (run / "best_model" / "prompt_embeddings.pt").is_file()
+
+
+def test_description_has_image_tokens_only_where_there_are_some(tmp_path: Path) -> None:
+    """A study of a version without image tokens goes on; with them their vectors count, too."""
+    sweep = SweepCommand(tmp_path, REPO_ROOT / "demo" / "models" / "t5-mini")
+    file = tmp_path / "train.yaml"
+    for name in ("train.jsonl", "val.jsonl"):
+        save_example_vectors(tmp_path / name)
+    plain = runs.describe_training(PromptTrainingSettings.load(file, []))
+    keys = [key for section in ("data", "prompt_tuning") for key in plain[section]]
+    assert not [key for key in keys if key.startswith("image_")]
+    overrides = ["prompt_tuning.image_tokens=4", f"data.image_vectors={tmp_path}"]
+    seeing = runs.describe_training(PromptTrainingSettings.load(file, overrides))
+    assert seeing["prompt_tuning"]["image_tokens"] == 4
+    assert len(seeing["files"]) == len(plain["files"]) + 4
+    loaded = load_sweep(sweep.file, overrides)
+    assert loaded.training.data.image_vectors == [tmp_path]
+    assert loaded.fixed["data.image_vectors"] == [str(tmp_path)]

@@ -38,8 +38,9 @@ def tuner_for(trainer: Trainer, **settings: object) -> PromptTuner:
     accelerator = setup.start_accelerator(loaded, "cpu")
     language = setup.load_frozen_model(loaded, CONFIG, accelerator)
     train, val = setup.load_examples(loaded, language.tokenizer, accelerator)
+    vectors = setup.find_image_vectors(loaded, CONFIG, train, val, accelerator)
     template = setup.matching_template(loaded, CONFIG.prompt_config, train, val)
-    return setup.build_tuner(loaded, CONFIG.prompt_config, language, template)
+    return setup.build_tuner(loaded, CONFIG.prompt_config, language, template, vectors)
 
 
 def initial_prompt(trainer: Trainer, **settings: object) -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 
-from igrag.data.batching import Collator, LengthGroupedBatches
+from igrag.data.batching import IMAGE_ROW, Collator, LengthGroupedBatches, model_columns
 
 LENGTHS = [(7 * n) % 97 + 3 for n in range(1003)]
 
@@ -55,3 +56,14 @@ def test_collator_pads_and_masks_a_batch() -> None:
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
     wide = Collator(0, pad_to_multiple_of=4)([{"input_ids": [1] * 4, "labels": [1] * 5}])
     assert (wide["input_ids"].shape, wide["labels"].shape) == ((1, 4), (1, 8))
+
+
+def test_collator_gives_each_example_the_vector_of_its_row() -> None:
+    """Vectors become float32; examples without them make a batch without them."""
+    rows = [{"input_ids": [5], "labels": [1], IMAGE_ROW: row} for row in (2, 0)]
+    vectors = np.arange(6, dtype=np.float16).reshape(3, 2)
+    found = Collator(0, image_vectors=vectors)(rows)["image_vectors"]
+    assert found.tolist() == [[4.0, 5.0], [0.0, 1.0]] and found.dtype == torch.float32
+    assert "image_vectors" not in Collator(0)(rows)
+    assert model_columns(["prompt", "labels", "input_ids"]) == ["input_ids", "labels"]
+    assert model_columns(["input_ids", "labels", IMAGE_ROW])[-1] == IMAGE_ROW
