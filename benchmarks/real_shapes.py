@@ -21,6 +21,8 @@ _DEMO = _ROOT / "demo"
 _LAYERS, _FLAN_T5_BASE = 12, 247_577_856  # layers of either model; the second one's parameters
 # Random weights learn nothing, so a few steps show as much as many.
 _TRAIN_EXAMPLES, _VAL_EXAMPLES = 12, 3
+# 20 soft tokens, and an MLP 512 -> 64 -> 4 x 768 with biases.
+_PROMPT, _IMAGE_PROMPT = 20 * 768, 512 * 64 + 64 + 64 * 4 * 768 + 4 * 768
 
 
 def main() -> int:
@@ -141,7 +143,10 @@ def _build_data(captions: Path, images: Path, folder: Path, config: Path) -> Non
 
 
 def _train(folder: Path, config: Path) -> None:
-    """Trains an adapter, a soft prompt, and a soft prompt on the adapter: a few steps each."""
+    """Trains an adapter and soft prompts: plain, on the adapter, with image tokens.
+
+    A few steps each.
+    """
     short = _settings(
         training__num_train_epochs=1,
         training__per_device_train_batch_size=2,
@@ -162,17 +167,35 @@ def _train(folder: Path, config: Path) -> None:
     for output, more in (
         (prompt, []),
         (prompt / "with_lora", _settings(model__lora_weights_path=lora / "best")),
+        (prompt / "image", _settings(prompt_tuning__image_tokens=4)),
     ):
         words = ["--train", "--output_dir", str(output), *files, *short, *more]
         print(_run(script, *words), end="")
+    _check_image_prompt(prompt / "image")
+
+
+def _check_image_prompt(folder: Path) -> None:
+    """Prints the parameters of the prompt with image tokens, and their share of the model's."""
+    model = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["model"]
+    trained, total = model["trainable_parameters"], model["total_parameters"]
+    assert trained == _PROMPT + _IMAGE_PROMPT, trained
+    print(
+        f"image tokens: {_IMAGE_PROMPT:,} parameters of the MLP and {_PROMPT:,} of the prompt, "
+        f"{trained / total:.4%} of {total:,}"
+    )
 
 
 def _caption_with_all(captions: Path, images: Path, folder: Path, config: Path) -> None:
-    """Captions an image with all four methods around one loaded model."""
+    """Captions an image with all four methods around one loaded model, and with image tokens."""
     image = json.loads(captions.read_text(encoding="utf-8"))["images"][0]
     words = ["--config", str(config), "--compare", "--json", "--set",
              "generation_config.max_new_tokens=8"]  # fmt: skip
-    answer = json.loads(_run("main.py", *words, "--i", str(images / image["file_name"])))
+    path = str(images / image["file_name"])
+    prompt = folder / "prompt_tuning" / "image" / "best_model" / "prompt_embeddings.pt"
+    enabled = _settings(prompt_tuning__enabled="true", prompt_tuning__weights_path=prompt)
+    without_compare = [word for word in words if word != "--compare"]
+    assert json.loads(_run("main.py", *without_compare, *enabled, "--i", path))["prompt_tuning"]
+    answer = json.loads(_run("main.py", *words, "--i", path))
     found = sorted(answer["captions"])
     assert found == ["base", "lora", "lora+prompt", "prompt"], found
 

@@ -12,8 +12,9 @@ from igrag.retrieval.vector_lookup import ImageVectors, Source, find_vectors, ne
 TRAIN, VAL = "train", "val"
 ExampleVectors = Mapping[str, ImageVectors]  # of TRAIN and VAL; empty without image tokens
 _FIX = (
-    "image tokens are made from it; build the examples with lora_training/data_builder.py, or set "
-    "data.image_vectors to a knowledge base or a folder of images that has it"
+    "image tokens are made from it; build the examples again with lora_training/data_builder.py "
+    "--overwrite_output_dir, or set data.image_vectors to a knowledge base or a folder of images "
+    "that has it"
 )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.vector_lookup import ImageVectors
@@ -52,9 +51,8 @@ class ImagePrompt(nn.Module):
         self.image_tokens = image_tokens
         self.register_buffer("mean", torch.zeros(vector_dim))
         self.register_buffer("deviation", torch.ones(()))
-        # Without initial values: torch would draw them from its global random state.
-        self.hidden = skip_init(nn.Linear, vector_dim, hidden) if hidden else None
-        self.output = skip_init(nn.Linear, hidden or vector_dim, image_tokens * embedding_dim)
+        self.hidden = _linear(vector_dim, hidden) if hidden else None
+        self.output = _linear(hidden or vector_dim, image_tokens * embedding_dim)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """[B, D] -> [B, Q, H]."""
@@ -133,6 +131,11 @@ def make_image_prompt(
         nn.init.normal_(image_prompt.output.weight, std=_OUTPUT_SCALE, generator=generator)
         nn.init.normal_(image_prompt.output.bias, std=scale, generator=generator)
     return image_prompt
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """Makes a layer without values: torch would draw them from its global random state."""
+    return nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
 
 
 def _statistics(vectors: ImageVectors) -> tuple[NDArray[np.float64], float]:

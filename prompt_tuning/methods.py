@@ -10,13 +10,15 @@ from transformers import GenerationConfig
 
 from igrag.captioning.base_weights import BaseWeights
 from igrag.captioning.captioner import Captioner
-from igrag.captioning.generator import GenerativeModel
+from igrag.captioning.generator import GenerativeModel, takes_image_vectors
 from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config
 from igrag.errors import CheckpointError
 from igrag.files import ADAPTER_WEIGHTS
 from igrag.from_config import build_captioner
+from igrag.retrieval.image_encoder import EncoderIdentity
+from igrag.retrieval.storage import read_encoder, read_manifest
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
@@ -76,16 +78,27 @@ class WithoutAdapter:
         self._model = model
         self._base_weights = base_weights or BaseWeights()
 
+    @property
+    def takes_image_vectors(self) -> bool:
+        """Whether the model generates from the vectors of the images, too."""
+        return takes_image_vectors(self._model)
+
     def generate(
-        self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
+        self,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        generation_config: GenerationConfig,
+        **options: Any,
     ) -> Tensor:
-        """Returns token ids [B, L] for ids and mask [B, T]."""
+        """Returns token ids [B, L] for ids and mask [B, T]; see `GenerativeModel`."""
         try:
             with self._adapted.disable_adapter(), self._base_weights.restored():
                 return self._model.generate(
                     input_ids=input_ids,
                     attention_mask=attention_mask,
                     generation_config=generation_config,
+                    **options,
                 )
         finally:
             self._adapted.requires_grad_(False)  # PEFT unfreezes an adapter that it enables again.
@@ -124,6 +137,7 @@ def load_captioner(config: Config, model_path: str) -> Captioner:
             template=template.fingerprint(),
             lora=None if config.lora_config.enabled else NO_ADAPTER,
             configured=_configured(config),
+            encoder=knowledge_base_encoder(config),
         )
 
     return build_captioner(config, model_path, choose_model=choose_model)
@@ -152,7 +166,11 @@ def load_comparison(
     def choose_model(language: LanguageModel, template: PromptTemplate) -> GenerativeModel:
         methods.update(
             open_methods(
-                language, available, template=template.fingerprint(), configured=_configured(config)
+                language,
+                available,
+                template=template.fingerprint(),
+                configured=_configured(config),
+                encoder=knowledge_base_encoder(config),
             )
         )
         if selected not in methods:
@@ -172,6 +190,16 @@ def load_comparison(
     if missing:
         notes.append(f"not trained: {', '.join(missing)}")
     return captioner, methods, notes
+
+
+def knowledge_base_encoder(config: Config) -> EncoderIdentity:
+    """Returns what the knowledge base is encoded with, and so the query images, too.
+
+    Raises:
+        KnowledgeBaseError: It is missing or damaged.
+    """
+    path = config.knowledge_base_config.path
+    return read_encoder(path, read_manifest(path))
 
 
 def enabled_prompt(config: Config, *, warn: bool = True) -> Path | None:
@@ -247,6 +275,7 @@ def open_methods(
     *,
     template: str,
     configured: ConfiguredPrompt | None = None,
+    encoder: EncoderIdentity | None = None,
 ) -> dict[str, GenerativeModel]:
     """Returns a model for each available method.
 
@@ -255,6 +284,7 @@ def open_methods(
         available: The prompts.
         template: The prompt template's fingerprint.
         configured: See `open_prompt`.
+        encoder: See `open_prompt`.
 
     Returns:
         Models by method, in the order of `METHODS`.
@@ -266,7 +296,12 @@ def open_methods(
     methods: dict[str, GenerativeModel] = {BASE: model}
     if available.prompt is not None:
         methods[PROMPT] = open_prompt(
-            language, available.prompt, template=template, lora=NO_ADAPTER, configured=configured
+            language,
+            available.prompt,
+            template=template,
+            lora=NO_ADAPTER,
+            configured=configured,
+            encoder=encoder,
         )
     if language.lora_path is None:
         return methods
@@ -275,7 +310,12 @@ def open_methods(
     methods[LORA] = model
     if available.prompt_on_lora is not None:
         methods[BOTH] = open_prompt(
-            language, available.prompt_on_lora, template=template, lora=None, configured=configured
+            language,
+            available.prompt_on_lora,
+            template=template,
+            lora=None,
+            configured=configured,
+            encoder=encoder,
         )
     return methods
 
@@ -287,6 +327,7 @@ def open_prompt(
     template: str,
     lora: str | None,
     configured: ConfiguredPrompt | None = None,
+    encoder: EncoderIdentity | None = None,
 ) -> PromptTuner:
     """Prepends the prompt of a file to the model, if it belongs to it.
 
@@ -297,6 +338,7 @@ def open_prompt(
         lora: `adapter_hash` of the adapter that it must have been trained on, or `NO_ADAPTER`;
             None takes any: `find_prompts` has looked at it.
         configured: What the configuration states about a file; None: nothing.
+        encoder: What makes the vectors of images; None takes any.
 
     Raises:
         CheckpointError: The file is missing or damaged, or belongs to something else.
@@ -310,10 +352,14 @@ def open_prompt(
     )
     if lora is None:
         fingerprint = replace(fingerprint, lora=None)
-    tuner = PromptTuner.from_pretrained(language.model, path, fingerprint=fingerprint)
+    tuner = PromptTuner.from_pretrained(
+        language.model, path, fingerprint=fingerprint, encoder=encoder
+    )
     if configured is not None and configured.path == path:
         _log_differences(configured, tuner)
     logger.info("%s: %d soft tokens prepended", path, tuner.prompt_length)
+    if tuner.image_prompt is not None:
+        logger.info("%s: and %d of each image", path, tuner.image_prompt.image_tokens)
     return tuner.eval()
 
 

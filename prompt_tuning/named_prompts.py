@@ -1,6 +1,8 @@
 """Further prompts of a PromptTuner, each under its name."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,13 +44,17 @@ class NamedPrompts(nn.Module):
         self.register_buffer(buffer, embeddings.detach().float(), persistent=False)
         self.image_prompts.pop(name, None)
         if image_prompt is not None:
-            self.image_prompts[name] = image_prompt.requires_grad_(False)
+            copied = deepcopy(image_prompt).requires_grad_(False)
+            self.image_prompts[name] = copied.to(embeddings.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NamedPrompts":
         """Moves what `image_prompts` holds, too."""
-        for image_prompt in self.image_prompts.values():
-            image_prompt._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        modules: list[Any] = list(self.image_prompts.values())  # torch does not type _apply
+        for module in modules:
+            module._apply(fn, recurse)
+        apply: Any = super()._apply
+        moved: NamedPrompts = apply(fn, recurse)
+        return moved
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._buffer_of:

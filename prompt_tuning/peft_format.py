@@ -33,7 +33,16 @@ def export_peft(prompt: PromptFile, folder: Path, *, base_model: str, model_conf
         folder: Where it goes; a folder that stands there is replaced.
         base_model: Name of the model it belongs to, as PEFT will load it.
         model_config: The model's transformers configuration.
+
+    Raises:
+        CheckpointError: It has image tokens, which the format cannot hold.
     """
+    if prompt.image_prompt is not None:
+        raise CheckpointError(
+            f"{folder}: not written: found a prompt with {prompt.image_prompt.image_tokens} image "
+            "tokens, which PEFT's format cannot hold; expected one that was trained with "
+            "prompt_tuning.image_tokens: 0"
+        )
     config = PromptTuningConfig(
         task_type="SEQ_2_SEQ_LM",
         base_model_name_or_path=base_model,

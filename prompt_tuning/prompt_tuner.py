@@ -294,8 +294,6 @@ class PromptTuner(nn.Module):
         """
         if name == DEFAULT_NAME:
             raise ValueError(f"{name!r} is the name of the trained prompt, expected another")
-        if image_prompt is not None:
-            image_prompt = image_prompt.to(self.device)
         self._named_prompts.add(name, embeddings.to(self.device), image_prompt)
 
     def load_prompt(self, path: Path, name: str) -> PromptFile:

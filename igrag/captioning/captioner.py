@@ -67,7 +67,10 @@ class Captioner:
             count_tokens=self.generator.count_tokens,
             max_tokens=self.generator.max_source_length,
         )
-        captions = self.generator.generate([each.prompt for each in retrieved])
+        captions = self.generator.generate(
+            [each.prompt for each in retrieved],
+            image_vectors=[each.vector for each in retrieved],
+        )
         return [
             CaptionResult(caption, each.prompt, each.matches, each.vector)
             for caption, each in zip(captions, retrieved, strict=True)

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,6 +16,8 @@ from igrag.data.unknown_tokens import NOTICEABLE, unknown_shares
 from igrag.memory import explain_out_of_memory
 
 logger = logging.getLogger(__name__)
+# The unit vector [D] of each image.
+Vectors = Sequence[NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,26 @@ class Decoding:
 
 
 class GenerativeModel(Protocol):
-    """What generates tokens: the model itself, or the model with the soft prompt prepended."""
+    """What generates tokens: the model itself, or the model with the soft prompt prepended.
+
+    One whose `takes_image_vectors` is true also gets image_vectors [B, D].
+    """
 
     def generate(
-        self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
+        self,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        generation_config: GenerationConfig,
+        **options: Any,
     ) -> Tensor:
         """Returns token ids [B, L] for ids and mask [B, T]."""
         ...
+
+
+def takes_image_vectors(model: GenerativeModel) -> bool:
+    """Returns whether a model generates from the vectors of the images, too."""
+    return bool(getattr(model, "takes_image_vectors", False))
 
 
 class CaptionGenerator:
@@ -99,11 +116,17 @@ class CaptionGenerator:
         """
         return len(self._tokenizer(cut_text(text, self.max_source_length))["input_ids"])
 
-    def generate(self, prompts: Sequence[str]) -> list[str]:
+    def generate(
+        self, prompts: Sequence[str], *, image_vectors: Vectors | None = None
+    ) -> list[str]:
         """Generates one caption for each prompt, in the order of the prompts.
 
         The same call gives the same captions, sampled or not; the global random state is left
         as it was.
+
+        Args:
+            prompts: The prompts.
+            image_vectors: The vector of each prompt's image, for a model that takes them.
         """
         captions = [""] * len(prompts)
         device = self._model.device
@@ -111,7 +134,8 @@ class CaptionGenerator:
         with torch.random.fork_rng(devices), torch.inference_mode():
             torch.manual_seed(self._seed)
             for indices in self._batches(prompts):
-                texts = self._generate_batch([prompts[index] for index in indices])
+                batch = [prompts[index] for index in indices]
+                texts = self._generate_batch(batch, self._image_inputs(image_vectors, indices))
                 for index, text in zip(indices, texts, strict=True):
                     captions[index] = text
         return captions
@@ -122,7 +146,15 @@ class CaptionGenerator:
         for start in range(0, len(order), self._batch_size):
             yield order[start : start + self._batch_size]
 
-    def _generate_batch(self, prompts: list[str]) -> list[str]:
+    def _image_inputs(self, vectors: Vectors | None, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Returns the vectors of a batch's images as the model takes them, if it does."""
+        if vectors is None or not takes_image_vectors(self._generative):
+            return {}
+        chosen = [vectors[index] for index in indices]
+        stacked = np.stack([vector for vector in chosen if vector is not None])
+        return {"image_vectors": torch.from_numpy(stacked).to(self._model.device)}
+
+    def _generate_batch(self, prompts: list[str], image_inputs: dict[str, Tensor]) -> list[str]:
         prompts = [cut_text(prompt, self.max_source_length) for prompt in prompts]
         encoded = self._tokenizer(
             prompts,
@@ -137,6 +169,7 @@ class CaptionGenerator:
                 input_ids=encoded["input_ids"],  # [B, T]
                 attention_mask=encoded["attention_mask"],
                 generation_config=self._config,
+                **image_inputs,
             )
         return clean_texts(self._tokenizer, tokens)
 

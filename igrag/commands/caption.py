@@ -227,7 +227,10 @@ def _caption_with_methods(
         texts = [result.caption for result in results]
         if name != chosen:
             captioner.generator.switch_to(model)
-            texts = captioner.generator.generate([result.prompt for result in results])
+            texts = captioner.generator.generate(
+                [result.prompt for result in results],
+                image_vectors=[result.vector for result in results],
+            )
         for by_method, text in zip(captions, texts, strict=True):
             by_method[name] = text
     captioner.generator.switch_to(methods[chosen])

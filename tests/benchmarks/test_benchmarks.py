@@ -51,7 +51,8 @@ def test_real_shapes_builds_data_trains_and_captions(tmp_path: Path) -> None:
     done = run("real_shapes.py", "--quick", "--captions", few_images(tmp_path, 16))
     assert done.returncode == 0, done.stderr
     assert "0 prompts contain their own target or reference." in done.stdout
-    assert done.stdout.count("trainable params:") == 3
+    assert done.stdout.count("trainable params:") == 4
+    assert "image tokens: 232,512 parameters of the MLP and 15,360 of the prompt, 0." in done.stdout
     # One layer and two embedding matrices, as Flan-T5 has; then with the adapter.
     assert "flan-t5: 65,869,824 parameters" in done.stdout
     assert f"trainable params: 147,456 / {65_869_824 + 147_456:,} (" in done.stdout

@@ -16,7 +16,7 @@ class RecordingGenerator:
         """Selects the model."""
         self.model = model
 
-    def generate(self, prompts: list[str]) -> list[str]:
+    def generate(self, prompts: list[str], image_vectors: object = None) -> list[str]:
         """Returns the prompts after the model's name."""
         self.calls.append((self.model, len(prompts)))
         return [f"{self.model} {prompt}" for prompt in prompts]

@@ -63,7 +63,9 @@ def prompts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The prompts that are captioned; a caption is right if the second instruction asks for it."""
     seen: list[str] = []
 
-    def generate(self: CaptionGenerator, texts: Sequence[str]) -> list[str]:
+    def generate(
+        self: CaptionGenerator, texts: Sequence[str], image_vectors: object = None
+    ) -> list[str]:
         seen.extend(texts)
         right = [re.search(r"- a (\w+)", text) for text in texts]
         return [

@@ -78,11 +78,11 @@ def test_image_tokens_stand_behind_the_learned_ones(language: LanguageModel) -> 
     with torch.no_grad():
         for name, tokens in zip(names, image_prompt(vectors), strict=True):
             plain.add_prompt(name, torch.cat([prompt, tokens]))
-        found = tuner(**batch, image_vectors=vectors)
+        found: Any = tuner(**batch, image_vectors=vectors)
         assert_same(found.logits, plain(**batch, prompts=names).logits)
         assert found.encoder_last_hidden_state.shape[1] == 3 + 2 + batch["input_ids"].shape[1]
         states, mask = tuner.encode(**inputs_of(batch), image_vectors=vectors)
-        again = tuner.forward_from(states, mask, batch["labels"])
+        again: Any = tuner.forward_from(states, mask, batch["labels"])
         assert_same(again.logits, found.logits)
         other = tuner(**batch, image_vectors=vectors.flip(0)).logits
         assert not torch.allclose(other, found.logits)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -11,12 +12,18 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from igrag.captioning.generator import CaptionGenerator
+from igrag.captioning.language_model import load_language_model
 from igrag.config import Config
 from igrag.errors import ConfigError
 from igrag.from_config import build_captioner
+from igrag.retrieval.image_encoder import EncoderIdentity
+from igrag.retrieval.knowledge_base import KnowledgeBase
 from prompt_tuning.fingerprint import adapter_hash, fingerprint_of
+from prompt_tuning.image_prompt import ImagePrompt
 from prompt_tuning.prompt_file import PromptFile, save_prompt
 from tests.command import Command, one_error
+from tests.examples import ENCODER
+from tests.prompt_tuning.models import image_prompt_of, tuner_of
 from tests.tiny import CocoFolder
 
 Settings = tuple[str, ...]
@@ -58,6 +65,59 @@ def test_prompt_is_used_and_reported(command: Command, coco: CocoFolder, prompt:
     tuned = json.loads(command("--json", "--i", coco.image(1), settings=(*prompt, *ON))[1])
     assert (plain["prompt_tuning"], tuned["prompt_tuning"]) == (False, True)
     assert plain["prompt"] == tuned["prompt"] and plain["caption"] != tuned["caption"]
+
+
+def save_image_prompt(path: Path, model_path: Path, encoder: EncoderIdentity) -> Settings:
+    """Saves a prompt whose image tokens alone tell images apart; return the setting."""
+    language = load_language_model(str(model_path), device="cpu")
+    image_prompt = image_prompt_of(language, image_tokens=6)
+    image_prompt.encoder = encoder
+    with torch.no_grad():
+        image_prompt.output.weight.mul_(100)
+    tuner_of(language, torch.zeros(1, 32), image_prompt).save_prompt(path)
+    return (f"prompt_tuning.weights_path={path}",)
+
+
+def test_image_tokens_are_made_from_the_query_image(
+    command: Command, coco: CocoFolder, tiny_t5: Path, tmp_path: Path, knowledge_base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Each image of a batch hands its own vector on, with --compare too; plain methods get none."""
+    opened = KnowledgeBase.open(knowledge_base)
+    prompt = save_image_prompt(tmp_path / "seeing.pt", tiny_t5, opened.encoder)
+    seen: list[torch.Tensor] = []
+    make = ImagePrompt.forward
+
+    def recorded(self: ImagePrompt, vectors: torch.Tensor) -> torch.Tensor:
+        seen.append(vectors)
+        return make(self, vectors)
+
+    monkeypatch.setattr(ImagePrompt, "forward", recorded)
+    images = [coco.image(n) for n in (1, 2, 3)]
+    out = command("--json", "--i", *images, settings=(*prompt, *ON))[1]
+    together = [json.loads(line)["caption"] for line in out.splitlines()]
+    assert len(seen) == 1
+    by_prompt = torch.tensor(opened.vectors[:3])  # All prompts of the tiny data are as long.
+    assert torch.allclose(seen[0].sort(dim=0).values, by_prompt.sort(dim=0).values, atol=1e-5)
+    alone = [
+        json.loads(command("--json", "--i", image, settings=(*prompt, *ON))[1])["caption"]
+        for image in images
+    ]
+    assert together == alone
+    compared = json.loads(command("--json", "--compare", "--i", images[1], settings=prompt)[1])
+    assert compared["captions"]["prompt"] == alone[1]
+
+
+def test_prompt_for_another_encoder_is_an_error(
+    command: Command, coco: CocoFolder, tiny_t5: Path, tmp_path: Path
+) -> None:
+    """Vectors of another encoder mean something else: both encoders are named."""
+    path = tmp_path / "seeing.pt"
+    prompt = save_image_prompt(path, tiny_t5, replace(ENCODER, name="clip-other"))
+    for words, settings in (((), (*prompt, *ON)), (("--compare",), prompt)):
+        code, out, err = command(*words, "--i", coco.image(1), settings=settings)
+        assert (code, out) == (1, "")
+        assert "clip-other" in one_error(err) and "clip-8" in one_error(err)
 
 
 def test_missing_prompt_is_an_error(command: Command, coco: CocoFolder, tmp_path: Path) -> None:
@@ -106,7 +166,9 @@ def test_compare_generates_batch_by_batch(
     """Each method captions a batch at once, with the captions that it gives each image alone."""
     sizes, generate = [], CaptionGenerator.generate
 
-    def counted(self: CaptionGenerator, prompts: Sequence[str]) -> list[str]:
+    def counted(
+        self: CaptionGenerator, prompts: Sequence[str], image_vectors: object = None
+    ) -> list[str]:
         # The tiny model writes the same of every image; the hash tells whose caption it is.
         sizes.append(len(prompts))
         texts = generate(self, prompts)

@@ -14,7 +14,7 @@ from igrag.commands import convert_prompt
 from igrag.config import REPO_ROOT
 from prompt_tuning.fingerprint import fingerprint_of
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
-from tests.prompt_tuning.models import batch_of, noise, tuner_of
+from tests.prompt_tuning.models import batch_of, image_prompt_of, noise, tuner_of
 from tests.tiny import WORDS, save_t5
 
 
@@ -43,6 +43,18 @@ def test_prompt_survives_conversion_to_peft_and_back(
     assert captured.out == f"{folder}: written\n{tmp_path / 'b.pt'}: written\n"
     assert captured.err == ""
     assert torch.equal(load_prompt(tmp_path / "b.pt").embeddings, noise(4))
+
+
+def test_prompt_with_image_tokens_is_not_converted(
+    tmp_path: Path, tiny_t5: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PEFT's format cannot hold them, and half of a prompt would be another one."""
+    language = load_language_model(str(tiny_t5), device="cpu")
+    tuner_of(language, noise(4), image_prompt_of(language)).save_prompt(tmp_path / "a.pt")
+    folder = tmp_path / "peft"
+    assert convert("--to-peft", tmp_path / "a.pt", "--output", folder, "--model", tiny_t5) == 1
+    assert "found a prompt with 2 image tokens, which PEFT's" in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_peft_loads_the_converted_prompt(tmp_path: Path, tiny_t5: Path) -> None:
