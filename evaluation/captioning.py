@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from evaluation.dataset import EvaluationImage
@@ -74,6 +76,7 @@ def generate_captions(
     prompts: Mapping[str, Sequence[str]],
     *,
     partial: PartialCaptions | None = None,
+    vectors: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, GeneratedCaptions]:
     """Captions all images by every method.
 
@@ -84,30 +87,36 @@ def generate_captions(
         models: By method, the model that generates the tokens.
         prompts: By method, one per image.
         partial: Keeps the captions as they come, and has those of an interrupted call.
+        vectors: By method that takes them, the vectors of the images [N, D].
 
     Returns:
         The captions by method.
     """
-    for name, model in models.items():  # Warm-up: the first call of each is not timed.
-        generator.switch_to(model)
-        generator.generate(prompts[name][:1])
+    vectors = vectors or {}
+
+    def caption(name: str, start: int, end: int) -> list[str]:
+        generator.switch_to(models[name])
+        shown = list(vectors[name][start:end]) if name in vectors else None
+        return generator.generate(prompts[name][start:end], image_vectors=shown)
+
+    for name in models:  # Warm-up: the first call of each is not timed.
+        caption(name, 0, 1)
     captions: dict[str, list[str]] = {name: [] for name in models}
     seconds = dict.fromkeys(models, 0.0)
     count = max(map(len, prompts.values()), default=0)
     total = count * len(models)
     with tqdm(total=total, desc="captions", unit="caption", file=sys.stderr, disable=None) as bar:
         for start in range(0, count, _CHUNK):
-            for name, model in models.items():
-                chunk = prompts[name][start : start + _CHUNK]
+            for name in models:
                 done = None if partial is None else partial.find(name, start)
                 if done is None:
-                    generator.switch_to(model)
                     started = time.perf_counter()
-                    done = generator.generate(chunk), time.perf_counter() - started
+                    texts = caption(name, start, start + _CHUNK)
+                    done = texts, time.perf_counter() - started
                     if partial is not None:
                         partial.add(name, start, *done)
                 captions[name] += done[0]
                 seconds[name] += done[1]
-                bar.update(len(chunk))
+                bar.update(len(done[0]))
     generator.switch_to(None)
     return {name: GeneratedCaptions(tuple(captions[name]), seconds[name]) for name in models}

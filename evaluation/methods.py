@@ -54,12 +54,15 @@ class Method:
         mode: Whether prompt and adapter are on: one of `METHODS`.
         prompt: The file of its soft prompt, None without one.
         facts: The cost of its training.
+        control: Which vectors its image tokens get instead of the images', see
+            `evaluation.controls`; None: the images'.
     """
 
     name: str
     mode: str
     prompt: Path | None
     facts: TrainingFacts
+    control: str | None = None
 
     @property
     def needs_adapter(self) -> bool:
@@ -186,14 +189,19 @@ def open_models(
     Raises:
         CheckpointError: A prompt is damaged or belongs to something else.
     """
-    models = {}
+    models: dict[str, GenerativeModel] = {}
+    opened: dict[tuple[str, Path | None], GenerativeModel] = {}  # A control has its method's.
     for method in methods:
+        if found := opened.get((method.mode, method.prompt)):
+            models[method.name] = found
+            continue
         prompts = AvailablePrompts(
             prompt=method.prompt if method.mode == PROMPT else None,
             prompt_on_lora=method.prompt if method.mode == BOTH else None,
             has_lora=language.lora_path is not None,
         )
-        models[method.name] = open_methods(language, prompts, template=template)[method.mode]
+        model = open_methods(language, prompts, template=template)[method.mode]
+        models[method.name] = opened[method.mode, method.prompt] = model
     return models
 
 

@@ -24,6 +24,8 @@ _DEMO = default_root() / "demo"
 _DATA, _IMAGES = _DEMO / "data", _DEMO / "coco"
 _SPLIT, _REPORT_IMAGES = "test", 500
 _INSTRUCTION_LIMIT = 100  # images: each costs a caption by every instruction
+# Rows of `evaluation.controls` -> the options that add them.
+CONTROLS = {"shuffled": "shuffle_image_vectors", "zero": "zero_image_vectors"}
 # Options of earlier versions -> today's.
 _FORMER_OPTIONS = {
     "--force": "--overwrite_output_dir",
@@ -65,6 +67,7 @@ class EvaluationOptions:
         overwrite: Replace another evaluation in the output folder.
         caption_split: The split of the captions file to score, where it has some.
         keep_rejected: Score against references that the captions file marks as rejected.
+        controls: Rows besides each method with image tokens, see `evaluation.controls`.
         tokenizer: Splits captions into the tokens that are scored; "auto" goes by the references.
     """
 
@@ -86,6 +89,7 @@ class EvaluationOptions:
     overwrite: bool
     caption_split: str | None = None
     keep_rejected: bool = False
+    controls: tuple[str, ...] = ()
     tokenizer: str = "auto"
 
 
@@ -128,6 +132,13 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--instruction_limit", type=at_least(1), default=_INSTRUCTION_LIMIT, metavar="N",
         help="choose it on the first N images, each captioned once by every instruction (default: "
         "%(default)s)")  # fmt: skip
+    # None where it is not given, as other options, for the check of combinations.
+    add("--shuffle_image_vectors", action="store_true", default=None,
+        help="a further row for each prompt with image tokens: they are made from the vector of "
+        "another image")  # fmt: skip
+    add("--zero_image_vectors", action="store_true", default=None,
+        help="a further row for each of them: its tokens are made from the mean of the training "
+        "images' vectors")  # fmt: skip
     add("--checkpoints", type=Path, metavar="FOLDER",
         help="compare all checkpoints of a prompt training and select the best")  # fmt: skip
     _add_output(parser)
@@ -178,6 +189,7 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         overwrite=arguments.overwrite_output_dir,
         caption_split=arguments.caption_split,
         keep_rejected=arguments.keep_rejected,
+        controls=tuple(name for name in CONTROLS if getattr(arguments, CONTROLS[name])),
         tokenizer=arguments.tokenizer,
     )
 
@@ -227,8 +239,14 @@ def _check_combinations(arguments: argparse.Namespace) -> None:
     given = {name for name, value in vars(arguments).items() if value not in (None, [])}
     for name, others in {
         "captions": ("data", "split"),
-        "checkpoints": ("methods", "results", "instructions", "instruction_data"),
-        "results": ("instructions", "instruction_data"),
+        "checkpoints": (
+            "methods",
+            "results",
+            "instructions",
+            "instruction_data",
+            *CONTROLS.values(),
+        ),
+        "results": ("instructions", "instruction_data", *CONTROLS.values()),
     }.items():
         for other in others:
             if {name, other} <= given:

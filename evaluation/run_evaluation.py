@@ -123,6 +123,7 @@ def evaluate_methods(
     model: ModelEntry,
 ) -> "EvaluationResult":
     """Captions the images by every method or checkpoint, and scores the captions."""
+    from evaluation.controls import add_controls
     from evaluation.language import find_tokenizer
     from evaluation.methods import find_checkpoints, find_methods
     from evaluation.overwrite_guard import check_not_overwritten
@@ -138,13 +139,21 @@ def evaluate_methods(
         methods = find_checkpoints(options.checkpoints, trained_paths(config))
     else:
         methods = find_methods(trained_paths(config), options.methods)
+        methods = add_controls(methods, options.controls)
     rows = _find_rows(options, dataset, config)
     names = in_order([*(method.name for method in methods), *rows.names])
     identity = config_identity(config, model.path, methods, dataset, rows)
     if not options.overwrite:
         check_not_overwritten(options.output_dir, identity, names=file_names(names))
     captioned = caption_dataset(
-        config, model.path, methods, dataset, rows, identity=identity, output=options.output_dir
+        config,
+        model.path,
+        methods,
+        dataset,
+        rows,
+        identity=identity,
+        output=options.output_dir,
+        seed=options.seed,
     )
     captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
     baseline = methods[0].name if methods else names[0]

@@ -1,5 +1,6 @@
 """From the configuration to captions: the only module of the evaluation that reads its keys."""
 
+import hashlib
 import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -7,7 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evaluation.captioning import build_prompts, generate_captions
+from evaluation.controls import read_image_prompts, vectors_by_method
 from evaluation.dataset import EvaluationDataset
 from evaluation.diversity import SeenCaptions, read_seen_captions
 from evaluation.image_vectors import clip_metrics
@@ -21,11 +26,22 @@ from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.config import Config, portable
+from igrag.data.coco import ImageId
 from igrag.devices import tune_allocator
 from igrag.metrics import Metric
 from igrag.metrics.clip_score import ClipScore, RefClipScore
 from igrag.retrieval.knowledge_base import KnowledgeBase
+from igrag.retrieval.vector_files import EncodedImages
+from igrag.retrieval.vector_lookup import (
+    ImageVectors,
+    Source,
+    encode_files,
+    find_vectors,
+    next_to,
+)
 from igrag.training.run_metadata import library_versions
+from prompt_tuning.image_prompt import ImagePrompt
+from prompt_tuning.methods import knowledge_base_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +126,7 @@ def caption_dataset(
     *,
     identity: Mapping[str, Any],
     output: Path,
+    seed: int,
 ) -> CaptionedDataset:
     """Captions all images by all methods, loading the model once, and only if one generates.
 
@@ -123,6 +140,7 @@ def caption_dataset(
         rows: Which other rows there are.
         identity: See `config_identity`.
         output: The output folder.
+        seed: Seed of shuffled image vectors.
 
     Raises:
         IgragError: A part is missing or damaged, or an image cannot be opened.
@@ -137,6 +155,7 @@ def caption_dataset(
     if not methods:
         dataset, _, nearest = _prompts_of(dataset, rows, retrieval, config, None)
         return CaptionedDataset(dataset, nearest)
+    image_prompts, known = _read_image_prompts(methods, config, dataset)
     adapted = any(method.needs_adapter for method in methods)
     lora = config.lora_config.model_copy(update={"enabled": adapted, "merge_and_unload": False})
     language = from_config.load_language(
@@ -153,6 +172,7 @@ def caption_dataset(
         generator.switch_to(models[INSTRUCTION])
         choice = rows.trial.choose(generator, template)
         by_method[INSTRUCTION] = with_instruction(template, prompts, choice.text)
+    vectors = vectors_by_method(methods, image_prompts, _vectors_of(dataset, known), seed=seed)
     paths = method_files(methods, trained_paths(config)).values()
     key = captions_key(
         identity,
@@ -160,14 +180,67 @@ def caption_dataset(
         by_method,
         language.weights,
         library_versions(),
+        *([_hashes(vectors)] if vectors else []),
     )
     partial = PartialCaptions(output / PARTIAL_NAME, key)
     if len(partial):
         logger.warning("continues an interrupted evaluation after %d captions", len(partial))
-    generated = generate_captions(generator, models, by_method, partial=partial)
+    generated = generate_captions(generator, models, by_method, partial=partial, vectors=vectors)
     captions = {name: each.captions for name, each in generated.items()}
     seconds = {name: each.seconds for name, each in generated.items()}
     return CaptionedDataset(dataset, captions | nearest, seconds, choice)
+
+
+def _read_image_prompts(
+    methods: Sequence[Method], config: Config, dataset: EvaluationDataset
+) -> tuple[dict[str, ImagePrompt], ImageVectors | None]:
+    """Returns what makes image tokens, and the images' vectors where retrieval will not find them.
+
+    Both are checked before the model is loaded.
+    """
+    image_prompts = read_image_prompts(methods)
+    if not image_prompts:
+        return {}, None
+    if not dataset.prompts:
+        return read_image_prompts(methods, knowledge_base_encoder(config)), None
+    encoder = next(iter(image_prompts.values())).encoder
+    known = find_vectors(
+        dataset.path,
+        [image.image_id if dataset.has_ids else None for image in dataset.images],
+        [*next_to(dataset.path), *_in_files(dataset, config)],
+        encoder=encoder,
+        fix="image tokens are made from it; build the examples again with lora_training/"
+        "data_builder.py --overwrite_output_dir, or give the folder of their images as --images",
+    )
+    return read_image_prompts(methods, known.encoder), known
+
+
+def _in_files(dataset: EvaluationDataset, config: Config) -> list[Source]:
+    """Returns the images' files, where they are known, as a source of vectors."""
+    files = {image.image_id: image.file for image in dataset.images if image.file}
+    if not files:
+        return []
+
+    def find(missing: Sequence[ImageId]) -> EncodedImages:
+        encoder = from_config.load_image_encoder(config)
+        wanted = {image_id: files[image_id] for image_id in missing if image_id in files}
+        return encode_files(
+            "the images", wanted, encoder=encoder, batch_size=config.retrieval_config.batch_size
+        )
+
+    return [find]
+
+
+def _vectors_of(dataset: EvaluationDataset, known: ImageVectors | None) -> NDArray[np.float32]:
+    """Returns the images' vectors [N, D]: those that were looked up, else retrieval's."""
+    if known is not None:
+        return known.of_examples()
+    vectors = [image.vector for image in dataset.images if image.vector is not None]
+    return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
+
+
+def _hashes(vectors: Mapping[str, NDArray[np.float32]]) -> dict[str, str]:
+    return {name: hashlib.sha256(each.tobytes()).hexdigest() for name, each in vectors.items()}
 
 
 def _prompts_of(
