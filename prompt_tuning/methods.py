@@ -1,6 +1,7 @@
 """The methods base, prompt, lora and lora+prompt, around one model that is loaded once."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.storage import read_encoder, read_manifest
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
-from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.prompt_tuner import DEFAULT_NAME, PromptTuner
 
 BASE, PROMPT, LORA, BOTH = "base", "prompt", "lora", "lora+prompt"
 METHODS = (BASE, PROMPT, LORA, BOTH)
@@ -116,31 +117,45 @@ def configured_method(config: Config) -> str:
     return method_name(prompt=config.prompt_tuning.enabled, lora=config.lora_config.enabled)
 
 
-def load_captioner(config: Config, model_path: str) -> Captioner:
+def load_captioner(
+    config: Config, model_path: str, *, named: Mapping[str, Path] | None = None
+) -> Captioner:
     """Loads the pipeline, with a soft prompt where one is enabled.
 
     Args:
         config: The whole configuration.
         model_path: Folder or hub id of the language model.
+        named: Files of more soft prompts by name, for `Captioner.caption_with_prompts`; it takes
+            them under these names, and what the configuration enables as `name_in_tuner`.
 
     Raises:
         IgragError: A part is missing or damaged, or belongs to something else.
     """
     path = enabled_prompt(config)
+    named = {name: _checked_prompt(config, file) for name, file in (named or {}).items()}
 
     def choose_model(language: LanguageModel, template: PromptTemplate) -> GenerativeModel | None:
-        if path is None:
+        files = [path] if path is not None else [*named.values()]
+        if not files:
             return None
-        return open_prompt(
+        tuner = open_prompt(
             language,
-            path,
+            files[0],
             template=template.fingerprint(),
             lora=None if config.lora_config.enabled else NO_ADAPTER,
             configured=_configured(config),
             encoder=knowledge_base_encoder(config),
         )
+        for name, file in named.items():
+            tuner.load_prompt(file, name)
+        return tuner
 
     return build_captioner(config, model_path, choose_model=choose_model)
+
+
+def name_in_tuner(config: Config, name: str | None) -> str | None:
+    """Returns what a PromptTuner calls a prompt; None, what is enabled, may be no prompt at all."""
+    return DEFAULT_NAME if name is None and config.prompt_tuning.enabled else name
 
 
 def load_comparison(
@@ -225,6 +240,14 @@ def enabled_prompt(config: Config, *, warn: bool = True) -> Path | None:
         elif available.has_lora and available.notes:
             raise CheckpointError("; ".join(available.notes.values()))
     load_prompt(path)
+    return path
+
+
+def _checked_prompt(config: Config, path: Path) -> Path:
+    """Returns a prompt's file, checked as that of the enabled prompt."""
+    only = {"enabled": True, "weights_path": path, "weights_path_with_lora": None}
+    prompts = config.prompt_tuning.model_copy(update=only)
+    enabled_prompt(config.model_copy(update={"prompt_tuning": prompts}))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from PIL import Image
 from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.objects import Detector
 from igrag.captioning.prompt_template import PromptTemplate
-from igrag.captioning.retrieval_prompts import RetrievalPrompts
+from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase, Match
 
@@ -61,12 +62,7 @@ class Captioner:
 
     def caption(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[CaptionResult]:
         """Captions a batch of RGB images; `names` are their file names."""
-        retrieved = self._prompts.build(
-            images,
-            names,
-            count_tokens=self.generator.count_tokens,
-            max_tokens=self.generator.max_source_length,
-        )
+        retrieved = self._retrieve(images, names)
         captions = self.generator.generate(
             [each.prompt for each in retrieved],
             image_vectors=[each.vector for each in retrieved],
@@ -75,3 +71,47 @@ class Captioner:
             CaptionResult(caption, each.prompt, each.matches, each.vector)
             for caption, each in zip(captions, retrieved, strict=True)
         ]
+
+    def caption_with_prompts(
+        self,
+        images: Sequence[Image.Image],
+        names: Sequence[str],
+        prompt_names: Sequence[Sequence[str | None]],
+    ) -> list[list[CaptionResult]]:
+        """Captions a batch of RGB images with soft prompts by name, several in one batch.
+
+        Args:
+            images: The images.
+            names: Their file names.
+            prompt_names: For each image its soft prompts, None for no prompt. The generator's model
+                must be a PromptTuner that has them.
+
+        Returns:
+            For each image a result for each of its soft prompts.
+        """
+        retrieved = self._retrieve(images, names)
+        pairs = [
+            (each, name)
+            for each, wanted in zip(retrieved, prompt_names, strict=True)
+            for name in wanted
+        ]
+        captions = self.generator.generate(
+            [each.prompt for each, _ in pairs],
+            image_vectors=[each.vector for each, _ in pairs],
+            prompt_names=[name for _, name in pairs],
+        )
+        results = (
+            CaptionResult(caption, each.prompt, each.matches, each.vector)
+            for caption, (each, _) in zip(captions, pairs, strict=True)
+        )
+        return [list(islice(results, len(wanted))) for wanted in prompt_names]
+
+    def _retrieve(
+        self, images: Sequence[Image.Image], names: Sequence[str]
+    ) -> list[RetrievedPrompt]:
+        return self._prompts.build(
+            images,
+            names,
+            count_tokens=self.generator.count_tokens,
+            max_tokens=self.generator.max_source_length,
+        )

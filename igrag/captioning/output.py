@@ -8,6 +8,8 @@ from typing import Any
 
 from igrag.captioning.captioner import CaptionResult
 
+CAPTION = "Caption"  # before the caption of what the configuration enables
+
 
 def as_text(path: Path, result: CaptionResult, captions: Mapping[str, str] | None = None) -> str:
     """Formats the retrieved captions with their scores, then the caption.
@@ -15,14 +17,14 @@ def as_text(path: Path, result: CaptionResult, captions: Mapping[str, str] | Non
     Args:
         path: The image.
         result: Its caption, with the prompt and the matches.
-        captions: By method, shown instead of the one caption.
+        captions: By method or soft prompt, shown instead of the one caption.
     """
     lines = [str(path)]
     for match in result.matches:
         first = match.captions[0] if match.captions else ""
         lines.append(f"  {match.score:.3f}  {first}")
     if not captions:
-        lines.append(f"  Caption: {result.caption}")
+        lines.append(f"  {CAPTION}: {result.caption}")
     width = max(map(len, captions or ()), default=0)
     lines += [f"  {name + ':':<{width + 1}} {text}" for name, text in (captions or {}).items()]
     return "\n".join(lines)
@@ -40,7 +42,7 @@ def as_json(path: Path, result: CaptionResult, *, ascii_only: bool = False, **fa
         path: The image; bytes of its name that are not UTF-8 are escaped.
         result: Its caption, with the prompt and the matches.
         ascii_only: Escape all other characters too, for a stream that is not UTF-8.
-        facts: More keys: model, prompt_tuning, lora, seconds.
+        facts: More keys: model, prompt_tuning, lora, prompt_name, id, seconds.
     """
     retrieved = [
         {"image_id": match.image_id, "score": match.score, "captions": list(match.captions)}

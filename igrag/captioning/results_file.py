@@ -1,11 +1,14 @@
 """The results of captioning in a file: one JSON object a line, which grows image by image."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from igrag.captioning.caption_requests import CaptionRequest
 from igrag.errors import UsageError
 from igrag.files import check_output_folder, exists, is_file, naming_full_disk
 from igrag.output_lock import lock_beside
@@ -28,22 +31,38 @@ class ResultsFile:
             raise UsageError(f"{path}: exists already; {fix}give another --output")
         self.path = path
         self._lines = _read_lines(path) if exists(path) else []
-        self._done = {line["image"] for line in self._lines}
+        self._done = Counter(
+            _key(line["image"], line.get("prompt_name"), line.get("id")) for line in self._lines
+        )
         with path.open("ab") as file:  # Without a line that a killed process did not finish.
             file.truncate(path.read_bytes().rfind(b"\n") + 1)
 
-    def remaining(self, images: Sequence[Path]) -> list[Path]:
-        """Returns the images that the file has no result of."""
-        return [image for image in images if str(image) not in self._done]
+    def remaining(self, requests: Sequence[CaptionRequest]) -> list[CaptionRequest]:
+        """Returns the requests that the file has no result of, each with the prompts it lacks."""
+        done = self._done.copy()
+        remaining = []
+        for request in requests:
+            missing = []
+            for name in request.prompt_names:
+                key = _key(str(request.image), name, request.request_id)
+                done[key] -= 1  # The same request may stand there twice.
+                if done[key] < 0:
+                    missing.append(name)
+            if missing:
+                remaining.append(replace(request, prompt_names=tuple(missing)))
+        return remaining
 
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
+    def check_settings(self, settings: Callable[[str | None], Mapping[str, Any]]) -> None:
         """Makes sure that all results come from the same settings.
+
+        Args:
+            settings: Returns the settings of a caption, by the name of its soft prompt.
 
         Raises:
             UsageError: A result in the file has others.
         """
         for line in self._lines:
-            for key, value in settings.items():
+            for key, value in settings(line.get("prompt_name")).items():
                 if line.get(key, value) != value:
                     raise UsageError(
                         f"{self.path}: has results with {key} {line[key]!r}, expected {value!r}; "
@@ -85,6 +104,11 @@ def open_results(path: Path | None, *, resume: bool) -> Iterator[ResultsFile | N
     check_output_folder(path.absolute().parent, option="--output")
     with lock_beside(path, option="--output"):
         yield ResultsFile(path, resume=resume)
+
+
+def _key(image: str, prompt_name: object, request_id: object) -> tuple[str, str, str]:
+    """Returns what a result is found by, whatever JSON value stands in its line."""
+    return image, repr(prompt_name), repr(request_id)
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

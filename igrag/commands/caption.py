@@ -3,10 +3,12 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from igrag.captioning.caption_requests import CaptionRequest, read_requests, used_names
 from igrag.captioning.results_file import ResultsFile, open_results
 from igrag.cli import (
     CommandParser,
@@ -23,6 +25,8 @@ from igrag.errors import ImageError, ModelError, UsageError
 from igrag.files import is_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
+    from PIL import Image
+
     from igrag.captioning.captioner import Captioner, CaptionResult
     from igrag.captioning.generator import GenerativeModel
 
@@ -43,6 +47,8 @@ def main(arguments: argparse.Namespace) -> int:
         raise UsageError("--output: is a file of JSON lines, expected --json too")
     if arguments.output is None and is_stdout_closed():
         raise UsageError("stdout is closed, so captions would be lost; give --json --output FILE")
+    if arguments.compare and (arguments.prompt or arguments.requests):
+        raise UsageError("--compare: compares methods, expected neither --prompt nor --requests")
     with open_results(arguments.output, resume=arguments.resume) as results:
         return caption_images(arguments, results)
 
@@ -56,45 +62,59 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
-    paths, empty = _find_images(arguments.input, recursive=arguments.recursive)
+    requests, empty = _find_requests(arguments)
+    prompts = config.prompt_tuning.prompts
+    names = used_names(requests, prompts, key="prompt_tuning.prompts")
     if results:
-        results.check_settings(_facts(config, model))
-        paths = _leave_out_done(paths, results)
-    failures = _errors_before_first_image(paths)
-    if len(failures) == len(paths):  # before any model is loaded
-        return _report_failures(empty, failures, len(paths))
+        results.check_settings(partial(_facts, config, model))
+        requests = _leave_out_done(requests, results)
+    failures = _errors_before_first_image(requests)
+    if len(failures) == len(requests):  # before any model is loaded
+        return _report_failures(empty, failures, len(requests))
     if model.notice:
         print(f"note: {model.notice}", file=sys.stderr)
-    captioner, methods = _load(config, model, compare=arguments.compare)
+    named = {name: prompts[name] for name in names}
+    captioner, methods = _load(config, model, named, compare=arguments.compare)
     score = _load_clip_score(config) if arguments.json else None
     failures = []
     try:
-        for path, result, seconds, captions in _caption_all(
-            captioner, methods, paths, config, failures
+        for request, found, seconds, captions in _caption_all(
+            captioner, methods, requests, config, failures
         ):
-            if arguments.json:
+            if not arguments.json:
+                _print_text(request, found, captions)
+                continue
+            for name, result in zip(request.prompt_names, found, strict=True):
+                facts = _facts(config, model, name)
+                if request.request_id is not None:
+                    facts["id"] = request.request_id
                 _print_json(
-                    path, result, seconds, config, model,
+                    request.image, result, seconds, facts,
                     captions=captions, score=score, results=results,
                 )  # fmt: skip
-            else:
-                _print_text(path, result, captions)
     finally:  # An interruption does not hide what failed before it.
-        code = _report_failures(empty, failures, len(paths))
+        code = _report_failures(empty, failures, len(requests))
     return code
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = CommandParser("Caption images by retrieval.")
-    add = parser.add_argument
-    add("--i", "--input", dest="input", type=Path, nargs="+", action="extend", required=True,
+    add = parser.add_mutually_exclusive_group(required=True).add_argument
+    add("--i", "--input", dest="input", type=Path, nargs="+", action="extend",
         metavar="PATH", help="images, or folders of images; may be given again")  # fmt: skip
+    add("--requests", type=Path, metavar="FILE",
+        help='JSONL of images: {"image": PATH, "prompt_name": NAME, "id": ID}, the last two '
+        "optional")  # fmt: skip
+    add = parser.add_argument
     add("--recursive", action="store_true", help="caption the images in subfolders too")
     add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="default: configs/config.yaml")  # fmt: skip
     add("--top_k", type=int, metavar="N", help="similar images to use")
+    add("--prompt", action="append", default=[], metavar="NAME",
+        help="use the soft prompt of this name in prompt_tuning.prompts; given again: a caption "
+        "with each")  # fmt: skip
     add("--compare", action="store_true",
         help="caption with and without soft prompt and LoRA, where they are trained")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object a line")
@@ -106,21 +126,32 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _facts(config: Config, model: ModelEntry) -> dict[str, object]:
+def _facts(config: Config, model: ModelEntry, prompt_name: str | None) -> dict[str, object]:
     """Returns the keys of a result that say how it was made."""
-    return {
+    facts: dict[str, object] = {
         "model": model.path,
-        "prompt_tuning": config.prompt_tuning.enabled,
+        "prompt_tuning": config.prompt_tuning.enabled or prompt_name is not None,
         "lora": config.lora_config.enabled,
     }
+    return facts if prompt_name is None else {**facts, "prompt_name": prompt_name}
 
 
-def _leave_out_done(paths: list[Path], results: ResultsFile) -> list[Path]:
-    """Returns the images without a result, with a note on stderr if others have one."""
-    remaining = results.remaining(paths)
-    if len(remaining) < len(paths):
-        done = len(paths) - len(remaining)
-        print(f"note: {results.path}: has {done} of {len(paths)} images already", file=sys.stderr)
+def _find_requests(arguments: argparse.Namespace) -> tuple[list[CaptionRequest], list[str]]:
+    """Lists what to caption, and an error for each folder that has no images."""
+    names = tuple(dict.fromkeys(arguments.prompt))
+    if arguments.requests is not None:
+        return read_requests(arguments.requests, names), []
+    images, empty = _find_images(arguments.input, recursive=arguments.recursive)
+    return [CaptionRequest(image, names or (None,)) for image in images], empty
+
+
+def _leave_out_done(requests: list[CaptionRequest], results: ResultsFile) -> list[CaptionRequest]:
+    """Returns the requests without a result, with a note on stderr if others have one."""
+    remaining = results.remaining(requests)
+    total, left = (sum(len(one.prompt_names) for one in each) for each in (requests, remaining))
+    if left < total:
+        done = f"{total - left} of {total}"
+        print(f"note: {results.path}: has {done} images already", file=sys.stderr)
     return remaining
 
 
@@ -148,14 +179,14 @@ def _find_images(inputs: Sequence[Path], *, recursive: bool) -> tuple[list[Path]
     return paths, empty
 
 
-def _errors_before_first_image(paths: Sequence[Path]) -> list[str]:
+def _errors_before_first_image(requests: Sequence[CaptionRequest]) -> list[str]:
     """Opens images until one can be opened; returns the errors of those before it."""
     from igrag.data.images import open_image
 
     reasons = []
-    for path in paths:
+    for request in requests:
         try:
-            open_image(path)
+            open_image(request.image)
             break
         except ImageError as error:
             reasons.append(str(error))
@@ -172,15 +203,18 @@ def _report_failures(empty: Sequence[str], failures: Sequence[str], images: int)
 
 
 def _load(
-    config: Config, model: ModelEntry, *, compare: bool
+    config: Config, model: ModelEntry, named: Mapping[str, Path], *, compare: bool
 ) -> "tuple[Captioner, dict[str, GenerativeModel]]":
-    """Loads the captioner, and with `compare` the model of each method that is trained."""
+    """Loads the captioner, and with `compare` the model of each method that is trained.
+
+    `named` are the soft prompts that are used by name.
+    """
     from igrag.devices import tune_allocator
     from prompt_tuning.methods import load_captioner, load_comparison
 
     tune_allocator()
     if not compare:
-        return load_captioner(config, model.path), {}
+        return load_captioner(config, model.path, named=named), {}
     captioner, methods, notes = load_comparison(config, model.path)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
@@ -240,13 +274,14 @@ def _caption_with_methods(
 def _caption_all(
     captioner: "Captioner",
     methods: "dict[str, GenerativeModel]",
-    paths: Sequence[Path],
+    requests: Sequence[CaptionRequest],
     config: Config,
     failures: list[str],
-) -> Iterator[tuple[Path, "CaptionResult", float, dict[str, str]]]:
+) -> "Iterator[tuple[CaptionRequest, list[CaptionResult], float, dict[str, str]]]":
     """Captions batch by batch; errors of images that cannot be opened are added to `failures`.
 
-    Yields each image, its result, the seconds that it took, and its captions by method.
+    Yields each request, a result for each of its soft prompts, the seconds that one took, and the
+    image's captions by method.
     """
     from tqdm import tqdm
 
@@ -254,42 +289,63 @@ def _caption_all(
 
     size = config.generation_config.batch_size
     with tqdm(
-        total=len(paths), unit="image", file=sys.stderr, disable=len(paths) == 1 or None
+        total=len(requests), unit="image", file=sys.stderr, disable=len(requests) == 1 or None
     ) as bar:
-        for start in range(0, len(paths), size):
+        for start in range(0, len(requests), size):
             started = time.perf_counter()
             batch = []
-            for path in paths[start : start + size]:
+            for request in requests[start : start + size]:
                 try:
-                    batch.append((path, open_image(path)))
+                    batch.append((request, open_image(request.image)))
                 except ImageError as error:
                     failures.append(str(error))
             if batch:
                 opened, images = zip(*batch, strict=True)
-                results = captioner.caption(images, [path.name for path in opened])
-                seconds = (time.perf_counter() - started) / len(batch)
-                compared = _caption_with_methods(methods, captioner, results, config)
-                for path, result, captions in zip(opened, results, compared, strict=True):
-                    yield path, result, seconds, captions
-            bar.update(min(size, len(paths) - start))
+                found = _caption_batch(captioner, opened, images, config)
+                seconds = (time.perf_counter() - started) / sum(map(len, found))
+                first = [results[0] for results in found]
+                compared = _caption_with_methods(methods, captioner, first, config)
+                for request, results, captions in zip(opened, found, compared, strict=True):
+                    yield request, results, seconds, captions
+            bar.update(min(size, len(requests) - start))
 
 
-def _print_text(path: Path, result: "CaptionResult", captions: dict[str, str]) -> None:
-    """Prints one image's result; `captions` are those of the methods to compare."""
+def _caption_batch(
+    captioner: "Captioner",
+    requests: Sequence[CaptionRequest],
+    images: "Sequence[Image.Image]",
+    config: Config,
+) -> "list[list[CaptionResult]]":
+    """Captions a batch; returns for each request a result for each of its soft prompts."""
+    names = [request.image.name for request in requests]
+    if not any(request.is_named for request in requests):
+        return [[result] for result in captioner.caption(images, names)]
+    from prompt_tuning.methods import name_in_tuner
+
+    prompt_names = [[name_in_tuner(config, n) for n in each.prompt_names] for each in requests]
+    return captioner.caption_with_prompts(images, names, prompt_names)
+
+
+def _print_text(
+    request: CaptionRequest, found: "Sequence[CaptionResult]", captions: dict[str, str]
+) -> None:
+    """Prints one image's results; `captions` are those of the methods to compare."""
     from tqdm import tqdm
 
     from igrag.captioning import output
 
+    if request.is_named:
+        names = [output.CAPTION if name is None else name for name in request.prompt_names]
+        captions = {name: each.caption for name, each in zip(names, found, strict=True)}
     with tqdm.external_write_mode():
-        print(output.as_text(path, result, captions), flush=True)
+        print(output.as_text(request.image, found[0], captions), flush=True)
 
 
 def _print_json(
     path: Path,
     result: "CaptionResult",
     seconds: float,
-    config: Config,
-    model: ModelEntry,
+    facts: dict[str, object],
     *,
     captions: dict[str, str],
     score: "ScoreCaptions | None",
@@ -297,7 +353,7 @@ def _print_json(
 ) -> None:
     """Prints one image's result as JSON; `captions` are those of the methods to compare.
 
-    With a file of results it goes there instead.
+    With a file of results it goes there instead. `facts` are more keys of it.
     """
     from tqdm import tqdm
 
@@ -305,11 +361,7 @@ def _print_json(
 
     texts = [result.caption, *captions.values()]
     scores = [round(each, 4) for each in score(result, texts)] if score else [None] * len(texts)
-    facts: dict[str, object] = {
-        "clip_score": scores[0],
-        **_facts(config, model),
-        "seconds": round(seconds, 3),
-    }
+    facts = {"clip_score": scores[0], **facts, "seconds": round(seconds, 3)}
     if captions:
         facts["captions"] = captions
         facts["clip_scores"] = dict(zip(captions, scores[1:], strict=True))

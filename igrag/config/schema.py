@@ -282,6 +282,19 @@ class PromptTuningConfig(Section):
         "在 LoRA 适配器上训练的软提示，用于二者同时启用时；null：使用 weights_path。",
     )
 
+    prompts: dict[str, ConfigPath] = setting(
+        {},
+        "Files of more prompts by name, for main.py --prompt and --requests.",
+        "按名称列出的更多软提示文件，用于 main.py --prompt 与 --requests。",
+    )
+
+    @field_validator("prompts")
+    @classmethod
+    def _check_names(cls, prompts: dict[str, Path]) -> dict[str, Path]:
+        if unusable := {"", "default"} & prompts.keys():
+            raise ValueError(f"other names than {min(unusable)!r}; default is weights_path")
+        return prompts
+
     def file_for(self, *, lora: bool) -> Path:
         """Returns the prompt's file with or without LoRA."""
         if lora and self.weights_path_with_lora is not None:

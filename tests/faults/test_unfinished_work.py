@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from evaluation.partial_captions import PartialCaptions, captions_key
+from igrag.captioning.caption_requests import CaptionRequest
 from igrag.captioning.results_file import ResultsFile, open_results
 from igrag.errors import UsageError
 from lora_training.unfinished_split import UnfinishedSplit
@@ -96,10 +97,11 @@ def test_results_file_is_continued_behind_its_last_whole_line(tmp_path: Path) ->
     with open_results(path, resume=True) as results:
         assert results is not None
         images = [Path(name) for name in ("a.jpg", "b \udcff.jpg", "c.jpg")]
-        assert results.remaining(images) == images[2:]
-        results.check_settings({"model": "t5"})
+        requests = [CaptionRequest(image) for image in images]
+        assert results.remaining(requests) == requests[2:]
+        results.check_settings(lambda _: {"model": "t5"})
         with pytest.raises(UsageError, match="results with model 't5', expected 'other'"):
-            results.check_settings({"model": "other"})
+            results.check_settings(lambda _: {"model": "other"})
         add(results, "c.jpg")
     assert path.read_bytes().startswith(whole)
     assert [json.loads(line)["image"] for line in path.read_bytes().splitlines()] == [

@@ -29,11 +29,13 @@ from tests.tiny import CocoFolder
 Settings = tuple[str, ...]
 
 
-def save_random_prompt(path: Path, model_path: Path, *, lora: str | None = None) -> Settings:
+def save_random_prompt(
+    path: Path, model_path: Path, *, lora: str | None = None, seed: int = 1, length: int = 20
+) -> Settings:
     """Saves a prompt that makes itself felt; return the setting that names it."""
     model = AutoModelForSeq2SeqLM.from_pretrained(model_path)
     tokenizer = AutoTokenizer.from_pretrained(model_path)
-    noise = torch.randn(20, 32, generator=torch.Generator().manual_seed(1)) * 20
+    noise = torch.randn(length, 32, generator=torch.Generator().manual_seed(seed)) * 20
     fingerprint = fingerprint_of(model, tokenizer, lora=lora)
     save_prompt(path, PromptFile(noise, "random", fingerprint))
     return (f"prompt_tuning.weights_path={path}",)

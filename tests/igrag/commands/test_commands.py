@@ -46,7 +46,7 @@ def test_words_reach_the_subcommand(
     with pytest.raises(SystemExit) as caught:
         commands.main(["caption", "--help"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: igrag caption [-h] --i PATH")
+    assert capsys.readouterr().out.startswith("usage: igrag caption [-h] (--i PATH")
     assert commands.main(["caption", "--i", "x", "--config", "/no/such.yaml"]) == 2
 
 
