@@ -3,15 +3,10 @@
 One file without dependencies: images and the chart are inlined, scaled down.
 """
 
-import io
 import logging
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from evaluation.chart import method_colors
 from evaluation.dataset import EvaluationImage
@@ -20,11 +15,10 @@ from evaluation.scoring import MethodScores, image_metric
 from igrag.data.coco import ImageId
 from igrag.data.images import open_image
 from igrag.errors import ImageError
-from igrag.files import atomic_path
 from igrag.metrics import Metric, tokenize
+from igrag.training.html_page import data_uri, inline_image, write_page
 
 _TEMPLATE = "report.html.jinja"
-_LONGEST_SIDE, _QUALITY = 360, 78  # pixels and JPEG quality: about 12 kB a photograph
 logger = logging.getLogger(__name__)
 
 
@@ -81,24 +75,16 @@ def write_report(
             scores by how good retrieval was.
         max_images: Images to show; of more, those with the largest gains and losses are.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(_TEMPLATE).render(
+    write_page(
+        path,
+        Path(__file__).with_name(_TEMPLATE),
         result=result,
         rows=result.table(),
-        charts=[_data_uri(chart.read_bytes(), "png") for chart in charts],
+        charts=[data_uri(chart.read_bytes(), "png") for chart in charts],
         metric=image_metric(result.methods).label,
         cards=make_cards(result, max_images=max_images),
         total=len(result.dataset.images),
     )
-    with atomic_path(path) as temporary:
-        # JSON can hold half a surrogate pair, a file in UTF-8 cannot.
-        temporary.write_bytes(page.encode("utf-8", "replace"))
 
 
 def make_cards(result: EvaluationResult, *, max_images: int) -> list[ImageCard]:
@@ -139,21 +125,13 @@ def _inline_images(images: Sequence[EvaluationImage]) -> list[str | None]:
     problems = []
     for image in images:
         try:
-            uris.append(_inline(image.file) if image.file else None)
+            uris.append(inline_image(open_image(image.file)) if image.file else None)
         except ImageError as error:
             problems.append(str(error))
             uris.append(None)
     if problems:
         logger.warning("not shown in the report: %d images: %s", len(problems), problems[0])
     return uris
-
-
-def _inline(file: Path) -> str:
-    thumbnail = open_image(file)
-    thumbnail.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    thumbnail.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return _data_uri(buffer.getvalue(), "jpeg")
 
 
 def _all_scores(result: EvaluationResult, method: MethodScores, metric: Metric) -> list[float]:
@@ -186,7 +164,3 @@ def _caption_lines(result: EvaluationResult, metric: Metric) -> list[dict[int, C
 
 def _words(caption: str, known: set[str]) -> tuple[Word, ...]:
     return tuple(Word(text, known.issuperset(tokenize(text))) for text in caption.split())
-
-
-def _data_uri(content: bytes, subtype: str) -> str:
-    return f"data:image/{subtype};base64,{b64encode(content).decode()}"
