@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from evaluation.overwrite_guard import EQUAL
@@ -27,10 +28,12 @@ from prompt_tuning.methods import (
     PROMPT,
     AvailablePrompts,
     find_prompts,
+    open_ensemble,
     open_methods,
 )
-from prompt_tuning.prompt_file import PROMPT_NAME
+from prompt_tuning.prompt_file import PROMPT_NAME, load_prompt
 
+ENSEMBLE = "ensemble"
 _TRAIN_PROMPT = "python prompt_tuning/prompt_training.py --train"
 _TRAIN_ADAPTER = "python lora_training/train_lora.py --all"
 logger = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Method:
         facts: The cost of its training.
         control: Which vectors its image tokens get instead of the images', see
             `evaluation.controls`; None: the images'.
+        others: The files of an ensemble's other soft prompts.
     """
 
     name: str
@@ -63,6 +67,12 @@ class Method:
     prompt: Path | None
     facts: TrainingFacts
     control: str | None = None
+    others: tuple[Path, ...] = ()
+
+    @property
+    def prompts(self) -> list[Path]:
+        """The files of all its soft prompts."""
+        return [] if self.prompt is None else [self.prompt, *self.others]
 
     @property
     def needs_adapter(self) -> bool:
@@ -105,6 +115,36 @@ def find_methods(paths: TrainedPaths, wanted: Sequence[str] | None) -> list[Meth
         logger.warning("%s: %s", BOTH, prompts.notes[BOTH])
     selected = [name for name in METHODS if available[name] and (wanted is None or name in wanted)]
     return [_method(name, prompts, paths) for name in selected]
+
+
+def find_ensemble(files: Sequence[Path], paths: TrainedPaths) -> Method:
+    """Makes a method of several soft prompts whose logits are averaged.
+
+    Args:
+        files: Their files, or the folders that hold them.
+        paths: The paths of what is trained; all prompts belong to the model without the adapter,
+            or all to that with it.
+
+    Raises:
+        UsageError: They do not.
+        CheckpointError: A file is missing or damaged.
+    """
+    files = [path / PROMPT_NAME if path.is_dir() else path for path in files]
+    modes = []
+    for path in files:
+        load_prompt(path)
+        prompts = find_prompts(path, path, paths.lora)
+        modes.append(PROMPT if prompts.prompt else BOTH if prompts.prompt_on_lora else "neither")
+    mode, *others = dict.fromkeys(modes)
+    if others or mode not in (PROMPT, BOTH):
+        raise UsageError(
+            f"--ensemble: found prompts for {', '.join(modes)}; expected all for the model without "
+            f"an adapter ({PROMPT}), or all for the adapter in {paths.lora} ({BOTH})"
+        )
+    facts = reduce(both_facts, map(prompt_facts, files))
+    if mode == BOTH:
+        facts = both_facts(adapter_facts(paths.lora), facts)
+    return Method(ENSEMBLE, mode, files[0], facts, tuple(files[1:]))
 
 
 def find_checkpoints(folder: Path, paths: TrainedPaths) -> list[Method]:
@@ -167,10 +207,7 @@ def selected_by_training(methods: Sequence[Method]) -> str | None:
 
 def method_files(methods: Sequence[Method], paths: TrainedPaths) -> dict[str, list[Path]]:
     """Returns, by method, what it loads in addition to the model."""
-    return {
-        each.name: [*([each.prompt] if each.prompt else []), *([paths.lora] * each.needs_adapter)]
-        for each in methods
-    }
+    return {each.name: [*each.prompts, *([paths.lora] * each.needs_adapter)] for each in methods}
 
 
 def open_models(
@@ -192,6 +229,11 @@ def open_models(
     models: dict[str, GenerativeModel] = {}
     opened: dict[tuple[str, Path | None], GenerativeModel] = {}  # A control has its method's.
     for method in methods:
+        if method.others:
+            models[method.name] = open_ensemble(
+                language, method.prompts, template=template, on_lora=method.mode == BOTH
+            )
+            continue
         if found := opened.get((method.mode, method.prompt)):
             models[method.name] = found
             continue

@@ -55,6 +55,7 @@ class EvaluationOptions:
         instances: COCO's instances files of the images and of the knowledge base.
         results: Caption files to score instead of generating captions.
         methods: The methods to compare; None for all that are available.
+        ensemble: Files of soft prompts that are one more method, their logits averaged.
         instructions: YAML file of instructions for the row `instruction`; None for the package's.
         instruction_data: JSONL file that the instruction is chosen on; None for the default.
         instruction_limit: Choose it on the first images of that file, so many.
@@ -91,6 +92,7 @@ class EvaluationOptions:
     keep_rejected: bool = False
     controls: tuple[str, ...] = ()
     tokenizer: str = "auto"
+    ensemble: tuple[Path, ...] = ()
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -124,6 +126,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="some of base,prompt,lora,lora+prompt, of nearest (the caption of the most similar "
         "image, copied), instruction (the model with the best instruction in words) and human "
         "(each reference against the others); default: all that are available")  # fmt: skip
+    add("--ensemble", type=Path, nargs="+", default=[], metavar="PROMPT",
+        help="add the method ensemble: the logits of these soft prompts, averaged")  # fmt: skip
     add("--instructions", type=Path, metavar="FILE",
         help="YAML of instructions to try (default: evaluation/instructions.yaml)")  # fmt: skip
     add("--instruction_data", type=Path, metavar="FILE",
@@ -191,6 +195,7 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         keep_rejected=arguments.keep_rejected,
         controls=tuple(name for name in CONTROLS if getattr(arguments, CONTROLS[name])),
         tokenizer=arguments.tokenizer,
+        ensemble=tuple(arguments.ensemble),
     )
 
 
@@ -244,9 +249,10 @@ def _check_combinations(arguments: argparse.Namespace) -> None:
             "results",
             "instructions",
             "instruction_data",
+            "ensemble",
             *CONTROLS.values(),
         ),
-        "results": ("instructions", "instruction_data", *CONTROLS.values()),
+        "results": ("instructions", "instruction_data", "ensemble", *CONTROLS.values()),
     }.items():
         for other in others:
             if {name, other} <= given:

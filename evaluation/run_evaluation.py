@@ -125,12 +125,17 @@ def evaluate_methods(
     """Captions the images by every method or checkpoint, and scores the captions."""
     from evaluation.controls import add_controls
     from evaluation.language import find_tokenizer
-    from evaluation.methods import find_checkpoints, find_methods
+    from evaluation.methods import find_checkpoints, find_ensemble, find_methods
     from evaluation.overwrite_guard import check_not_overwritten
     from evaluation.results import EvaluationResult, GenerationRecord
     from evaluation.rows import check_names, in_order
     from evaluation.save_results import file_names
-    from evaluation.setup import caption_dataset, config_identity, trained_paths
+    from evaluation.setup import (
+        caption_dataset,
+        check_not_sampled,
+        config_identity,
+        trained_paths,
+    )
 
     if model.notice:
         print(f"note: {model.notice}", file=sys.stderr)
@@ -140,6 +145,9 @@ def evaluate_methods(
     else:
         methods = find_methods(trained_paths(config), options.methods)
         methods = add_controls(methods, options.controls)
+    if options.ensemble:
+        check_not_sampled(config)
+        methods.append(find_ensemble(options.ensemble, trained_paths(config)))
     rows = _find_rows(options, dataset, config)
     names = in_order([*(method.name for method in methods), *rows.names])
     identity = config_identity(config, model.path, methods, dataset, rows)

@@ -28,6 +28,7 @@ from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.config import Config, portable
 from igrag.data.coco import ImageId
 from igrag.devices import tune_allocator
+from igrag.errors import UsageError
 from igrag.metrics import Metric
 from igrag.metrics.clip_score import ClipScore, RefClipScore
 from igrag.retrieval.knowledge_base import KnowledgeBase
@@ -54,6 +55,19 @@ def trained_paths(config: Config) -> TrainedPaths:
         prompt_on_lora=prompts.file_for(lora=True),
         lora=config.lora_config.weights_path,
     )
+
+
+def check_not_sampled(config: Config) -> None:
+    """Checks that an ensemble can decode: the copies of a sequence would draw different tokens.
+
+    Raises:
+        UsageError: The configuration samples.
+    """
+    if config.generation_config.do_sample:
+        raise UsageError(
+            "--ensemble: generation_config.do_sample: found true, expected false: greedy or beam "
+            "search"
+        )
 
 
 def rows_of(

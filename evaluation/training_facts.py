@@ -64,14 +64,19 @@ def adapter_facts(path: Path) -> TrainingFacts:
     return _facts(path, method="lora", size=size)
 
 
-def both_facts(adapter: TrainingFacts, prompt: TrainingFacts) -> TrainingFacts:
-    """Returns the cost of an adapter and of the soft prompt that was trained on it, added up."""
+def both_facts(first: TrainingFacts, second: TrainingFacts) -> TrainingFacts:
+    """Returns the cost of two that are used together, added up.
+
+    Args:
+        first: That of an adapter or a soft prompt.
+        second: That of the soft prompt that was trained on the adapter, or of another one.
+    """
     return TrainingFacts(
-        trainable_parameters=_sum(adapter.trainable_parameters, prompt.trainable_parameters),
-        # The adapter's record includes the model already.
-        total_parameters=_sum(adapter.total_parameters, prompt.trainable_parameters),
-        training_seconds=_sum(adapter.training_seconds, prompt.training_seconds),
-        size_bytes=_sum(adapter.size_bytes, prompt.size_bytes),
+        trainable_parameters=_sum(first.trainable_parameters, second.trainable_parameters),
+        # The first one's record includes the model already.
+        total_parameters=_sum(first.total_parameters, second.trainable_parameters),
+        training_seconds=_sum(first.training_seconds, second.training_seconds),
+        size_bytes=_sum(first.size_bytes, second.size_bytes),
     )
 
 

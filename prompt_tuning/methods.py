@@ -1,7 +1,7 @@
 """The methods base, prompt, lora and lora+prompt, around one model that is loaded once."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from igrag.files import ADAPTER_WEIGHTS
 from igrag.from_config import build_captioner
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.storage import read_encoder, read_manifest
+from prompt_tuning.ensemble import PromptEnsemble
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import DEFAULT_NAME, PromptTuner
@@ -68,7 +69,7 @@ class WithoutAdapter:
 
     Args:
         adapted: A PeftModel.
-        model: The PeftModel itself, or a PromptTuner around it.
+        model: The PeftModel itself, or a PromptTuner or an ensemble around it.
         base_weights: Weights that loading the adapter changed.
     """
 
@@ -384,6 +385,30 @@ def open_prompt(
     if tuner.image_prompt is not None:
         logger.info("%s: and %d of each image", path, tuner.image_prompt.image_tokens)
     return tuner.eval()
+
+
+def open_ensemble(
+    language: LanguageModel, paths: Sequence[Path], *, template: str, on_lora: bool
+) -> GenerativeModel:
+    """Returns the model with several prompts whose logits are averaged.
+
+    Args:
+        language: The model, its adapter loaded but not merged, or without one.
+        paths: Files of the prompts.
+        template: The prompt template's fingerprint.
+        on_lora: The prompts are used with the adapter; otherwise it is disabled.
+
+    Raises:
+        CheckpointError: A prompt belongs to something else.
+    """
+    tuner = open_prompt(language, paths[0], template=template, lora=None if on_lora else NO_ADAPTER)
+    names = [DEFAULT_NAME, *map(str, range(1, len(paths)))]
+    for name, path in zip(names[1:], paths[1:], strict=True):
+        tuner.load_prompt(path, name)
+    ensemble = PromptEnsemble(tuner, names)
+    if language.lora_path is None or on_lora:
+        return ensemble
+    return WithoutAdapter(language.model, ensemble, language.base_weights)
 
 
 def _configured(config: Config) -> ConfiguredPrompt:

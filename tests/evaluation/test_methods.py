@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.methods import TrainedPaths, find_checkpoints, find_methods, selected_by_training
+from evaluation.methods import (
+    TrainedPaths,
+    find_checkpoints,
+    find_ensemble,
+    find_methods,
+    selected_by_training,
+)
 from igrag.errors import CheckpointError, UsageError
 from tests.evaluation.conftest import SavePrompt
 from tests.trainings import training
@@ -162,3 +168,30 @@ def test_folder_without_checkpoints_is_an_error(tmp_path: Path, name: str) -> No
         find_checkpoints(tmp_path / "a", NOTHING)
     with pytest.raises(CheckpointError, match="holds no checkpoint-N"):
         find_checkpoints(tmp_path / "b", NOTHING)
+
+
+def test_ensemble_has_the_cost_of_its_prompts(
+    checkpoints: Path, adapter: Path, tmp_path: Path, save_prompt: SavePrompt
+) -> None:
+    """Each prompt was trained, and on an adapter the adapter too; a folder names its file."""
+    folders = [checkpoints / name for name in ("checkpoint-10", "checkpoint-20")]
+    found = find_ensemble(folders, NOTHING)
+    assert (found.name, found.mode) == ("ensemble", "prompt")
+    assert found.prompts == [folder / "prompt_embeddings.pt" for folder in folders]
+    assert (found.facts.trainable_parameters, found.facts.training_seconds) == (200, 7.5)
+    on_lora = [save_prompt(tmp_path / f"{n}.pt", seed=n, adapter=adapter) for n in (1, 2)]
+    found = find_ensemble(on_lora, replace(NOTHING, lora=adapter))
+    assert found.mode == "lora+prompt" and found.needs_adapter
+
+
+def test_ensemble_of_prompts_for_different_models_is_an_error(
+    tmp_path: Path, adapter: Path, save_prompt: SavePrompt
+) -> None:
+    """Prompts with and without an adapter, or on another one, do not generate together."""
+    plain, on_lora = save_prompt(tmp_path / "a.pt"), save_prompt(tmp_path / "b.pt", adapter=adapter)
+    with pytest.raises(UsageError, match=r"found prompts for prompt, lora\+prompt; expected all"):
+        find_ensemble([plain, on_lora], replace(NOTHING, lora=adapter))
+    with pytest.raises(UsageError, match="found prompts for neither, neither"):
+        find_ensemble([on_lora, on_lora], NOTHING)
+    with pytest.raises(CheckpointError, match=r"none\.pt"):
+        find_ensemble([tmp_path / "none.pt", plain], NOTHING)

@@ -22,6 +22,7 @@ from igrag.config import REPO_ROOT, Config
 from igrag.metrics import Metric, MetricScore, TokenizedCorpus, registry, score_captions, tokenize
 from igrag.metrics.meteor import Meteor
 from tests.command import one_error
+from tests.evaluation.conftest import SavePrompt
 from tests.evaluation.evaluator import Evaluator
 from tests.examples import save_examples
 from tests.tiny import CocoFolder
@@ -69,6 +70,23 @@ def test_all_methods_share_one_loaded_model(
     # The main table, that of what beats what, and that of the captions' diversity.
     expected = ["method", *ALL, "human", "method", *ALL[1:], "method", *ALL, "human"]
     assert [name for name in rows if name.strip("-")] == expected
+
+
+def test_ensemble_is_a_method_of_its_own(
+    evaluator: Evaluator, data: Path, paths: TrainedPaths, tmp_path: Path, save_prompt: SavePrompt
+) -> None:
+    """--ensemble adds a row; of one prompt twice it has the captions of this prompt."""
+    words = ("--data", data, "--methods", "base,prompt,lora", "--overwrite_output_dir")
+    code, out, _ = evaluator(*words, "--ensemble", paths.prompt, paths.prompt)
+    results = evaluator.read("results.json")
+    assert code == 0 and [*results] == ["base", "prompt", "lora", "ensemble"]
+    assert texts(results["ensemble"]) == texts(results["prompt"]) != texts(results["base"])
+    assert "| ensemble " in out
+    other = save_prompt(tmp_path / "other.pt", seed=2)
+    assert evaluator(*words, "--ensemble", paths.prompt, other)[0] == 0
+    sampled = ("--set", "generation_config.do_sample=true")
+    code, _, err = evaluator(*words, *sampled, "--ensemble", paths.prompt, other)
+    assert code == 2 and "--ensemble: generation_config.do_sample" in one_error(err)
 
 
 def test_metrics_are_those_of_the_captions(evaluator: Evaluator, data: Path) -> None:
