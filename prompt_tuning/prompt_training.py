@@ -86,7 +86,7 @@ def train(
         state.progress,
         accelerator,
         steps_per_epoch=len(batches),
-        epochs=settings.training.num_train_epochs,
+        total_steps=settings.training.total_steps(len(batches)),
     )
     if checkpoint is None:  # The untuned model is what every checkpoint is compared with.
         with tuner.disabled():
@@ -139,7 +139,7 @@ def run_epochs(
     gradient_sum = GradientSum(parameters, accelerator)
     guard = DivergenceGuard(parameters, embedding_weight(tuner.model), log.record)
     steps_per_epoch = len(batches)
-    total_steps = steps_per_epoch * options.num_train_epochs
+    total_steps = options.total_steps(steps_per_epoch)
     eval_steps = evaluation.eval_steps or steps_per_epoch
     max_norm = options.max_grad_norm or float("inf")
 
@@ -167,6 +167,8 @@ def run_epochs(
         return
     for epoch in range(progress.epoch, options.num_train_epochs):
         for global_batch in batches.of_epoch(epoch, start=progress.batch):
+            if progress.step == total_steps:  # max_steps, before the end of the epochs
+                return
             # A function of seed, step and process: a resumed run draws the same dropout.
             seed_dropout(tuner, options.seed, progress.step, accelerator.process_index)
             gradient_sum.zero()

@@ -153,6 +153,11 @@ class TrainingSettings(OptimizationSettings):
     gradient_accumulation_steps: Positive = setting(
         8, "Forward passes in an optimizer step.", "每个优化步的前向次数（梯度累积）。"
     )
+    max_steps: Positive | None = setting(
+        None,
+        "Optimizer steps after which training ends; null: those of all epochs.",
+        "训练在多少个优化步后结束；null：所有 epoch 的步数。",
+    )
     learning_rate: LearningRate = setting(0.03, "Peak learning rate.", "学习率峰值。")
     optimizer: Optimizer = setting("adamw", "Optimizer of the prompt.", "软提示的优化器。")
     model_dropout: bool = setting(
@@ -163,6 +168,11 @@ class TrainingSettings(OptimizationSettings):
         "Seed of the initial prompt and of the order of examples.",
         "初始软提示与样本顺序的随机种子。",
     )
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Returns the optimizer steps of the whole training."""
+        steps = steps_per_epoch * self.num_train_epochs
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
 
 class OutputSettings(ReportSettings):

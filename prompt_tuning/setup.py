@@ -315,7 +315,7 @@ def build_optimizer(
         optimizer,
         options.lr_scheduler_type,
         warmup_ratio=options.warmup_ratio,
-        total_steps=steps_per_epoch * options.num_train_epochs,
+        total_steps=options.total_steps(steps_per_epoch),
     )
     return optimizer, scheduler
 

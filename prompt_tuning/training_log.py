@@ -25,7 +25,7 @@ class TrainingLog:
         progress: How far it has come; its seconds are counted here.
         accelerator: Holds the trackers, which write event files into output_dir/runs if configured.
         steps_per_epoch: Optimizer steps in an epoch.
-        epochs: Number of epochs.
+        total_steps: Optimizer steps of the whole training.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class TrainingLog:
         accelerator: Accelerator,
         *,
         steps_per_epoch: int,
-        epochs: int,
+        total_steps: int,
     ) -> None:
         self.record = record
         self._progress = progress
         self._accelerator = accelerator
         self._steps_per_epoch = steps_per_epoch
-        self._total_steps = steps_per_epoch * epochs
+        self._total_steps = total_steps
         # Events of an earlier run after this step are hidden: the steps are made once more.
         purge_step = progress.step + 1 if record.evaluations else 0
         accelerator.init_trackers("runs", init_kwargs={"tensorboard": {"purge_step": purge_step}})
