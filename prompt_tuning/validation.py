@@ -107,6 +107,13 @@ class Validation:
             seconds=time.perf_counter() - started,
         )
 
+    def loss(self, tuner: PromptTuner, *, title: str) -> float:
+        """Returns the loss per target token alone; see `score`, for one process."""
+        total = sum(
+            self._score_batch(tuner, batch, generate=False)[0] for _, batch in self._load(title)
+        )
+        return total / self._target_tokens
+
     def coco_results(self, captions: Sequence[str]) -> list[dict[str, str | int]]:
         """Returns captions in COCO's results format; the index replaces a missing image id."""
         pairs = zip(self._image_ids, captions, strict=True)
@@ -124,7 +131,9 @@ class Validation:
             yield indices, send_to_device(batch, accelerator.device)
 
     @torch.no_grad()
-    def _score_batch(self, tuner: PromptTuner, batch: Batch) -> tuple[float, list[str]]:
+    def _score_batch(
+        self, tuner: PromptTuner, batch: Batch, *, generate: bool = True
+    ) -> tuple[float, list[str]]:
         key = "evaluation.per_device_eval_batch_size"
         with self._accelerator.autocast(), explain_out_of_memory(key, self._batch_size):
             states, mask = tuner.encode(
@@ -133,9 +142,13 @@ class Validation:
                 image_vectors=batch.get("image_vectors"),
             )
             output = tuner.forward_from(states, mask, batch["labels"])
-            tokens = tuner.generate_from(states, mask, generation_config=self._decoding)
+            tokens = (
+                tuner.generate_from(states, mask, generation_config=self._decoding)
+                if generate
+                else None
+            )
         loss = float(summed_cross_entropy(cast(Tensor, output.logits), batch["labels"]))
-        return loss, clean_texts(self._tokenizer, tokens)
+        return loss, [] if tokens is None else clean_texts(self._tokenizer, tokens)
 
 
 def _coco_id(image_id: str, index: int) -> str | int:

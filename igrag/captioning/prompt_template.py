@@ -98,6 +98,25 @@ class PromptTemplate:
         line = re.match(rf"{pattern}(?=\n|$)", found["captions"], flags=re.DOTALL)
         return line[1] if line else ""
 
+    def caption_spans(self, prompt: str, captions: Sequence[str]) -> list[tuple[int, int]]:
+        """Returns where a prompt shows captions: the first character, and the one after the last.
+
+        Args:
+            prompt: The prompt.
+            captions: The captions that it was built from, in order; those at the end may be left
+                out of it.
+        """
+        found = self._pattern.fullmatch(prompt)
+        position = found.start("captions") if found else 0
+        spans = []
+        for caption in captions:
+            start = prompt.find(caption, position)
+            if start < 0:
+                break
+            position = start + len(caption)
+            spans.append((start, position))
+        return spans
+
     def replace_instruction(self, prompt: str, instruction: str) -> str | None:
         """Returns a prompt with another instruction; None if this template cannot have built it."""
         found = self._pattern.fullmatch(prompt)

@@ -19,6 +19,9 @@ SUBCOMMANDS = {
     ),
     "evaluate": ("evaluation.run_evaluation", "compare methods on a split, with a report"),
     "sweep": ("prompt_tuning.sweep.run_sweep", "search the settings of prompt tuning"),
+    "explain": ("prompt_tuning.analysis.explain", "look into a soft prompt, token by token"),
+    "prune": ("prompt_tuning.analysis.prune", "shorten a soft prompt"),
+    "average": ("prompt_tuning.analysis.average", "average several soft prompts"),
     "curves": ("igrag.commands.curves", "draw the training curves of one or several runs"),
     "convert-prompt": (
         "igrag.commands.convert_prompt",

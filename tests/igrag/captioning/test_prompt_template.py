@@ -171,6 +171,18 @@ def test_prompt_is_read_as_it_was_built() -> None:
         assert made.first_caption(made.build([])) == ""
 
 
+def test_captions_are_found_where_they_stand() -> None:
+    """A caption that the instruction holds too is found among the captions; what is cut ends it."""
+    made = template(instruction="Describe a dog.")
+    captions = ["a dog", "a cat", "a dog"]
+    prompt = made.build(matches(*((text,) for text in captions)))
+    spans = made.caption_spans(prompt, captions)
+    assert [prompt[start:end] for start, end in spans] == captions
+    assert spans[0][0] > prompt.index("Similar:") and spans[2][0] > spans[1][1]
+    shorter = made.build(matches(("a dog",)))
+    assert len(made.caption_spans(shorter, captions)) == 1
+
+
 def test_bisection_equals_leaving_out_one_by_one() -> None:
     """For every limit the same captions and objects are kept, in a few looks at the prompt."""
     sizes = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9)

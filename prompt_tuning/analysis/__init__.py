@@ -1,0 +1,1 @@
+"""Looks into trained soft prompts, shortens them, and averages them."""
