@@ -171,11 +171,11 @@ def test_requests_are_resumed_prompt_by_prompt(
     assert [row["prompt_name"] for row in rows] == ["a", "a", "b", "b"]
     same = {"image": str(coco.image(1)), "prompt_name": "a", "id": 1}
     path = save_requests(tmp_path / "requests.jsonl", same, same)
-    words = ("--requests", path, "--json", "--output", tmp_path / "answers.jsonl")
-    assert command(*words, settings=named)[0] == 0
+    answering = ("--requests", path, "--json", "--output", tmp_path / "answers.jsonl")
+    assert command(*answering, settings=named)[0] == 0
     whole = (tmp_path / "answers.jsonl").read_text()
     (tmp_path / "answers.jsonl").write_text(whole.splitlines(keepends=True)[0])
-    assert command(*words, "--resume", settings=named)[0] == 0
+    assert command(*answering, "--resume", settings=named)[0] == 0
     assert [row["id"] for row in rows_of((tmp_path / "answers.jsonl").read_text())] == [1, 1]
 
 
