@@ -25,8 +25,8 @@ from igrag.training.chart_style import (
 from prompt_tuning.analysis.ablation import PromptScore
 from prompt_tuning.analysis.vocabulary import NearestEntry
 
-_CELL_HEIGHT, _TOP, _BOTTOM = 0.24, 0.95, 0.2  # inches
-_ENTRY_WIDTH, _CHANGE_WIDTH, _LEFT, _RIGHT, _GAP = 1.15, 1.0, 0.75, 0.2, 0.25
+_CELL_HEIGHT, _TOP, _BOTTOM = 0.24, 0.85, 0.2  # inches
+_ENTRY_WIDTH, _CHANGE_WIDTH, _LEFT, _RIGHT, _GAP = 1.15, 1.25, 0.75, 0.2, 0.25
 _LONGEST_ENTRY = 12  # characters
 _DARK = 0.6  # from here on a cell's text is white
 _STYLE: dict[str, Any] = {
