@@ -67,7 +67,7 @@ def draw_tokens(
          np.array([[each.cosine for each in row] for row in entries]),
          [[f"{_short(each.token)} {each.cosine:.2f}" for each in row] for row in entries],
          "Blues"),
-        ("norm", np.array(norms)[:, None], [[f"{norm:.1f}"] for norm in norms], "Greys"),
+        ("norm", np.array(norms)[:, None], [[f"{norm:.1f}"] for norm in norms], "gray_r"),
     ]  # fmt: skip
     if whole is not None:
         losses = [score.loss - whole.loss for score in without]
