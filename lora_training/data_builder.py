@@ -253,6 +253,7 @@ def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite
         count_tokens=lambda text: len(tokenizer(text)["input_ids"]),
         max_tokens=config.models.max_source_length,
         seed=data.seed,
+        listed=data.retrieved or 0,
     )
     with folder.unfinished() as new:
         reports = _write_splits(new, splits, config, builder, knowledge_base)

@@ -130,7 +130,9 @@ def describe_build(
     }
     # Without objects the key is left out: data of earlier versions stay "already built".
     objects = _describe_objects(config.prompt_config.objects)
-    kept = {"keep_rejected": True} if data.keep_rejected else {}
+    kept: dict[str, Any] = {"keep_rejected": True} if data.keep_rejected else {}
+    if data.retrieved is not None:
+        kept["retrieved"] = data.retrieved
     return description | kept | ({"objects": objects} if objects else {})
 
 

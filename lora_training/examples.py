@@ -17,6 +17,7 @@ from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.data.coco import CaptionedImage, DetectedObject, ImageId
 from igrag.data.examples import iter_examples
 from igrag.data.images import open_image
+from igrag.data.retrieved import describe_retrieved
 from igrag.errors import ImageError
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.knowledge_base import KnowledgeBase, Match
@@ -38,6 +39,7 @@ class ExampleBuilder:
         count_tokens: Returns the number of a prompt's tokens.
         max_tokens: Maximum prompt length in tokens.
         seed: Seed of the choice of the target among an image's captions.
+        listed: Matches whose captions each example lists, see `igrag.data.retrieved`; 0 for none.
     """
 
     def __init__(
@@ -49,8 +51,13 @@ class ExampleBuilder:
         count_tokens: Callable[[str], int],
         max_tokens: int,
         seed: int,
+        listed: int = 0,
     ) -> None:
-        self._prompts = RetrievalPrompts(None, knowledge_base, template, top_k=top_k)
+        self._prompts = RetrievalPrompts(
+            None, knowledge_base, template, top_k=top_k, nearest=listed
+        )
+        self._captions_per_match = template.captions_per_match
+        self._listed = listed
         self._count_tokens = count_tokens
         self._max_tokens = max_tokens
         self._seed = seed
@@ -95,12 +102,16 @@ class ExampleBuilder:
     ) -> dict[str, Any]:
         target = Random(f"{self._seed}-{image.image_id}").randrange(len(image.captions))
         matches = [[match.image_id, round(match.score, 3)] for match in retrieved.matches]
+        listed = describe_retrieved(
+            retrieved.nearest[: self._listed], captions_per_match=self._captions_per_match
+        )
         return {
             "image_id": image.image_id,
             "prompt": retrieved.prompt,
             "caption": image.captions[target],
             "references": list(image.captions),
             "metadata": {"split": split, "target": target, "retrieved": matches},
+            **({"retrieved": listed} if self._listed else {}),
         }
 
 

@@ -70,6 +70,12 @@ class DataSettings(ExampleSettings):
         "Seed of the sample, the split and the target captions.",
         "抽样、划分与目标描述的随机种子。",
     )
+    retrieved: Positive | None = setting(
+        None,
+        "Similar images whose captions each line also lists, for data.sample_retrieved of prompt "
+        "tuning; null: none.",
+        "每行另外列出多少张相似图像的描述，用于软提示训练的 data.sample_retrieved；null：不列出。",
+    )
     output_data: ConfigPath = setting(
         ...,
         "Output folder of --build_data: train.jsonl, val.jsonl and data.json.",

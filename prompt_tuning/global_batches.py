@@ -7,6 +7,7 @@ micro-batches, which are dealt out in turn. So two processes compute the same st
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import pyarrow.compute as compute
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from igrag.data.batching import Collator, LengthGroupedBatches, model_columns
 from igrag.data.workers import prepare_worker
+from prompt_tuning.caption_sampling import CaptionSampler
 
 Batch = dict[str, Tensor]
 
@@ -49,6 +51,7 @@ class GlobalBatches:
         seed: The order depends on this and the epoch alone.
         workers: Data-loading processes.
         device: Where batches go.
+        sampler: Draws the captions in the prompts of each epoch; None for the prompts as they are.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class GlobalBatches:
         seed: int,
         workers: int = 0,
         device: torch.device | None = None,
+        sampler: CaptionSampler | None = None,
     ) -> None:
         self._dataset = dataset.select_columns(model_columns(dataset.column_names))
+        self._sampler = sampler
         self._collator = collator
         self._micro_batch_size = micro_batch_size
         self._rank = rank
@@ -93,7 +98,7 @@ class GlobalBatches:
         self._indices.epoch = epoch
         examples = list(self._indices)[start:]
         shares = [self._share(indices) for indices in examples]
-        loader = iter(self._load([batch for share in shares for batch in share]))
+        loader = iter(self._load([batch for share in shares for batch in share], epoch))
         for indices, share in zip(examples, shares, strict=True):
             tokens = sum(self._target_lengths[index] for index in indices)
             yield GlobalBatch(tokens, self._on_device(islice(loader, len(share))))
@@ -108,9 +113,13 @@ class GlobalBatches:
         for batch in batches:
             yield send_to_device(batch, self._device, non_blocking=True)
 
-    def _load(self, batches: list[list[int]]) -> "DataLoader[Batch]":
+    def _load(self, batches: list[list[int]], epoch: int) -> "DataLoader[Batch]":
+        dataset: Any = self._dataset
+        if self._sampler is not None:
+            # Drawn prompts are about as long as those that the batches are grouped by.
+            dataset = self._sampler.of_epoch(dataset, epoch)
         return DataLoader(
-            self._dataset,
+            dataset,
             batch_sampler=batches,
             collate_fn=self._collator,
             num_workers=self._workers,

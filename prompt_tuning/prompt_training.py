@@ -66,7 +66,8 @@ def train(
     settings = setup.fit_batch_size(
         settings, tuner, train_set, tokenizer, accelerator, checkpoint, vectors
     )
-    batches = setup.build_batches(settings, train_set, tokenizer, accelerator, vectors)
+    sampler = setup.build_sampler(settings, config, tokenizer, template, accelerator)
+    batches = setup.build_batches(settings, train_set, tokenizer, accelerator, vectors, sampler)
     optimizer, scheduler = setup.build_optimizer(settings, tuner, steps_per_epoch=len(batches))
     validation = setup.build_validation(settings, val_set, language_model, accelerator, vectors)
     setup.run_self_check(tuner, optimizer, batches, train_set, tokenizer, accelerator)

@@ -69,6 +69,12 @@ class DataSettings(ExampleSettings, LengthSettings):
     )
 
     dataloader_num_workers: NotNegative = setting(0, "Data-loading processes.", "数据加载进程数。")
+    sample_retrieved: Positive | None = setting(
+        None,
+        "Draw the similar images of a training prompt, in every epoch, from so many nearest; "
+        "null: off.",
+        "每个 epoch 从最近的若干张相似图像中随机抽取提示所展示的图像；null：关闭。",
+    )
 
 
 class PromptSettings(Section):

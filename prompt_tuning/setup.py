@@ -21,9 +21,10 @@ from igrag.captioning.prompt_template import PromptTemplate, count_other_prompts
 from igrag.config import Config, PromptConfig, find_model, portable
 from igrag.config.choices import AUTO
 from igrag.data.checks import refuse_shared_images
+from igrag.data.retrieved import retrieved_dataset
 from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
-from igrag.errors import ConfigError
+from igrag.errors import ConfigError, DataError
 from igrag.from_config import build_template, load_image_encoder
 from igrag.memory import explain_out_of_memory
 from igrag.retrieval.vector_lookup import at
@@ -35,6 +36,7 @@ from igrag.training.run_metadata import count_parameters, describe_data, library
 from igrag.training.self_check import check_reporter
 from igrag.training.summary import run_header
 from prompt_tuning import optimization
+from prompt_tuning.caption_sampling import CaptionSampler
 from prompt_tuning.checkpoints import CheckpointFolder
 from prompt_tuning.example_vectors import (
     TRAIN,
@@ -276,12 +278,55 @@ def fit_batch_size(
     return settings.model_copy(update={"training": options.with_batch_size(size, micro_batches)})
 
 
+def build_sampler(
+    settings: PromptTrainingSettings,
+    config: Config,
+    tokenizer: PreTrainedTokenizerBase,
+    template: PromptTemplate | None,
+    accelerator: Accelerator,
+) -> CaptionSampler | None:
+    """Builds what draws the captions in the prompts, None where it is off.
+
+    Raises:
+        ConfigError: Fewer images are drawn from than a prompt shows.
+        DataError: The examples list too few similar images, or are of another template, or objects
+            stand in their prompts.
+    """
+    count, shown = settings.data.sample_retrieved, config.retrieval_config.top_k
+    if count is None:
+        return None
+    if count < shown:
+        raise ConfigError(
+            f"data.sample_retrieved: found {count}, expected at least retrieval_config.top_k "
+            f"({shown}) of {settings.model.main_config}"
+        )
+    if template is None or config.prompt_config.objects.source != "none":
+        raise DataError(
+            f"{settings.train_file}: data.sample_retrieved builds prompts with the template of "
+            f"{settings.model.main_config}, expected examples of this template, without objects, "
+            "here and in data.val_file; build them with it, or set data.sample_retrieved to null"
+        )
+    with accelerator.main_process_first():
+        retrieved = retrieved_dataset(
+            settings.train_file, count=count, skip_bad_lines=settings.data.skip_bad_lines
+        )
+    return CaptionSampler(
+        retrieved,
+        template,
+        tokenizer,
+        shown=shown,
+        max_source_length=settings.data.max_source_length,
+        seed=settings.training.seed,
+    )
+
+
 def build_batches(
     settings: PromptTrainingSettings,
     train: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     accelerator: Accelerator,
     vectors: ExampleVectors,
+    sampler: CaptionSampler | None = None,
 ) -> GlobalBatches:
     """Cuts the training examples into global batches and this process's micro-batches."""
     options, processes = settings.training, accelerator.num_processes
@@ -295,6 +340,7 @@ def build_batches(
         seed=options.seed,
         workers=settings.data.dataloader_num_workers,
         device=accelerator.device,
+        sampler=sampler,
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # datasets takes a second to load
     from datasets import Dataset
 
 _NO_CAPTIONS = "(none)"
+_NUMBERS = {"rank": r"\d+", "similarity": r"-?\d\.\d\d"}  # in a caption's line
 _COLUMNS = ("left", "center", "right")
 _ROWS = ("top", "middle", "bottom")
 _EXAMPLES_AT_ONCE = 1000
@@ -37,7 +38,8 @@ class PromptTemplate:
         template: Text with the placeholders {instruction}, {captions} and, if objects are
             wanted, {objects}.
         instruction: What the model is asked to do.
-        caption_line: One retrieved caption's line, with {caption}.
+        caption_line: One retrieved caption's line, with {caption}; perhaps with {rank}, its image's
+            from 1 for the most similar, and {similarity}, its image's cosine in two digits.
         captions_per_match: How many of each match's captions are shown.
         object_heading: The line above the objects, only where there are any; empty for none.
         object_line: One object's line, with {label} and {position}.
@@ -95,6 +97,8 @@ class PromptTemplate:
         if found is None:
             return None
         pattern = re.escape(self._caption_line).replace(re.escape("{caption}"), "(.*?)", 1)
+        for name, value in _NUMBERS.items():
+            pattern = pattern.replace(re.escape(f"{{{name}}}"), value)
         line = re.match(rf"{pattern}(?=\n|$)", found["captions"], flags=re.DOTALL)
         return line[1] if line else ""
 
@@ -161,9 +165,7 @@ class PromptTemplate:
         Raises:
             ConfigError: The prompt is too long even without any caption or object.
         """
-        captions = [
-            caption for match in matches for caption in match.captions[: self.captions_per_match]
-        ]
+        captions = self._lines(matches)
         prompt = self._fill(captions, objects)
         if count_tokens is None or max_tokens is None:
             return prompt
@@ -178,8 +180,18 @@ class PromptTemplate:
         _report_cuts(max_tokens, (kept, len(captions)), (shown, len(objects)))
         return prompt
 
-    def _fill(self, captions: Sequence[str], objects: Sequence[DetectedObject]) -> str:
-        lines = [_substitute(self._caption_line, {"caption": caption}) for caption in captions]
+    def _lines(self, matches: Sequence[Match]) -> list[str]:
+        """Returns the lines of the captions that a prompt shows of matches."""
+        return [
+            _substitute(
+                self._caption_line,
+                {"caption": caption, "rank": str(rank), "similarity": f"{match.score:.2f}"},
+            )
+            for rank, match in enumerate(matches, start=1)
+            for caption in match.captions[: self.captions_per_match]
+        ]
+
+    def _fill(self, lines: Sequence[str], objects: Sequence[DetectedObject]) -> str:
         heading = [self._object_heading] if self._object_heading else []
         values = {
             "instruction": self.instruction,

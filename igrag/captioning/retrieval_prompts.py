@@ -25,12 +25,14 @@ class RetrievedPrompt:
     Attributes:
         prompt: The prompt.
         matches: The matches that it was built from, the nearest first.
+        nearest: These and, where `RetrievalPrompts` is asked for them, the ones after them.
         vector: The image's unit vector [D].
     """
 
     prompt: str
     matches: tuple[Match, ...]
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    nearest: tuple[Match, ...] = field(default=(), compare=False, repr=False)
 
 
 class RetrievalPrompts:
@@ -45,6 +47,7 @@ class RetrievalPrompts:
         template: Builds the prompt.
         top_k: Similar images in a prompt.
         detector: Finds objects in an image, given the image and its file name.
+        nearest: Similar images to return, where these are more than `top_k`.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class RetrievalPrompts:
         *,
         top_k: int,
         detector: Detector | None = None,
+        nearest: int = 0,
     ) -> None:
         self._encoder = encoder
         self._knowledge_base = knowledge_base
         self._template = template
         self._top_k = top_k
         self._detector = detector
+        self._searched = max(top_k, nearest)
 
     def build(
         self,
@@ -127,16 +132,20 @@ class RetrievalPrompts:
             )
 
         if filter_matches is None:
-            found = search(range(len(vectors)), self._top_k)
+            found = search(range(len(vectors)), self._searched)
         else:
             found = self._filtered(search, len(vectors), filter_matches)
         return [
             RetrievedPrompt(
                 self._template.build(
-                    matches, shown, count_tokens=count_tokens, max_tokens=max_tokens
+                    matches[: self._top_k],
+                    shown,
+                    count_tokens=count_tokens,
+                    max_tokens=max_tokens,
                 ),
-                tuple(matches),
+                tuple(matches[: self._top_k]),
                 vector,
+                tuple(matches),
             )
             for matches, shown, vector in zip(found, objects, vectors, strict=True)
         ]
@@ -147,14 +156,15 @@ class RetrievalPrompts:
         count: int,
         filter_matches: MatchFilter,
     ) -> list[list[Match]]:
-        """Searches top_k matches that the filter keeps, farther away where too few are left."""
-        found = search(range(count), self._top_k * _SPARE)
+        """Searches enough matches that the filter keeps, farther away where too few are left."""
+        wanted = self._searched
+        found = search(range(count), wanted * _SPARE)
         for index, matches in enumerate(found):
-            k = self._top_k * _SPARE
+            k = wanted * _SPARE
             kept = filter_matches(index, matches)
-            while len(kept) < self._top_k and len(matches) == k:  # else nothing is farther away
+            while len(kept) < wanted and len(matches) == k:  # else nothing is farther away
                 k *= _SPARE
                 matches = search([index], k)[0]
                 kept = filter_matches(index, matches)
-            found[index] = kept[: self._top_k]
+            found[index] = kept[:wanted]
         return found

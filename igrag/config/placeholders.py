@@ -12,7 +12,7 @@ def check_template(text: str) -> str:
 
 def check_caption_line(text: str) -> str:
     """Returns a caption's line, or raises ValueError with the placeholders that it must have."""
-    return _check(text, ("caption",))
+    return _check(text, ("caption",), ("rank", "similarity"))
 
 
 def check_object_line(text: str) -> str:

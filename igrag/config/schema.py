@@ -220,7 +220,9 @@ class PromptConfig(Section):
         "须含 {instruction}、{captions}；使用物体时还须含 {objects}。",
     )
     caption_line: Annotated[str, AfterValidator(check_caption_line)] = setting(
-        "- {caption}", "Line of one retrieved caption.", "一条检索到的描述对应的一行。"
+        "- {caption}",
+        "Line of one retrieved caption; perhaps with {rank} (1: nearest) and {similarity}.",
+        "一条检索到的描述对应的一行；还可含 {rank}（1 为最近）与 {similarity}。",
     )
     captions_per_match: Positive = setting(
         1, "Captions shown of each similar image.", "每张相似图像展示的描述条数。"

@@ -30,6 +30,7 @@ class CaptionExample:
         references: All captions of the image; the target alone if the data has no others.
         image_id: The image, if known.
         metadata: Anything else about the example.
+        retrieved: What the line has as "retrieved", unchecked; see `igrag.data.retrieved`.
         line: Line number in its file, from 1; 0 for an example of no file.
     """
 
@@ -38,6 +39,7 @@ class CaptionExample:
     references: tuple[str, ...]
     image_id: ImageId | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    retrieved: Any = None
     line: int = field(default=0, compare=False)
 
 
@@ -97,6 +99,7 @@ def _parse(line: bytes) -> CaptionExample:
         references=_references(content.get("references"), caption),
         image_id=id_of(content, "image_id"),
         metadata=_metadata(content.get("metadata")),
+        retrieved=content.get("retrieved"),
     )
 
 

@@ -176,6 +176,14 @@ def _tokenize(
     }
 
 
+def source_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, *, max_source_length: int
+) -> list[int]:
+    """Returns the token ids of a prompt as `tokenized_dataset` makes them."""
+    ids: list[int] = tokenizer(cut_text(prompt, max_source_length))["input_ids"]
+    return _truncate(ids, max_source_length, tokenizer.eos_token_id)
+
+
 def _truncate(ids: list[int], max_length: int, end: int) -> list[int]:
     return ids if len(ids) <= max_length else [*ids[: max_length - 1], end]
 

@@ -44,7 +44,7 @@ def save(path: Path, images: Sequence[CaptionedImage], vectors: Floats) -> Knowl
 
 
 def example_builder(
-    knowledge_base: KnowledgeBase, *, top_k: int = 2, seed: int = 0
+    knowledge_base: KnowledgeBase, *, top_k: int = 2, seed: int = 0, listed: int = 0
 ) -> ExampleBuilder:
     """Returns a builder whose prompts are the captions alone."""
     template = PromptTemplate("{instruction}\n{captions}", instruction="describe")
@@ -55,6 +55,7 @@ def example_builder(
         count_tokens=lambda text: len(text.split()),
         max_tokens=1000,
         seed=seed,
+        listed=listed,
     )
 
 
@@ -133,6 +134,21 @@ def test_dropped_matches_are_replaced_by_farther_ones(tmp_path: Path) -> None:
     )[0]
     assert retrieved([example]) == [[40, 41]]
     assert example["prompt"] == "describe\n- b\n- c"
+
+
+def test_examples_list_the_nearest_images_on_request(tmp_path: Path) -> None:
+    """So many are listed as asked for, none with the answer; all else is as without the list."""
+    images = captioned_images("own", "b", "own", ("d", "second"), "e", "f")
+    vectors = fan(6)
+    knowledge_base = save(tmp_path, images, vectors)
+    plain = example_builder(knowledge_base).build(images[:1], vectors[:1], split="train")[0]
+    for count, captions in ((1, "b"), (3, "bde"), (9, "bdef")):
+        builder = example_builder(knowledge_base, listed=count)
+        (example,) = builder.build(images[:1], vectors[:1], split="train")
+        listed = example.pop("retrieved")
+        assert example == plain and "retrieved" not in plain
+        assert [entry["captions"] for entry in listed] == [[text] for text in captions]
+        assert listed[0]["similarity"] == pytest.approx(np.cos(0.05), abs=1e-6)
 
 
 @pytest.mark.parametrize("others", [0, 1])

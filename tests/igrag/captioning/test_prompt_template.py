@@ -171,6 +171,14 @@ def test_prompt_is_read_as_it_was_built() -> None:
         assert made.first_caption(made.build([])) == ""
 
 
+def test_caption_line_shows_rank_and_similarity() -> None:
+    """They are the image's, for each of its captions, and such prompts are read as others."""
+    made = template(captions_per_match=2, caption_line="{rank}) {caption} [{similarity}]")
+    prompt = made.build([Match("x", 0.987654, ("a", "b")), Match("y", -0.05, ("c {rank}",))])
+    assert "Similar:\n1) a [0.99]\n1) b [0.99]\n2) c {rank} [-0.05]\nCaption:" in prompt
+    assert made.first_caption(prompt) == "a" and made.fits(prompt)
+
+
 def test_captions_are_found_where_they_stand() -> None:
     """A caption that the instruction holds too is found among the captions; what is cut ends it."""
     made = template(instruction="Describe a dog.")
