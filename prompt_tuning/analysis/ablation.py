@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from tqdm import tqdm
 
+from prompt_tuning.prompt_file import PromptFile
 from prompt_tuning.prompt_tuner import DEFAULT_NAME, PromptTuner
 from prompt_tuning.validation import Validation
 
@@ -55,9 +56,9 @@ class PromptScorer:
             result = self._validation.score(self._tuner, title=title)
         return PromptScore(result.loss, result.bleu.bleu4)
 
-    def score_other(self, prompt: Tensor, *, title: str) -> PromptScore:
-        """Scores another prompt [P', H] for the same model."""
-        with self._using(prompt):
+    def score_file(self, prompt: PromptFile, *, title: str) -> PromptScore:
+        """Scores another prompt for the same model."""
+        with self._using(prompt.embeddings):
             result = self._validation.score(self._tuner, title=title)
         return PromptScore(result.loss, result.bleu.bleu4)
 

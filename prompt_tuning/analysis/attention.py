@@ -77,7 +77,7 @@ def attend(
     words = []
     for word, positions in _words(tokenizer, tokens[0, 1:].tolist()):
         shares = weights[positions].mean(dim=0)  # [P + T]
-        prompt, source = shares[: tuner.prompt_length], shares[tuner.prompt_length :]
+        prompt, source = shares.split([len(shares) - len(sources), len(sources)])
         by_source = torch.zeros(len(spans) + 1).index_add(0, sources, source)
         *captions, rest = by_source.tolist()
         words.append(WordAttention(word, tuple(prompt.tolist()), tuple(captions), rest))

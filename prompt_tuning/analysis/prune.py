@@ -73,7 +73,7 @@ def prune(opened: OpenedPrompt, arguments: argparse.Namespace, config: Config) -
     retrained = None
     if arguments.retrain:
         best = retrain(arguments, config, output / PROMPT_NAME)
-        retrained = scorer.score_other(load_prompt(best).embeddings, title="retrained")
+        retrained = scorer.score_file(load_prompt(best), title="retrained")
         with atomic_path(output / PROMPT_NAME) as temporary:
             shutil.copyfile(best, temporary)
     content = _describe(opened, arguments, steps, scores, retrained)
