@@ -57,17 +57,17 @@ class Method:
         mode: Whether prompt and adapter are on: one of `METHODS`.
         prompt: The file of its soft prompt, None without one.
         facts: The cost of its training.
+        others: The files of an ensemble's other soft prompts.
         control: Which vectors its image tokens get instead of the images', see
             `evaluation.controls`; None: the images'.
-        others: The files of an ensemble's other soft prompts.
     """
 
     name: str
     mode: str
     prompt: Path | None
     facts: TrainingFacts
-    control: str | None = None
     others: tuple[Path, ...] = ()
+    control: str | None = None
 
     @property
     def prompts(self) -> list[Path]:
@@ -144,7 +144,7 @@ def find_ensemble(files: Sequence[Path], paths: TrainedPaths) -> Method:
     facts = reduce(both_facts, map(prompt_facts, files))
     if mode == BOTH:
         facts = both_facts(adapter_facts(paths.lora), facts)
-    return Method(ENSEMBLE, mode, files[0], facts, tuple(files[1:]))
+    return Method(ENSEMBLE, mode, files[0], facts, others=tuple(files[1:]))
 
 
 def find_checkpoints(folder: Path, paths: TrainedPaths) -> list[Method]:

@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.prompt_template import PromptTemplate
+from igrag.data.batching import model_columns
 from igrag.data.tokenization import source_ids
 from igrag.retrieval.knowledge_base import Match
 
@@ -19,7 +20,8 @@ class CaptionSampler:
     """Draws which of the nearest images each prompt of an epoch shows.
 
     Args:
-        retrieved: What `retrieved_dataset` returned of the file of the examples.
+        examples: What `tokenized_dataset` returned.
+        retrieved: What `retrieved_dataset` returned of the same file.
         template: Builds the prompts.
         tokenizer: The model's.
         shown: Similar images in a prompt.
@@ -30,6 +32,7 @@ class CaptionSampler:
 
     def __init__(
         self,
+        examples: Dataset,
         retrieved: Dataset,
         template: PromptTemplate,
         tokenizer: PreTrainedTokenizerBase,
@@ -38,6 +41,8 @@ class CaptionSampler:
         max_source_length: int,
         seed: int,
     ) -> None:
+        columns = model_columns(examples.column_names)
+        self._others = examples.select_columns([name for name in columns if name != "input_ids"])
         self._retrieved = retrieved
         self._template = template
         self._tokenizer = tokenizer
@@ -45,15 +50,19 @@ class CaptionSampler:
         self._max_source_length = max_source_length
         self._seed = seed
 
-    def of_epoch(self, examples: Dataset, epoch: int) -> "SampledExamples":
-        """Returns examples with the prompts of an epoch."""
-        return SampledExamples(examples, self, epoch)
+    def of_epoch(self, epoch: int) -> "SampledExamples":
+        """Returns the examples of an epoch."""
+        return SampledExamples(self, epoch)
 
-    def input_ids(self, epoch: int, index: int) -> list[int]:
-        """Returns the token ids [T] of an example's prompt in an epoch."""
-        return source_ids(
+    def __len__(self) -> int:
+        return len(self._others)
+
+    def example(self, epoch: int, index: int) -> dict[str, Any]:
+        """Returns the input_ids [T] of an example in an epoch, and what else `Collator` reads."""
+        ids = source_ids(
             self._tokenizer, self.prompt(epoch, index), max_source_length=self._max_source_length
         )
+        return {"input_ids": ids, **self._others[index]}
 
     def prompt(self, epoch: int, index: int) -> str:
         """Returns an example's prompt with the captions that are drawn for an epoch."""
@@ -72,15 +81,14 @@ class CaptionSampler:
 
 
 class SampledExamples:
-    """Examples with the prompts of one epoch, for a data loader; see `CaptionSampler`."""
+    """The examples of one epoch, for a data loader; see `CaptionSampler`."""
 
-    def __init__(self, examples: Dataset, sampler: CaptionSampler, epoch: int) -> None:
-        self._examples = examples
+    def __init__(self, sampler: CaptionSampler, epoch: int) -> None:
         self._sampler = sampler
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._examples)
+        return len(self._sampler)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self._examples[index], "input_ids": self._sampler.input_ids(self._epoch, index)}
+        return self._sampler.example(self._epoch, index)

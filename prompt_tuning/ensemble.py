@@ -1,6 +1,7 @@
 """An ensemble: several soft prompts around one model that generate one caption together."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -45,10 +46,21 @@ class PromptEnsemble:
         self._tuner = tuner
         self._names = list(names)
 
+    @property
+    def takes_image_vectors(self) -> bool:
+        """Whether any of the prompts has image tokens."""
+        return self._tuner.takes_image_vectors
+
     def generate(
-        self, *, input_ids: Tensor, attention_mask: Tensor, generation_config: GenerationConfig
+        self,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        generation_config: GenerationConfig,
+        image_vectors: Tensor | None = None,
+        **options: Any,
     ) -> Tensor:
-        """Returns token ids [B, L] for ids and mask [B, T].
+        """Returns token ids [B, L] for ids and mask [B, T], and perhaps image_vectors [B, D].
 
         Raises:
             ValueError: The decoding samples: the copies would draw different tokens.
@@ -57,11 +69,16 @@ class PromptEnsemble:
             raise ValueError("an ensemble cannot sample, expected do_sample to be false")
         members = len(self._names)
         average = AverageLogits(members, generation_config.num_beams or 1)
+        vectors = None
+        if image_vectors is not None:
+            vectors = image_vectors.repeat_interleave(members, dim=0)  # [B * K, D]
         tokens = self._tuner.generate(
             input_ids.repeat_interleave(members, dim=0),  # [B * K, T]
             attention_mask.repeat_interleave(members, dim=0),
             prompts=self._names * len(input_ids),
+            image_vectors=vectors,
             generation_config=generation_config,
             logits_processor=LogitsProcessorList([average]),
+            **options,
         )
         return tokens[::members]

@@ -7,6 +7,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from igrag.data.batching import IMAGE_ROW, Collator
+from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.vector_lookup import ImageVectors, Source, find_vectors, next_to
 
 TRAIN, VAL = "train", "val"
@@ -22,6 +23,7 @@ def find_example_vectors(
     files: Mapping[str, tuple[Path, Dataset]],
     sources: Sequence[Source],
     *,
+    encoder: EncoderIdentity | None = None,
     skip_bad_lines: bool,
 ) -> ExampleVectors:
     """Finds the vectors of all examples' images: next to the examples, else in the sources.
@@ -29,6 +31,7 @@ def find_example_vectors(
     Args:
         files: By split, the file of the examples, and what `tokenized_dataset` made of it.
         sources: Where vectors are looked up that are not next to the examples.
+        encoder: What must have made them; None for any, the same for all.
         skip_bad_lines: How the files were read.
 
     Raises:
@@ -40,10 +43,11 @@ def find_example_vectors(
             path,
             dataset["image_id"][:],
             [*next_to(path), *sources],
-            encoder=next((each.encoder for each in found.values()), None),
+            encoder=encoder,
             skip_bad_lines=skip_bad_lines,
             fix=_FIX,
         )
+        encoder = found[split].encoder
     return found
 
 

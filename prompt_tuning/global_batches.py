@@ -114,10 +114,9 @@ class GlobalBatches:
             yield send_to_device(batch, self._device, non_blocking=True)
 
     def _load(self, batches: list[list[int]], epoch: int) -> "DataLoader[Batch]":
-        dataset: Any = self._dataset
-        if self._sampler is not None:
-            # Drawn prompts are about as long as those that the batches are grouped by.
-            dataset = self._sampler.of_epoch(dataset, epoch)
+        sampler = self._sampler
+        # Drawn prompts are about as long as those that the batches are grouped by.
+        dataset: Any = self._dataset if sampler is None else sampler.of_epoch(epoch)
         return DataLoader(
             dataset,
             batch_sampler=batches,

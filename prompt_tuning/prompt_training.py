@@ -66,7 +66,9 @@ def train(
     settings = setup.fit_batch_size(
         settings, tuner, train_set, tokenizer, accelerator, checkpoint, vectors
     )
-    sampler = setup.build_sampler(settings, config, tokenizer, template, accelerator)
+    sampler = setup.build_sampler(
+        settings, config, train_set, tokenizer, template, accelerator, vectors
+    )
     batches = setup.build_batches(settings, train_set, tokenizer, accelerator, vectors, sampler)
     optimizer, scheduler = setup.build_optimizer(settings, tuner, steps_per_epoch=len(batches))
     validation = setup.build_validation(settings, val_set, language_model, accelerator, vectors)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from igrag.devices import resolve_device
 from igrag.errors import ConfigError, DataError
 from igrag.from_config import build_template, load_image_encoder
 from igrag.memory import explain_out_of_memory
+from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.vector_lookup import at
 from igrag.training import batch_size
 from igrag.training.checkpoints import record_of, refuse_changes
@@ -150,16 +152,28 @@ def find_image_vectors(
     """
     if not settings.prompt_tuning.image_tokens:
         return {}
+    files = {TRAIN: (settings.train_file, train), VAL: (settings.val_file, val)}
+    with accelerator.main_process_first():  # The first one fills the cache.
+        return find_vectors_of(settings, config, files)
 
+
+def find_vectors_of(
+    settings: PromptTrainingSettings,
+    config: Config,
+    files: Mapping[str, tuple[Path, Dataset]],
+    *,
+    encoder: EncoderIdentity | None = None,
+) -> ExampleVectors:
+    """Finds the vectors of the images of some files of examples, see `find_example_vectors`."""
     get_encoder = cache(partial(load_image_encoder, config))
     size = config.retrieval_config.batch_size
     sources = [
         at(path, get_encoder=get_encoder, batch_size=size, cache=None)
         for path in settings.data.image_vectors
     ]
-    files = {TRAIN: (settings.train_file, train), VAL: (settings.val_file, val)}
-    with accelerator.main_process_first():  # The first one fills the cache.
-        return find_example_vectors(files, sources, skip_bad_lines=settings.data.skip_bad_lines)
+    return find_example_vectors(
+        files, sources, encoder=encoder, skip_bad_lines=settings.data.skip_bad_lines
+    )
 
 
 def matching_template(
@@ -281,9 +295,11 @@ def fit_batch_size(
 def build_sampler(
     settings: PromptTrainingSettings,
     config: Config,
+    train: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate | None,
     accelerator: Accelerator,
+    vectors: ExampleVectors,
 ) -> CaptionSampler | None:
     """Builds what draws the captions in the prompts, None where it is off.
 
@@ -311,6 +327,7 @@ def build_sampler(
             settings.train_file, count=count, skip_bad_lines=settings.data.skip_bad_lines
         )
     return CaptionSampler(
+        with_rows(train, vectors, TRAIN),
         retrieved,
         template,
         tokenizer,

@@ -97,8 +97,8 @@ class Captioner:
         ]
         captions = self.generator.generate(
             [each.prompt for each, _ in pairs],
-            image_vectors=[each.vector for each, _ in pairs],
             prompt_names=[name for _, name in pairs],
+            image_vectors=[each.vector for each, _ in pairs],
         )
         results = (
             CaptionResult(caption, each.prompt, each.matches, each.vector)

@@ -120,8 +120,8 @@ class CaptionGenerator:
         self,
         prompts: Sequence[str],
         *,
-        image_vectors: Vectors | None = None,
         prompt_names: Sequence[str | None] | None = None,
+        image_vectors: Vectors | None = None,
     ) -> list[str]:
         """Generates one caption for each prompt, in the order of the prompts.
 
@@ -130,9 +130,9 @@ class CaptionGenerator:
 
         Args:
             prompts: The prompts.
-            image_vectors: The vector of each prompt's image, for a model that takes them.
             prompt_names: For each the name of its soft prompt, None for no soft prompt, where the
                 model is a PromptTuner with several; batches mix them. By default its active one.
+            image_vectors: The vector of each prompt's image, for a model that takes them.
         """
         captions = [""] * len(prompts)
         device = self._model.device
@@ -140,10 +140,10 @@ class CaptionGenerator:
         with torch.random.fork_rng(devices), torch.inference_mode():
             torch.manual_seed(self._seed)
             for indices in self._batches(prompts):
-                texts = self._generate_batch(
-                    [prompts[index] for index in indices],
-                    self._soft_inputs(image_vectors, prompt_names, indices),
-                )
+                options = self._image_inputs(image_vectors, indices)
+                if prompt_names is not None:
+                    options["prompts"] = [prompt_names[index] for index in indices]
+                texts = self._generate_batch([prompts[index] for index in indices], options)
                 for index, text in zip(indices, texts, strict=True):
                     captions[index] = text
         return captions
@@ -154,23 +154,15 @@ class CaptionGenerator:
         for start in range(0, len(order), self._batch_size):
             yield order[start : start + self._batch_size]
 
-    def _soft_inputs(
-        self,
-        vectors: Vectors | None,
-        names: Sequence[str | None] | None,
-        indices: Sequence[int],
-    ) -> dict[str, Any]:
-        """Returns what decides the soft prompts of a batch, as far as the model takes it."""
-        inputs: dict[str, Any] = {}
-        if names is not None:
-            inputs["prompts"] = [names[index] for index in indices]
-        if vectors is not None and takes_image_vectors(self._generative):
-            chosen = [vectors[index] for index in indices]
-            stacked = np.stack([vector for vector in chosen if vector is not None])
-            inputs["image_vectors"] = torch.from_numpy(stacked).to(self._model.device)
-        return inputs
+    def _image_inputs(self, vectors: Vectors | None, indices: Sequence[int]) -> dict[str, Any]:
+        """Returns the vectors of a batch's images as the model takes them, if it does."""
+        if vectors is None or not takes_image_vectors(self._generative):
+            return {}
+        chosen = [vectors[index] for index in indices]
+        stacked = np.stack([vector for vector in chosen if vector is not None])
+        return {"image_vectors": torch.from_numpy(stacked).to(self._model.device)}
 
-    def _generate_batch(self, prompts: list[str], soft_inputs: dict[str, Any]) -> list[str]:
+    def _generate_batch(self, prompts: list[str], options: dict[str, Any]) -> list[str]:
         prompts = [cut_text(prompt, self.max_source_length) for prompt in prompts]
         encoded = self._tokenizer(
             prompts,
@@ -185,7 +177,7 @@ class CaptionGenerator:
                 input_ids=encoded["input_ids"],  # [B, T]
                 attention_mask=encoded["attention_mask"],
                 generation_config=self._config,
-                **soft_inputs,
+                **options,
             )
         return clean_texts(self._tokenizer, tokens)
 

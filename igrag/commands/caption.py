@@ -79,7 +79,7 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
     failures = []
     try:
         for request, found, seconds, captions in _caption_all(
-            captioner, methods, requests, config, failures
+            captioner, methods, requests, config, failures, by_name=bool(named)
         ):
             if not arguments.json:
                 _print_text(request, found, captions)
@@ -277,8 +277,12 @@ def _caption_all(
     requests: Sequence[CaptionRequest],
     config: Config,
     failures: list[str],
+    *,
+    by_name: bool,
 ) -> "Iterator[tuple[CaptionRequest, list[CaptionResult], float, dict[str, str]]]":
     """Captions batch by batch; errors of images that cannot be opened are added to `failures`.
+
+    With `by_name` the model has soft prompts by name, whether or not a batch uses them.
 
     Yields each request, a result for each of its soft prompts, the seconds that one took, and the
     image's captions by method.
@@ -301,7 +305,7 @@ def _caption_all(
                     failures.append(str(error))
             if batch:
                 opened, images = zip(*batch, strict=True)
-                found = _caption_batch(captioner, opened, images, config)
+                found = _caption_batch(captioner, opened, images, config, by_name=by_name)
                 seconds = (time.perf_counter() - started) / sum(map(len, found))
                 first = [results[0] for results in found]
                 compared = _caption_with_methods(methods, captioner, first, config)
@@ -315,10 +319,12 @@ def _caption_batch(
     requests: Sequence[CaptionRequest],
     images: "Sequence[Image.Image]",
     config: Config,
+    *,
+    by_name: bool,
 ) -> "list[list[CaptionResult]]":
     """Captions a batch; returns for each request a result for each of its soft prompts."""
     names = [request.image.name for request in requests]
-    if not any(request.is_named for request in requests):
+    if not by_name:
         return [[result] for result in captioner.caption(images, names)]
     from prompt_tuning.methods import name_in_tuner
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from tqdm import tqdm
 
+from prompt_tuning.image_prompt import ImagePrompt
 from prompt_tuning.prompt_file import PromptFile
 from prompt_tuning.prompt_tuner import DEFAULT_NAME, PromptTuner
 from prompt_tuning.validation import Validation
@@ -52,28 +53,30 @@ class PromptScorer:
 
     def score(self, kept: Sequence[int], *, title: str) -> PromptScore:
         """Scores the prompt of some soft tokens; of none, the model without a prompt."""
-        with self._using(self.prompt[list(kept)]):
+        # The image tokens stay, so that only the learned ones are compared.
+        with self._using(self.prompt[list(kept)], self._tuner.image_prompt):
             result = self._validation.score(self._tuner, title=title)
         return PromptScore(result.loss, result.bleu.bleu4)
 
     def score_file(self, prompt: PromptFile, *, title: str) -> PromptScore:
         """Scores another prompt for the same model."""
-        with self._using(prompt.embeddings):
+        with self._using(prompt.embeddings, prompt.image_prompt):
             result = self._validation.score(self._tuner, title=title)
         return PromptScore(result.loss, result.bleu.bleu4)
 
     def loss(self, kept: Sequence[int], *, title: str) -> float:
         """Returns the loss alone: without captions it takes a fraction of the time."""
-        with self._using(self.prompt[list(kept)]):
+        # The image tokens stay, so that only the learned ones are compared.
+        with self._using(self.prompt[list(kept)], self._tuner.image_prompt):
             return self._validation.loss(self._tuner, title=title)
 
     @contextmanager
-    def _using(self, prompt: Tensor) -> Iterator[None]:
+    def _using(self, prompt: Tensor, image_prompt: ImagePrompt | None) -> Iterator[None]:
         if not len(prompt):
             with self._tuner.disabled():
                 yield
             return
-        self._tuner.add_prompt(_ANALYZED, prompt)
+        self._tuner.add_prompt(_ANALYZED, prompt, image_prompt)
         self._tuner.use(_ANALYZED)
         try:
             yield

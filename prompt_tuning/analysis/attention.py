@@ -19,7 +19,7 @@ class WordAttention:
 
     Attributes:
         word: The word, with punctuation that follows it.
-        soft_tokens: Share of each soft token, P.
+        soft_tokens: Share of each soft token: the P learned ones, then Q of the image.
         captions: Share of each retrieved caption.
         rest: Share of the rest of the text: instruction, list marks, the end token.
     """
@@ -39,6 +39,7 @@ def attend(
     *,
     decoding: GenerationConfig,
     max_source_length: int,
+    image_vectors: Tensor | None = None,
 ) -> list[WordAttention]:
     """Generates a caption and sums what its words attend to, over heads and layers.
 
@@ -50,6 +51,7 @@ def attend(
         spans: Where the retrieved captions stand in it.
         decoding: How the caption is generated.
         max_source_length: Longest text in tokens.
+        image_vectors: The image's vector [1, D], for a prompt with image tokens.
 
     Returns:
         The words of the caption.
@@ -64,19 +66,23 @@ def attend(
     offsets = encoded.pop("offset_mapping")[0].tolist()
     batch = encoded.to(tuner.device)
     tokens = tuner.generate(
-        batch["input_ids"], batch["attention_mask"], generation_config=decoding
+        batch["input_ids"],
+        batch["attention_mask"],
+        image_vectors=image_vectors,
+        generation_config=decoding,
     )  # [1, L]
     output = tuner(
         batch["input_ids"],
         batch["attention_mask"],
+        image_vectors=image_vectors,
         decoder_input_ids=tokens[:, :-1],  # Position i is where token i + 1 is chosen.
         output_attentions=True,
     )
-    weights = summed_attention(output.cross_attentions)  # [L - 1, P + T]
+    weights = summed_attention(output.cross_attentions)  # [L - 1, P + Q + T]
     sources = _sources(offsets, spans)
     words = []
     for word, positions in _words(tokenizer, tokens[0, 1:].tolist()):
-        shares = weights[positions].mean(dim=0)  # [P + T]
+        shares = weights[positions].mean(dim=0)  # [P + Q + T]
         prompt, source = shares.split([len(shares) - len(sources), len(sources)])
         by_source = torch.zeros(len(spans) + 1).index_add(0, sources, source)
         *captions, rest = by_source.tolist()

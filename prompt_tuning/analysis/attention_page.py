@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from igrag import from_config
 from igrag.captioning.generator import Decoding, prepare_decoding
 from igrag.captioning.language_model import embedding_weight
@@ -101,6 +103,7 @@ def attention_cards(opened: OpenedPrompt, images: Sequence[Path]) -> list[Attent
             template.caption_spans(result.prompt, [each.text for each in retrieved]),
             decoding=decoding,
             max_source_length=generator.max_source_length,
+            image_vectors=None if result.vector is None else torch.from_numpy(result.vector[None]),
         )
         caption = " ".join(word.word for word in words)
         cards.append(

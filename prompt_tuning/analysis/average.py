@@ -55,6 +55,11 @@ def average_prompts(paths: Sequence[Path]) -> "PromptFile":
     first = load_prompt(paths[0])
     prompts = [first, *(load_prompt(path, expected=first.fingerprint) for path in paths[1:])]
     for path, prompt in zip(paths, prompts, strict=True):
+        if prompt.image_prompt is not None:
+            raise CheckpointError(
+                f"{path}: has image tokens, which have no mean; combine such prompts by "
+                "run_evaluation.py --ensemble"
+            )
         if prompt.embeddings.shape != first.embeddings.shape:
             found, expected = list(prompt.embeddings.shape), list(first.embeddings.shape)
             raise CheckpointError(

@@ -45,7 +45,8 @@ class OpenedPrompt:
     def validation(self, examples: int) -> "Validation":
         """Returns the validation on the first examples of the settings' file."""
         from igrag.data.tokenization import tokenized_dataset
-        from prompt_tuning.setup import build_validation
+        from prompt_tuning.example_vectors import VAL, ExampleVectors
+        from prompt_tuning.setup import build_validation, find_vectors_of
 
         data = self.settings.data
         dataset = tokenized_dataset(
@@ -56,7 +57,11 @@ class OpenedPrompt:
             skip_bad_lines=data.skip_bad_lines,
         )
         first = dataset.select(range(min(examples, len(dataset))))
-        return build_validation(self.settings, first, self.language, self.accelerator)
+        vectors: ExampleVectors = {}
+        if self.tuner.encoder is not None:  # that of its image tokens
+            files = {VAL: (self.settings.val_file, first)}
+            vectors = find_vectors_of(self.settings, self.config, files, encoder=self.tuner.encoder)
+        return build_validation(self.settings, first, self.language, self.accelerator, vectors)
 
 
 def add_options(parser: argparse.ArgumentParser, *, output: str) -> None:

@@ -39,12 +39,19 @@ def command(words: Sequence[str] | None = None) -> int:
 
 def main(arguments: argparse.Namespace) -> int:
     """Writes the shorter prompt with the curve of its quality, and returns the exit code."""
+    settings, config = load_settings(arguments)
+    # After the log is set up: transformers reads its verbosity when it is imported.
     from prompt_tuning.prompt_file import load_prompt
 
-    settings, config = load_settings(arguments)
     names = [PROMPT_NAME, JSON_NAME, CHART_NAME, *([RETRAINED] if arguments.retrain else [])]
     output: Path = arguments.output
-    length = load_prompt(arguments.prompt).prompt_length
+    prompt = load_prompt(arguments.prompt)
+    length = prompt.prompt_length
+    if arguments.retrain and prompt.image_prompt is not None:
+        raise UsageError(
+            f"--retrain: {arguments.prompt} has image tokens, which a new training would draw "
+            "again; expected a prompt without"
+        )
     if arguments.to >= length:
         raise UsageError(f"--to {arguments.to}: expected fewer than the {length} of the prompt")
     with held_output(output, names, overwrite=arguments.overwrite_output_dir):

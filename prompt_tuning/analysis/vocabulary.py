@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-_SPACE = "▁"  # sentencepiece's mark of a word's start
-
 
 @dataclass(frozen=True, slots=True)
 class NearestEntry:
@@ -50,4 +48,6 @@ def nearest_entries(
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    return str(tokenizer.convert_ids_to_tokens(token)).replace(_SPACE, " ").strip() or _SPACE
+    """Returns an entry as it reads in a text; one of white space alone under its own name."""
+    read = str(tokenizer.decode([token])).strip()
+    return read or str(tokenizer.convert_ids_to_tokens(token))

@@ -236,7 +236,9 @@ def test_nearest_of_coco_is_the_best_match(
     prompts: list[str] = []
     generate = CaptionGenerator.generate
 
-    def record(self: CaptionGenerator, texts: Sequence[str]) -> list[str]:
+    def record(
+        self: CaptionGenerator, texts: Sequence[str], image_vectors: object = None
+    ) -> list[str]:
         prompts.extend(texts)
         return generate(self, texts)
 

@@ -212,7 +212,9 @@ def test_image_never_retrieves_itself(
     prompts: list[str] = []
     generate = CaptionGenerator.generate
 
-    def record_prompts(self: CaptionGenerator, texts: Sequence[str]) -> list[str]:
+    def record_prompts(
+        self: CaptionGenerator, texts: Sequence[str], image_vectors: object = None
+    ) -> list[str]:
         prompts.extend(texts)
         return generate(self, texts)
 

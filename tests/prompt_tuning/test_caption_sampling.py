@@ -10,7 +10,7 @@ from datasets import Dataset
 from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config
-from igrag.data.batching import Collator
+from igrag.data.batching import IMAGE_ROW, Collator
 from igrag.data.retrieved import describe_retrieved, retrieved_dataset
 from igrag.data.tokenization import tokenized_dataset
 from igrag.errors import DataError
@@ -69,6 +69,7 @@ def make_sampler(
 ) -> CaptionSampler:
     """Returns a sampler of the examples."""
     return CaptionSampler(
+        tokenized(path, language),
         retrieved_dataset(path, count=count, cache_dir=path.parent / "cache"),
         template,
         language.tokenizer,
@@ -127,8 +128,8 @@ def test_all_captions_that_there_are_give_the_prompt_as_it_is(
     sampler = make_sampler(data, language, template, count=SHOWN)
     dataset = tokenized(data, language)
     for index in range(len(dataset)):
-        assert sampler.input_ids(7, index) == dataset[index]["input_ids"]
-        assert sampler.of_epoch(dataset, 7)[index] == dataset[index]
+        found = sampler.example(7, index)
+        assert found == {key: dataset[index][key] for key in ("input_ids", "labels")}
 
 
 def test_training_samples_where_it_is_asked_to(
@@ -179,3 +180,23 @@ def test_settings_that_cannot_be_sampled_are_errors(
     words = trainer.words(trainer.output / "b", data__sample_retrieved=8)  # the trainer's own data
     assert prompt_training.command(words) == 1
     assert "expected examples of this template" in one_error(capfd.readouterr().err)
+
+
+def test_drawn_examples_keep_the_vectors_of_their_images(
+    data: Path, language: LanguageModel, template: PromptTemplate
+) -> None:
+    """The captions of an image change from epoch to epoch, its vector does not."""
+    sampler = CaptionSampler(
+        tokenized(data, language).add_column(IMAGE_ROW, list(range(12))),
+        retrieved_dataset(data, count=NEAREST, cache_dir=data.parent / "cache"),
+        template,
+        language.tokenizer,
+        shown=SHOWN,
+        max_source_length=200,
+        seed=SEED,
+    )
+    plain = make_sampler(data, language, template)
+    for epoch in range(2):
+        example = sampler.of_epoch(epoch)[7]
+        assert example.pop(IMAGE_ROW) == 7
+        assert example == plain.of_epoch(epoch)[7]

@@ -10,7 +10,14 @@ from transformers import GenerationConfig
 from igrag.captioning.language_model import LanguageModel
 from prompt_tuning.ensemble import AverageLogits, PromptEnsemble
 from prompt_tuning.prompt_tuner import DEFAULT_NAME, PromptTuner
-from tests.prompt_tuning.models import batch_of, inputs_of, noise, tuner_of
+from tests.prompt_tuning.models import (
+    batch_of,
+    image_prompt_of,
+    inputs_of,
+    noise,
+    tuner_of,
+    vectors_of,
+)
 
 STEPS, END = 6, 1
 LENGTHS = (5, 2, 7)
@@ -124,3 +131,16 @@ def test_ensemble_that_samples_is_refused(language: LanguageModel, tuner: Prompt
         PromptEnsemble(tuner, NAMES).generate(
             **inputs_of(batch_of(language.tokenizer)), generation_config=decoding(do_sample=True)
         )
+
+
+def test_ensemble_gives_each_copy_the_vector_of_its_image(language: LanguageModel) -> None:
+    """A prompt with image tokens, averaged with itself, generates what it generates alone."""
+    tuner = tuner_of(language, noise(3, scale=20.0), image_prompt_of(language))
+    ensemble = PromptEnsemble(tuner, [DEFAULT_NAME] * 2)
+    assert ensemble.takes_image_vectors
+    inputs: dict[str, Any] = {
+        **inputs_of(batch_of(language.tokenizer)),
+        "image_vectors": vectors_of(3),
+        "generation_config": decoding(),
+    }
+    assert torch.equal(ensemble.generate(**inputs), tuner.generate(**inputs))

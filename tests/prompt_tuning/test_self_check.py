@@ -109,8 +109,10 @@ def mask_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Masks every prompt."""
     source = PromptTuner._encoder_inputs
 
-    def ignore(self: PromptTuner, ids: Tensor, mask: Tensor, prompts: None) -> dict[str, Tensor]:
-        found = source(self, ids, mask, prompts)
+    def ignore(
+        self: PromptTuner, ids: Tensor, mask: Tensor, prompts: None, vectors: None
+    ) -> dict[str, Tensor]:
+        found = source(self, ids, mask, prompts, vectors)
         if "inputs_embeds" in found:  # The prompt is there, and masked out.
             found["attention_mask"] = found["attention_mask"].clone()
             found["attention_mask"][:, : self.prompt_length] = 0

@@ -105,6 +105,24 @@ def test_requests_are_answered_in_order_in_mixed_batches(
         assert row["prompt_tuning"] is (enabled or name is not None)
 
 
+def test_batch_without_names_uses_what_is_enabled(
+    command: Command, coco: CocoFolder, named: Settings, tmp_path: Path
+) -> None:
+    """A request without a name gets no prompt of the others, alone in its batch or resumed."""
+    path, output = tmp_path / "requests.jsonl", tmp_path / "answers.jsonl"
+    image = str(coco.image(1))
+    save_requests(path, {"image": image, "prompt_name": "b"}, {"image": image})
+    settings = (*named, "generation_config.batch_size=1")
+    words = ("--requests", path, "--json", "--output", output)
+    assert command(*words, settings=settings)[0] == 0
+    first, second = rows_of(output.read_text())
+    plain = rows_of(command("--json", "--i", image, settings=named)[1])[0]["caption"]
+    assert second["caption"] == plain != first["caption"]
+    output.write_text(output.read_text().splitlines(keepends=True)[0])
+    assert command(*words, "--resume", settings=settings)[0] == 0
+    assert rows_of(output.read_text())[1]["caption"] == plain
+
+
 def test_prompt_of_requests_without_one_is_the_option(
     command: Command, coco: CocoFolder, named: Settings, tmp_path: Path
 ) -> None:

@@ -119,4 +119,4 @@ def test_images_of_a_folder_are_encoded_once(
     find_vectors(examples, ["2", "3"], [source], fix=FIX)
     assert encoded == [2, 2]
     with pytest.raises(DataError, match=r"train\.jsonl:2: no vector of image 77 in .*images; "):
-        find_vectors(examples, ["77"], [source], fix=FIX)
+        find_vectors(save_lines(examples, [77]), ["77"], [source], fix=FIX)

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from igrag.captioning.language_model import LanguageModel
 from igrag.commands import main
 from prompt_tuning.prompt_file import load_prompt, save_prompt
 from tests.command import one_error
 from tests.prompt_tuning.analysis.conftest import SavePrompt
+from tests.prompt_tuning.models import image_prompt_of
 
 
 def test_average_is_the_mean(save: SavePrompt, tmp_path: Path) -> None:
@@ -43,3 +45,15 @@ def test_prompts_that_do_not_fit_are_errors(
     assert main(["average", str(first), str(first), *output]) == 0
     assert main(["average", str(first), str(first), *output]) == 2
     assert main(["average", str(first), str(first), *output, "--overwrite_output_dir"]) == 0
+
+
+def test_prompts_with_image_tokens_have_no_mean(
+    language: LanguageModel, save: SavePrompt, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The mean of the learned tokens alone would be another prompt."""
+    first = save("a")
+    seeing = replace(load_prompt(first), image_prompt=image_prompt_of(language))
+    save_prompt(tmp_path / "b.pt", seeing)
+    words = [str(first), str(tmp_path / "b.pt"), "--output", str(tmp_path / "out")]
+    assert main(["average", *words]) == 1
+    assert "b.pt: has image tokens" in one_error(capfd.readouterr().err)

@@ -1,17 +1,21 @@
 """igrag prune: a shorter prompt, the curve of its quality, and a short training from it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from igrag.captioning.language_model import LanguageModel
 from igrag.commands import main
 from igrag.training.record import TrainingRecord
-from prompt_tuning.prompt_file import load_prompt
+from prompt_tuning.prompt_file import load_prompt, save_prompt
 from tests.command import one_error
+from tests.examples import save_example_vectors
 from tests.prompt_tuning.analysis.conftest import LENGTH, SavePrompt
+from tests.prompt_tuning.models import image_prompt_of
 
 
 @pytest.mark.parametrize("order", ["greedy", "one-shot"])
@@ -64,3 +68,24 @@ def test_length_that_is_not_shorter_is_a_usage_error(
     assert main(["prune", str(save()), "--to", "5", "--output", str(output), *words]) == 2
     assert "--to 5: expected fewer than the 5" in one_error(capfd.readouterr().err)
     assert not output.exists()
+
+
+def test_image_tokens_are_kept(
+    language: LanguageModel, save: SavePrompt, words: list[str], tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Only learned tokens are dropped; vectors are those next to the validation examples."""
+    path = save()
+    seeing = replace(load_prompt(path), image_prompt=image_prompt_of(language))
+    save_prompt(path, seeing)
+    prune = ["prune", str(path), "--to", "4", "--output", str(tmp_path / "out"), *words]
+    assert main(prune) == 1
+    assert "val.jsonl:1: no vector of image 1" in one_error(capfd.readouterr().err)
+    save_example_vectors(tmp_path / "val.jsonl")
+    assert main(prune) == 0
+    found = load_prompt(tmp_path / "out").image_prompt
+    assert found is not None and seeing.image_prompt is not None
+    assert torch.equal(found.output.weight, seeing.image_prompt.output.weight)
+    capfd.readouterr()
+    assert main([*prune, "--overwrite_output_dir", "--retrain", "3"]) == 2
+    assert "has image tokens" in one_error(capfd.readouterr().err)
