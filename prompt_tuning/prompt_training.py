@@ -49,7 +49,7 @@ def train(
     from igrag.devices import tune_allocator
     from igrag.training.checkpoints import has_stopped_improving
     from igrag.training.interruption import Interruption
-    from prompt_tuning import setup
+    from prompt_tuning import run_record, setup, setup_examples
     from prompt_tuning.checkpoints import TrainingState
     from prompt_tuning.training_log import TrainingLog
 
@@ -59,30 +59,32 @@ def train(
     accelerator = setup.start_accelerator(settings, config.models.device)
     language_model = setup.load_frozen_model(settings, config, accelerator)
     tokenizer = language_model.tokenizer
-    train_set, val_set = setup.load_examples(settings, tokenizer, accelerator)
-    vectors = setup.find_image_vectors(settings, config, train_set, val_set, accelerator)
-    template = setup.matching_template(settings, config.prompt_config, train_set, val_set)
+    train_set, val_set = setup_examples.load_examples(settings, tokenizer, accelerator)
+    vectors = setup_examples.find_image_vectors(settings, config, train_set, val_set, accelerator)
+    template = setup_examples.matching_template(settings, config.prompt_config, train_set, val_set)
     tuner = setup.build_tuner(settings, config.prompt_config, language_model, template, vectors)
     settings = setup.fit_batch_size(
         settings, tuner, train_set, tokenizer, accelerator, checkpoint, vectors
     )
-    sampler = setup.build_sampler(
+    sampler = setup_examples.build_sampler(
         settings, config, train_set, tokenizer, template, accelerator, vectors
     )
-    batches = setup.build_batches(settings, train_set, tokenizer, accelerator, vectors, sampler)
+    batches = setup_examples.build_batches(
+        settings, train_set, tokenizer, accelerator, vectors, sampler
+    )
     optimizer, scheduler = setup.build_optimizer(settings, tuner, steps_per_epoch=len(batches))
     validation = setup.build_validation(settings, val_set, language_model, accelerator, vectors)
     setup.run_self_check(tuner, optimizer, batches, train_set, tokenizer, accelerator)
-    record = setup.new_record(
+    record = run_record.new_record(
         settings, language_model, tuner, train_set, val_set, accelerator, vectors
     )
-    setup.print_run(settings, record, batches, accelerator)
+    run_record.print_run(settings, record, batches, accelerator)
 
     state = TrainingState(tuner, optimizer, scheduler)
     if accelerator.is_main_process:
         folder.clear() if overwrite else folder.remove_leftovers()
     if checkpoint is not None:
-        record = setup.resume_record(checkpoint, record, folder)
+        record = run_record.resume_record(checkpoint, record, folder)
         state.load(checkpoint)
     log = TrainingLog(
         record,

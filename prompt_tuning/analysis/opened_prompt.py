@@ -46,7 +46,8 @@ class OpenedPrompt:
         """Returns the validation on the first examples of the settings' file."""
         from igrag.data.tokenization import tokenized_dataset
         from prompt_tuning.example_vectors import VAL, ExampleVectors
-        from prompt_tuning.setup import build_validation, find_vectors_of
+        from prompt_tuning.setup import build_validation
+        from prompt_tuning.setup_examples import find_vectors_of
 
         data = self.settings.data
         dataset = tokenized_dataset(

@@ -13,7 +13,7 @@ from igrag.config.choices import Initialization
 from igrag.errors import ConfigError, DataError
 from igrag.from_config import build_template
 from igrag.retrieval.knowledge_base import Match
-from prompt_tuning import setup
+from prompt_tuning import setup, setup_examples
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.prompt_training import _overrides as overrides_of
 from prompt_tuning.prompt_training import parse_arguments
@@ -37,9 +37,9 @@ def tuner_for(trainer: Trainer, **settings: object) -> PromptTuner:
     loaded = settings_of(trainer, **settings)
     accelerator = setup.start_accelerator(loaded, "cpu")
     language = setup.load_frozen_model(loaded, CONFIG, accelerator)
-    train, val = setup.load_examples(loaded, language.tokenizer, accelerator)
-    vectors = setup.find_image_vectors(loaded, CONFIG, train, val, accelerator)
-    template = setup.matching_template(loaded, CONFIG.prompt_config, train, val)
+    train, val = setup_examples.load_examples(loaded, language.tokenizer, accelerator)
+    vectors = setup_examples.find_image_vectors(loaded, CONFIG, train, val, accelerator)
+    template = setup_examples.matching_template(loaded, CONFIG.prompt_config, train, val)
     return setup.build_tuner(loaded, CONFIG.prompt_config, language, template, vectors)
 
 
