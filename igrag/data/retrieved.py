@@ -1,19 +1,16 @@
 """The captions of the nearest images that training examples may list, as `retrieved`."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import datasets
 from datasets import Dataset, Features, List, Value
-from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
+from igrag.data.arrow_cache import generated_dataset, writing_cache
 from igrag.data.examples import iter_examples
-from igrag.data.progress import datasets_bars
 from igrag.errors import DataError
-from igrag.files import is_whole, naming_full_disk, sha256_file
+from igrag.files import is_whole, sha256_file
 
 _DIGITS = 6  # of a similarity: more than a prompt shows
 _FEATURES = Features(
@@ -67,20 +64,14 @@ def retrieved_dataset(
     Raises:
         DataError: See `iter_examples`; also (file:line) where a line lists too few, or none.
     """
-    cache = cache_dir or Path(datasets.config.HF_DATASETS_CACHE)
-    with datasets_bars(shown=sys.stderr.isatty()), naming_full_disk(cache):
-        try:
-            return Dataset.from_generator(
-                _generate,
-                features=_FEATURES,
-                gen_kwargs={"path": path, "count": count, "skip_bad_lines": skip_bad_lines},
-                cache_dir=str(cache_dir) if cache_dir else None,
-                fingerprint=Hasher.hash(["retrieved", sha256_file(path), count, skip_bad_lines]),
-            )
-        except DatasetGenerationError as error:
-            if isinstance(error.__cause__, (DataError, OSError)):
-                raise error.__cause__ from None
-            raise
+    with writing_cache(cache_dir):
+        return generated_dataset(
+            _generate,
+            {"path": path, "count": count, "skip_bad_lines": skip_bad_lines},
+            features=_FEATURES,
+            fingerprint=Hasher.hash(["retrieved", sha256_file(path), count, skip_bad_lines]),
+            cache_dir=cache_dir,
+        )
 
 
 def _generate(path: Path, count: int, skip_bad_lines: bool) -> Iterator[dict[str, Any]]:

@@ -3,26 +3,23 @@
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow.compute as compute
 from datasets import Dataset, Features, List, Value
-from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
+from igrag.data.arrow_cache import generated_dataset, writing_cache
 from igrag.data.examples import count_lines, iter_examples
-from igrag.data.progress import datasets_bars
 from igrag.data.text_length import cut_text
 from igrag.data.unknown_tokens import MOST, NOTICEABLE, unknown_shares
 from igrag.errors import DataError
-from igrag.files import naming_full_disk, sha256_file
+from igrag.files import sha256_file
 
 logger = logging.getLogger(__name__)
 _TOKENIZE_BATCH = 1000
@@ -65,9 +62,14 @@ def tokenized_dataset(
     settings = [
         _COLUMNS_VERSION, max_source_length, max_target_length, tokenizer_fingerprint(tokenizer),
     ]  # fmt: skip
-    cache = cache_dir or Path(datasets.config.HF_DATASETS_CACHE)
-    with datasets_bars(shown=sys.stderr.isatty()), naming_full_disk(cache):
-        examples = _read_examples(path, skip_bad_lines, cache_dir, fingerprint=Hasher.hash(key))
+    with writing_cache(cache_dir):
+        examples = generated_dataset(
+            _generate_examples,
+            {"path": path, "skip_bad_lines": skip_bad_lines},
+            features=_FEATURES,
+            fingerprint=Hasher.hash(key),
+            cache_dir=cache_dir,
+        )
         tokenized = examples.map(
             partial(
                 _tokenize,
@@ -109,24 +111,6 @@ _FEATURES = Features(
         "image_id": Value("string"),
     }
 )
-
-
-def _read_examples(
-    path: Path, skip_bad_lines: bool, cache_dir: Path | None, *, fingerprint: str
-) -> Dataset:
-    try:
-        return Dataset.from_generator(
-            _generate_examples,
-            features=_FEATURES,
-            gen_kwargs={"path": path, "skip_bad_lines": skip_bad_lines},
-            cache_dir=str(cache_dir) if cache_dir else None,
-            fingerprint=fingerprint,
-        )
-    except DatasetGenerationError as error:
-        # The library wraps what the generator raises, and what writing does.
-        if isinstance(error.__cause__, (DataError, OSError)):
-            raise error.__cause__ from None
-        raise
 
 
 def _generate_examples(path: Path, skip_bad_lines: bool) -> Iterator[dict[str, Any]]:

@@ -216,9 +216,9 @@ def encode_files(
 
 
 def _default_cache() -> Path:
-    import datasets
+    from igrag.data.arrow_cache import cache_folder
 
-    return Path(datasets.config.HF_DATASETS_CACHE) / _CACHE
+    return cache_folder() / _CACHE
 
 
 def _check_encoder(part: EncodedImages, expected: EncoderIdentity) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from datasets import Dataset
 from datasets.table import MemoryMappedTable
@@ -14,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from igrag.data import tokenization
 from igrag.data.tokenization import tokenized_dataset, tokenizer_fingerprint
-from igrag.errors import DataError
+from igrag.errors import DataError, UsageError
 
 END = 1
 PROMPTS = ["a dog", "a cat runs in the field", "a bus"]
@@ -198,3 +199,14 @@ def test_caption_without_tokens_is_refused(
     file.write_text("\n".join(lines))
     with pytest.raises(DataError, match=r"train\.jsonl:4: "):
         load(file, tokenizer, skip_bad_lines=True)
+
+
+def test_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user without a home sees the folder and the variable that sets it, not the library's."""
+    (tmp_path / "home").write_text("a file")
+    folder = tmp_path / "home" / ".cache" / "datasets"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    with pytest.raises(UsageError, match=r"home.*give another HF_DATASETS_CACHE"):
+        tokenized_dataset(write(tmp_path), tokenizer, max_source_length=64, max_target_length=16)
