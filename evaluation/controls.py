@@ -3,9 +3,8 @@
 Without them a gain could come from the further soft tokens, and not from what they are made from.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ SHUFFLED, ZERO = CONTROLS
 
 
 def read_image_prompts(
-    methods: Iterable[Method], encoder: EncoderIdentity | None = None
+    methods: Sequence[Method], encoder: EncoderIdentity | None = None
 ) -> dict[str, ImagePrompt]:
     """Returns what makes image tokens, of the methods that have some.
 
@@ -32,11 +31,13 @@ def read_image_prompts(
     Raises:
         CheckpointError: A prompt is damaged, or takes vectors of another encoder.
     """
-    read: dict[Path, ImagePrompt | None] = {}
-    for path in {method.prompt for method in methods if method.prompt is not None}:
-        read[path] = load_prompt(path, encoder=encoder).image_prompt
-    found = {method.name: read[method.prompt] for method in methods if method.prompt is not None}
-    return {name: image_prompt for name, image_prompt in found.items() if image_prompt is not None}
+    paths = {path for method in methods for path in method.prompts}
+    read = {path: load_prompt(path, encoder=encoder).image_prompt for path in paths}
+    found: dict[str, ImagePrompt] = {}
+    for method in methods:
+        for image_prompt in filter(None, map(read.get, method.prompts)):
+            found.setdefault(method.name, image_prompt)  # An ensemble has several.
+    return found
 
 
 def add_controls(methods: Sequence[Method], controls: Sequence[str]) -> list[Method]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation.controls import add_controls, derangement, read_image_prompts, vectors_by_method
-from evaluation.methods import TrainedPaths, find_methods
+from evaluation.methods import ENSEMBLE, TrainedPaths, find_ensemble, find_methods
 from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.language_model import load_language_model
 from igrag.errors import CheckpointError, UsageError
@@ -99,6 +99,18 @@ def test_controls_follow_the_methods_with_image_tokens(
     assert names == ["base", "prompt", "prompt-shuffled", "prompt-zero", "lora", "lora+prompt"]
     with pytest.raises(UsageError, match="--zero_image_vectors: none of the methods has image"):
         add_controls(find_methods(paths, None), ("zero",))
+
+
+def test_ensemble_gets_vectors_if_any_of_its_prompts_needs_them(
+    paths: TrainedPaths, tiny_t5: Path, tmp_path: Path
+) -> None:
+    """The prompt with image tokens may be the first one of the ensemble or another."""
+    plain = tmp_path / "plain.pt"
+    tuner_of(load_language_model(str(tiny_t5), device="cpu"), noise(2)).save_prompt(plain)
+    seeing = save_seeing(tmp_path / "seeing.pt", tiny_t5)
+    for files in ([plain, seeing], [seeing, plain], [plain, plain]):
+        ensemble = find_ensemble(files, paths)
+        assert list(read_image_prompts([ensemble])) == [ENSEMBLE] * (seeing in files)
 
 
 def test_controls_get_other_vectors(tiny_t5: Path, tmp_path: Path) -> None:
