@@ -2,15 +2,14 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from evaluation.dataset import EvaluationDataset
-from igrag.data.images import open_image
 from igrag.errors import ImageError, ModelError
 from igrag.metrics import Metric
 from igrag.metrics.clip_score import ClipScore, ClipVectors, RefClipScore
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.text_encoder import TextEncoder
+from igrag.retrieval.vector_lookup import encode_batches
 
 
 def clip_metrics(
@@ -35,7 +34,9 @@ def clip_metrics(
         images = _known_vectors(dataset)
         if images is None:
             encoder = ImageEncoder(model_path, device=device, dtype=dtype)
-            images = _encode(encoder, dataset, batch_size)
+            files = [image.file for image in dataset.images if image.file]
+            encoded = encode_batches(encoder, files, batch_size=batch_size, title="CLIPScore")
+            images = np.concatenate(list(encoded))
         vectors = ClipVectors(images, texts.encode)
     except (ImageError, ModelError) as error:
         needed = "all images" if isinstance(error, ImageError) else "the encoder's text tower"
@@ -48,17 +49,3 @@ def _known_vectors(dataset: EvaluationDataset) -> NDArray[np.float32] | None:
     """Returns the vectors [N, D] that the images have; None if one has none."""
     known = [image.vector for image in dataset.images if image.vector is not None]
     return np.stack(known) if known and len(known) == len(dataset.images) else None
-
-
-def _encode(
-    encoder: ImageEncoder, dataset: EvaluationDataset, batch_size: int
-) -> NDArray[np.float32]:
-    """Returns the unit vectors [N, D] of the images."""
-    files = [image.file for image in dataset.images if image.file]
-    vectors = []
-    with tqdm(total=len(files), desc="CLIPScore", unit="image", disable=None) as bar:
-        for start in range(0, len(files), batch_size):
-            batch = files[start : start + batch_size]
-            vectors.append(encoder.encode([open_image(file) for file in batch]))
-            bar.update(len(batch))
-    return np.concatenate(vectors)

@@ -239,11 +239,19 @@ def _is_plain(value: object) -> bool:
     """Returns whether a value is a tensor with a value in its storage for each element."""
     return (
         isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and not (value.is_meta or value.is_nested)
+        and _is_dense(value)
         and value.dtype in _DTYPES
-        and value.numel() <= value.untyped_storage().nbytes() // value.element_size()
+        and value.numel() <= _stored_values(value)
     )
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested)
+
+
+def _stored_values(tensor: Tensor) -> int:
+    """Returns for how many values the storage has room: a few bytes can stand for any number."""
+    return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:
@@ -252,10 +260,10 @@ def check_embeddings(path: Path, embeddings: Tensor) -> Tensor:
     Raises:
         CheckpointError: It has another shape, or values that are no finite numbers.
     """
-    if embeddings.layout != torch.strided or embeddings.is_meta or embeddings.is_nested:
+    if not _is_dense(embeddings):
         raise CheckpointError(f"{path}: found a tensor without plain values; damaged")
-    values = embeddings.untyped_storage().nbytes() // embeddings.element_size()
-    if embeddings.numel() > values:  # A few bytes can stand for any number of rows.
+    values = _stored_values(embeddings)
+    if embeddings.numel() > values:
         shape = list(embeddings.shape)
         raise CheckpointError(f"{path}: found {values} values for the shape {shape}; damaged")
     if embeddings.dim() != 2 or not embeddings.numel():

@@ -42,17 +42,25 @@ def load_examples(
     # The processes of a machine share the cache: the first one fills it.
     with accelerator.main_process_first():
         train, val = (
-            tokenized_dataset(
-                path,
-                tokenizer,
-                max_source_length=settings.data.max_source_length,
-                max_target_length=settings.data.max_target_length,
-                skip_bad_lines=settings.data.skip_bad_lines,
-            )
+            tokenize_examples(settings, path, tokenizer)
             for path in (settings.train_file, settings.val_file)
         )
     refuse_shared_images(settings.train_file, settings.val_file, train, val)
     return train, val
+
+
+def tokenize_examples(
+    settings: PromptTrainingSettings, path: Path, tokenizer: PreTrainedTokenizerBase
+) -> Dataset:
+    """Tokenizes a file of examples as the settings ask, see `tokenized_dataset`."""
+    data = settings.data
+    return tokenized_dataset(
+        path,
+        tokenizer,
+        max_source_length=data.max_source_length,
+        max_target_length=data.max_target_length,
+        skip_bad_lines=data.skip_bad_lines,
+    )
 
 
 def find_image_vectors(

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,8 +186,6 @@ def encode_files(
     Raises:
         ImageError: One cannot be opened.
     """
-    from tqdm import tqdm
-
     if not files:
         empty = np.empty((0, encoder.identity.dimension), np.float32)
         return EncodedImages(name, (), empty, encoder.identity)
@@ -201,18 +199,32 @@ def encode_files(
         cache or _default_cache()
     ) / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.jsonl"
     if not all(path.is_file() for path in vector_files(cached)):
-        rows, paths = io.BytesIO(), list(files.values())
-        with tqdm(
-            total=len(paths), desc="image vectors", unit="image", file=sys.stderr, disable=None
-        ) as bar:
-            for start in range(0, len(paths), batch_size):
-                batch = [open_image(path) for path in paths[start : start + batch_size]]
-                rows.write(encoder.encode(batch).astype(DTYPE).tobytes())
-                bar.update(len(batch))
+        rows = io.BytesIO()
+        for vectors in encode_batches(
+            encoder, list(files.values()), batch_size=batch_size, title="image vectors"
+        ):
+            rows.write(vectors.astype(DTYPE).tobytes())
         rows.seek(0)
         save_vectors(cached, rows, list(files), encoder.identity)
     opened = open_vectors(cached)
     return EncodedImages(name, opened.image_ids, opened.vectors, opened.encoder)
+
+
+def encode_batches(
+    encoder: ImageEncoder, files: Sequence[Path], *, batch_size: int, title: str
+) -> Iterator[NDArray[np.float32]]:
+    """Yields the unit vectors [B, D] of image files, in their order, with a progress bar.
+
+    Raises:
+        ImageError: One cannot be opened.
+    """
+    from tqdm import tqdm
+
+    with tqdm(total=len(files), desc=title, unit="image", file=sys.stderr, disable=None) as bar:
+        for start in range(0, len(files), batch_size):
+            batch = [open_image(path) for path in files[start : start + batch_size]]
+            yield encoder.encode(batch)
+            bar.update(len(batch))
 
 
 def _default_cache() -> Path:

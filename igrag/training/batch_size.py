@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset
 from torch import Tensor
 
-from igrag.data.batching import Collator
+from igrag.data.batching import Collator, longest_first_order
 from igrag.memory import explain_out_of_memory, largest_that_fits
 from igrag.training.checkpoints import record_of
 from igrag.training.record import TrainingRecord
@@ -41,8 +41,7 @@ def fit_batch_size(
     Raises:
         MemoryExhaustedError: Not even one example fits.
     """
-    lengths = train["source_length"][:]
-    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    order = longest_first_order(train["source_length"][:])
 
     def attempt(count: int) -> None:
         step(collator([train[index] for index in order[:count]]))

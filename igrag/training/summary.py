@@ -1,5 +1,6 @@
 """What both trainings print: the run at its start, the table of validations at its end."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from igrag.training.record import Evaluation, TrainingRecord
@@ -30,18 +31,26 @@ def results_table(record: TrainingRecord) -> str:
 
     Notes at the end name what makes the choice of the best checkpoint doubtful.
     """
-    rows = [_COLUMNS]
+    rows = [(*_COLUMNS, "")]
     for evaluation in record.evaluations:
         figures = (evaluation.loss, evaluation.bleu1, evaluation.bleu4)
         cells = (str(evaluation.step), f"{evaluation.epoch:.2f}", *(f"{x:.4f}" for x in figures))
-        rows.append(cells)
-    remarks = ["", *(_remark(record, evaluation) for evaluation in record.evaluations)]
+        rows.append((*cells, _remark(record, evaluation)))
+    table = aligned(rows, left={len(_COLUMNS)})
+    return "\n".join([table, *(f"note: {note}" for note in best_notes(record))])
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> str:
+    """Returns rows as text in columns, those with an index in `left` aligned left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row, remark in zip(rows, remarks, strict=True):
-        aligned = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("  ".join([*aligned, remark]).rstrip())
-    return "\n".join([*lines, *(f"note: {note}" for note in best_notes(record))])
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def best_notes(record: TrainingRecord) -> list[str]:

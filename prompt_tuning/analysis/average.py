@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from igrag.cli import CommandParser, add_common_options, run_command, setup_logging
 from igrag.errors import CheckpointError, UsageError
-from igrag.files import exists
-from igrag.output_lock import lock_folder
+from prompt_tuning.analysis.opened_prompt import held_output
 
 if TYPE_CHECKING:
     from prompt_tuning.prompt_file import PromptFile
@@ -30,9 +29,8 @@ def main(arguments: argparse.Namespace) -> int:
     if len(arguments.prompts) < 2:
         raise UsageError("found one prompt, expected two or more to average")
     output = arguments.output / PROMPT_NAME
-    with lock_folder(arguments.output, option="--output"):
-        if exists(output) and not arguments.overwrite_output_dir:
-            raise UsageError(f"{output}: exists already; --overwrite_output_dir replaces it")
+    overwrite = arguments.overwrite_output_dir
+    with held_output(arguments.output, [PROMPT_NAME], overwrite=overwrite):
         save_prompt(output, average_prompts(arguments.prompts))
     print(output)
     return 0

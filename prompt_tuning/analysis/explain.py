@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from igrag.cli import CommandParser, at_least, run_command
 from igrag.config import portable
+from igrag.training.summary import aligned
 from prompt_tuning.analysis.opened_prompt import (
     OpenedPrompt,
     add_options,
-    aligned,
     held_output,
     load_settings,
     open_prompt_file,

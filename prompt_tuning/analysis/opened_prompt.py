@@ -1,7 +1,7 @@
 """Opens a trained prompt with its model and validation examples, as its training did."""
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,23 +44,16 @@ class OpenedPrompt:
 
     def validation(self, examples: int) -> "Validation":
         """Returns the validation on the first examples of the settings' file."""
-        from igrag.data.tokenization import tokenized_dataset
         from prompt_tuning.example_vectors import VAL, ExampleVectors
         from prompt_tuning.setup import build_validation
-        from prompt_tuning.setup_examples import find_vectors_of
+        from prompt_tuning.setup_examples import find_vectors_of, tokenize_examples
 
-        data = self.settings.data
-        dataset = tokenized_dataset(
-            self.settings.val_file,
-            self.language.tokenizer,
-            max_source_length=data.max_source_length,
-            max_target_length=data.max_target_length,
-            skip_bad_lines=data.skip_bad_lines,
-        )
+        file = self.settings.val_file
+        dataset = tokenize_examples(self.settings, file, self.language.tokenizer)
         first = dataset.select(range(min(examples, len(dataset))))
         vectors: ExampleVectors = {}
         if self.tuner.encoder is not None:  # that of its image tokens
-            files = {VAL: (self.settings.val_file, first)}
+            files = {VAL: (file, first)}
             vectors = find_vectors_of(self.settings, self.config, files, encoder=self.tuner.encoder)
         return build_validation(self.settings, first, self.language, self.accelerator, vectors)
 
@@ -144,16 +137,3 @@ def open_prompt_file(path: Path, settings: PromptTrainingSettings, config: Confi
         lora=adapter_hash(adapter) if adapter else NO_ADAPTER,
     )
     return OpenedPrompt(path, settings, config, language, tuner, accelerator)
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> str:
-    """Returns rows as text in columns, those with an index in `left` aligned left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index in left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

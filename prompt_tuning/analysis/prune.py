@@ -14,10 +14,10 @@ from igrag.cli import CommandParser, at_least, run_command
 from igrag.config import Config, portable, quote
 from igrag.errors import UsageError
 from igrag.files import atomic_path
+from igrag.training.summary import aligned
 from prompt_tuning.analysis.opened_prompt import (
     OpenedPrompt,
     add_options,
-    aligned,
     held_output,
     load_settings,
     open_prompt_file,
