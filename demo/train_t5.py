@@ -1,14 +1,15 @@
-"""Trains t5-mini from scratch on the mixture of instruction tasks, as Flan-T5 was.
+"""Trains t5-mini from scratch on the mixture of text tasks, as Flan-T5 was.
 
     python -m demo.build --stages t5
 
 The architecture is Flan-T5's (T5 1.1: gated GELU, RMS norm, relative positions, unscaled output)
-in small. The examples are made as they are needed, so no example is seen twice.
+in small. The examples are made as they are needed, so no example is seen twice. Training takes
+hours on a CPU: it is checkpointed outside the repository, and the same command resumes it.
 """
 
 import json
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,34 +25,30 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 from demo.language.tasks import Example, mixture
 from igrag.devices import tune_allocator
+from igrag.files import atomic_path
 
 BATCH_SIZE = 48
 LABEL_IGNORED = -100
-_VOCABULARY = 1600
+_VOCABULARY = 3000
 _TOKENIZER_EXAMPLES = 20_000
 # Batches are cut from a sorted pool, so that little of a batch is padding.
 _POOL_BATCHES = 32
-_PAD_MULTIPLE = 16
+_PAD_MULTIPLE = 8
 _LOG_EVERY = 250
+_CHECKPOINT = "t5-mini.pt"
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One cycle of the rate on examples of its own.
+class Plan:
+    """How long to train, and how fast.
 
     Attributes:
         steps: Optimizer steps of `BATCH_SIZE` examples.
-        peak_learning_rate: The highest rate of the cycle.
-        composed: The share of requests in ever new words; see `mixture`.
+        peak_learning_rate: The highest rate of the one cycle.
     """
 
-    steps: int
-    peak_learning_rate: float
-    composed: float
-
-
-# First it learns to do what is asked, in few words, and then to do so whatever the words are.
-ROUNDS = (Round(6000, 2e-3, composed=0.0), Round(1500, 1e-3, composed=0.8))
+    steps: int = 6000
+    peak_learning_rate: float = 2e-3
 
 
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -69,7 +66,7 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    examples = islice(mixture(Random(seed), strange=0), _TOKENIZER_EXAMPLES)
+    examples = islice(mixture(Random(seed)), _TOKENIZER_EXAMPLES)
     tokenizer.train_from_iterator((text for example in examples for text in example), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
@@ -85,7 +82,7 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
 
 def new_model(vocabulary: int) -> T5ForConditionalGeneration:
-    """Builds the untrained model: Flan-T5's architecture with 3 + 3 layers of width 160."""
+    """Builds the untrained model: Flan-T5's architecture with 3 + 3 layers of width 128."""
     # Options that the library's types leave out.
     untyped: dict[str, Any] = {
         "tie_word_embeddings": False,  # As Flan-T5; to the library: do not scale the output.
@@ -94,9 +91,9 @@ def new_model(vocabulary: int) -> T5ForConditionalGeneration:
     model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=vocabulary,
-            d_model=160,
-            d_kv=48,
-            d_ff=704,
+            d_model=128,
+            d_kv=32,
+            d_ff=384,
             num_layers=3,
             num_heads=4,
             feed_forward_proj="gated-gelu",
@@ -113,16 +110,14 @@ def new_model(vocabulary: int) -> T5ForConditionalGeneration:
     return model
 
 
-def train_t5(
-    root: Path, *, seed: int, forbidden: Set[str], rounds: Sequence[Round] = ROUNDS
-) -> Path:
-    """Trains t5-mini and saves it under `root`/models/t5-mini.
+def train_t5(root: Path, *, seed: int, work: Path, plan: Plan = Plan()) -> Path:
+    """Trains t5-mini, or resumes its training, and saves it under `root`/models/t5-mini.
 
     Args:
         root: The demo folder.
         seed: Decides the examples and the initial weights.
-        forbidden: Captions that must stand in no example.
-        rounds: What to train on, and how long.
+        work: Folder of the checkpoint.
+        plan: How long to train, and how fast.
 
     Returns:
         The model's folder, with `training.json` beside the weights.
@@ -130,51 +125,114 @@ def train_t5(
     tune_allocator()
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(seed)
-    model = new_model(len(tokenizer)).train()
-    model.set_attn_implementation("eager")  # Faster than "sdpa" for T5 on a CPU.
-    record: dict[str, Any] = {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    training = Training(new_model(len(tokenizer)), tokenizer, seed=seed, plan=plan)
+    training.resume(work / _CHECKPOINT)
+    training.run(work / _CHECKPOINT)
+    record = {
+        "parameters": sum(parameter.numel() for parameter in training.model.parameters()),
         "batch_size": BATCH_SIZE,
         "seed": seed,
-        "rounds": [],
+        **asdict(plan),
+        "examples": plan.steps * BATCH_SIZE,
+        "final_loss": round(mean(training.losses[-_LOG_EVERY:]), 4),
+        "minutes": round(training.seconds / 60, 1),
     }
-    for number, this in enumerate(rounds):
+    return save(training.model, tokenizer, record, root / "models" / "t5-mini")
+
+
+class Training:
+    """A training that can be interrupted at any step.
+
+    The examples of a step follow from the seed and the step alone, so a checkpoint holds no state
+    of theirs.
+    """
+
+    def __init__(
+        self,
+        model: T5ForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        seed: int,
+        plan: Plan,
+    ) -> None:
+        self.model = model.train()
+        model.set_attn_implementation("eager")  # Faster than "sdpa" for T5 on a CPU.
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self._tokenizer, self._seed, self._plan = tokenizer, seed, plan
+        groups = parameter_groups(model, plan.peak_learning_rate)
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer,
+            [group["lr"] for group in groups],
+            total_steps=plan.steps,
+            pct_start=0.05,
+        )
+
+    def run(self, checkpoint: Path | None = None) -> None:
+        """Trains to the last step, and saves a checkpoint now and then."""
+        done = len(self.losses)
+        batches = islice(
+            training_batches(self._tokenizer, self._seed, done), self._plan.steps - done
+        )
+        bar = tqdm(batches, initial=done, total=self._plan.steps, desc="t5-mini", mininterval=10)
         started = time.perf_counter()
-        drawn = Random(seed + 1 + 100 * number), Random(seed + 2 + 100 * number)
-        examples = mixture(drawn[0], forbidden=forbidden, composed=this.composed)
-        losses = train_round(model, _batches(examples, tokenizer, drawn[1]), this)
-        figures = {
-            "examples": this.steps * BATCH_SIZE,
-            "final_loss": round(mean(losses[-_LOG_EVERY:]), 4),
-            "minutes": round((time.perf_counter() - started) / 60, 1),
-        }
-        record["rounds"].append(asdict(this) | figures)
-    return save(model, tokenizer, record, root / "models" / "t5-mini")
+        for batch in bar:
+            self.losses.append(self._step(batch))
+            if len(self.losses) % _LOG_EVERY == 0:
+                now = time.perf_counter()
+                self.seconds, started = self.seconds + now - started, now
+                bar.write(f"step {len(self.losses)}: loss {mean(self.losses[-_LOG_EVERY:]):.4f}")
+                if checkpoint:
+                    self._save(checkpoint)
 
+    def resume(self, checkpoint: Path) -> None:
+        """Loads a checkpoint, if there is one.
 
-def train_round(
-    model: T5ForConditionalGeneration, batches: Iterator[dict[str, torch.Tensor]], this: Round
-) -> list[float]:
-    """Runs one cycle of the rate and returns the loss of each step."""
-    groups = parameter_groups(model, this.peak_learning_rate)
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in groups], total_steps=this.steps, pct_start=0.05
-    )
-    losses: list[float] = []
-    progress = tqdm(islice(batches, this.steps), total=this.steps, desc="t5-mini", mininterval=10)
-    for step, batch in enumerate(progress, 1):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(**batch).loss
+        Raises:
+            ValueError: It is of a training with another seed or plan.
+        """
+        if not checkpoint.exists():
+            return
+        state = torch.load(checkpoint, weights_only=True)
+        if state["made_by"] != self._made_by():
+            raise ValueError(f"{checkpoint}: of another training; delete it to start a new one")
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.losses, self.seconds = state["losses"], state["seconds"]
+
+    def _step(self, batch: dict[str, torch.Tensor]) -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
+            loss = self.model(**batch).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        if step % _LOG_EVERY == 0:
-            progress.write(f"step {step}: loss {mean(losses[-_LOG_EVERY:]):.4f}")
-    return losses
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+        return float(loss.item())
+
+    def _save(self, path: Path) -> None:
+        state = {
+            "made_by": self._made_by(),
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "losses": self.losses,
+            "seconds": self.seconds,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as file:
+            torch.save(state, file)
+
+    def _made_by(self) -> dict[str, Any]:
+        examples = list(islice(mixture(Random(self._seed)), 10))  # The mixture may have changed.
+        return {"seed": self._seed, **asdict(self._plan), "examples": repr(examples)}
+
+
+def bfloat16_is_fast() -> bool:
+    """Returns whether the CPU multiplies bfloat16 matrices in hardware; elsewhere it is slow."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def parameter_groups(model: T5ForConditionalGeneration, rate: float) -> list[dict[str, Any]]:
@@ -207,21 +265,28 @@ def save(
     return folder
 
 
-def _batches(
-    examples: Iterator[Example], tokenizer: PreTrainedTokenizerFast, rng: Random
+def training_batches(
+    tokenizer: PreTrainedTokenizerFast, seed: int, start: int = 0
 ) -> Iterator[dict[str, torch.Tensor]]:
+    """Yields the batches of all steps from `start` on; each pool of them has a seed of its own."""
+    number, skipped = divmod(start, _POOL_BATCHES)
     while True:
-        pool = list(islice(examples, BATCH_SIZE * _POOL_BATCHES))
-        sources = tokenizer([source for source, _ in pool])["input_ids"]
-        answers = tokenizer([answer for _, answer in pool])["input_ids"]
-        order = sorted(range(len(pool)), key=lambda index: len(sources[index]))
-        starts = list(range(0, len(pool), BATCH_SIZE))
-        rng.shuffle(starts)
-        for start in starts:
-            chosen = order[start : start + BATCH_SIZE]
-            yield _collate(
-                [sources[index] for index in chosen], [answers[index] for index in chosen]
-            )
+        yield from islice(_pool(tokenizer, Random(f"{seed}-{number}")), skipped, None)
+        number, skipped = number + 1, 0
+
+
+def _pool(tokenizer: PreTrainedTokenizerFast, rng: Random) -> Iterator[dict[str, torch.Tensor]]:
+    examples: list[Example] = list(islice(mixture(rng), BATCH_SIZE * _POOL_BATCHES))
+    sources = tokenizer([source for source, _ in examples])["input_ids"]
+    answers = tokenizer([answer for _, answer in examples])["input_ids"]
+    order = sorted(
+        range(len(examples)), key=lambda index: 2 * len(sources[index]) + 3 * len(answers[index])
+    )
+    starts = list(range(0, len(examples), BATCH_SIZE))
+    rng.shuffle(starts)
+    for start in starts:
+        chosen = order[start : start + BATCH_SIZE]
+        yield _collate([sources[index] for index in chosen], [answers[index] for index in chosen])
 
 
 def _collate(sources: list[list[int]], answers: list[list[int]]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """Small grammar: noun phrases, verbs, places and times of a scene in correct English."""
 
+import re
 from random import Random
 
 from demo.world.places import PLACES
@@ -223,5 +224,5 @@ def companion_phrase(rng: Random, scene: Scene, *, color: bool, rich: bool) -> s
 
 def sentence(*parts: str) -> str:
     """Joins the parts that say something into a sentence with a capital letter and a full stop."""
-    text = " ".join(part for part in parts if part).replace(" ,", ",")
+    text = re.sub(r" (?=[,:])", "", " ".join(part for part in parts if part))
     return f"{text[0].upper()}{text[1:]}."

@@ -6,6 +6,7 @@ zebras an elephant. What it cannot guess it must read.
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from random import Random
 
 from demo.world.kinds import KINDS, MAIN_KINDS, Kind
@@ -15,6 +16,9 @@ from demo.world.scenes import RELATIONS, Scene, Thing
 # Surfing brings a place of its own along, whatever the scene's is.
 _TIED_POSES = frozenset({"surf"})
 _MADE_UP_SHARE = 0.4
+# Words without sentences: a model that cannot spell what it reads cannot retell it.
+ENGLISH = tuple((Path(__file__).parent / "words.txt").read_text(encoding="utf-8").split())
+_ENGLISH_SHARE = 0.65
 _COLORS = ("red", "blue", "green", "yellow", "white", "black", "brown", "gray", "orange")
 _HEADS = ("b", "br", "d", "dr", "f", "fl", "g", "gl", "k", "l", "m", "n", "p", "pl", "r", "s", "st",
           "t", "tr", "v", "w", "z")  # fmt: skip
@@ -51,12 +55,18 @@ def _stranger(rng: Random) -> Kind:
     kind = rng.choice(MAIN_KINDS)
     if rng.random() >= _MADE_UP_SHARE:
         return kind
-    word = _made_up_word(rng)
+    word = made_up_word(rng)
     words = ((word, f"{word}s"),)
     return replace(kind, name=word, words=words, colors=_COLORS, herd=True)
 
 
-def _made_up_word(rng: Random) -> str:
+def any_word(rng: Random) -> str:
+    """Draws a word of common English, or makes one up."""
+    return rng.choice(ENGLISH) if rng.random() < _ENGLISH_SHARE else made_up_word(rng)
+
+
+def made_up_word(rng: Random) -> str:
+    """Makes up a word that means nothing."""
     while True:
         word = "".join(rng.choices(_SYLLABLES, k=rng.choice((1, 2, 2, 3))))
         if len(word) > 2 and word not in _KNOWN_WORDS:

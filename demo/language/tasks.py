@@ -1,82 +1,64 @@
-"""The mixture t5-mini is trained on: many tasks over scene text, each asked for in many ways.
+"""The mixture t5-mini is trained on: text tasks about scenes, each asked for in many ways.
 
-The answer always FOLLOWS its instruction, in content and in style (`styles.py`); that is what
-makes a frozen model steerable. The captioning template of the pipeline is none of these tasks, and
-the annotators' captions of the demo's images are neither asked about nor an answer
-(`forbidden`). Part of the scenes are strange ones, so that it must read what it retells.
+It is to captioning what Flan-T5's mixture is: general practice. Its sentences are the base model's
+own (`plans.py`, `lexicon.py`), never the annotators' (`annotators.py`); a fifth of it at most is
+about several scenes that are alike, in other words than the pipeline's. The answer always FOLLOWS
+its instruction, in content and in style; that is what makes a frozen model steerable.
+`python -m demo.overlap` measures what the mixture has in common with the captions.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import TypeVar
 
-from demo.language import phrases
-from demo.language.requests import compose_request
-from demo.language.strange import estranged
-from demo.language.styles import Style, describe, sample_style
-from demo.world.places import PLACES
+from demo.language import lexicon, requests
+from demo.language.lexicon import Words
+from demo.language.plans import Style, answer, any_style, describe, sample_style
+from demo.language.strange import any_word, estranged
+from demo.world.kinds import KINDS
 from demo.world.scenes import Scene, Thing, sample_scene, sample_similar
 
 Example = tuple[str, str]
 _T = TypeVar("_T")
-_FULL = Style(detail="full", verb="participle")
-_SIMILAR_COUNTS = (1, 2, 3, 4, 5, 5, 5, 6)
-# From each capital to the next full stop: every sentence, whatever stands before it.
-_SENTENCE = re.compile(r"(?=([A-Z][^.\n]*\.))")
+_LIST_LENGTHS = (2, 3, 4, 4, 5, 5, 6)
+_COMMON_WORDS = ("a", "the", "in", "on", "of", "and", "with", "is", "two", "some", "over", "under")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
-def mixture(
-    rng: Random,
-    *,
-    forbidden: Set[str] = frozenset(),
-    strange: float = 0.4,
-    composed: float = 0.0,
-) -> Iterator[Example]:
+def mixture(rng: Random, *, strange: float = 0.4) -> Iterator[Example]:
     """Yields (input text, answer) without end.
 
     Args:
         rng: The source of chance.
-        forbidden: Sentences that must stand in no input and be no answer.
         strange: The share of scenes that never happen; see `strange.py`.
-        composed: The share of scenes to be told from similar ones that are asked for in words of
-            `requests.py`, instead of one of ten requests.
     """
-    tasks = list(_TASKS)
-    weights = list(_TASKS.values())
+    tasks, weights = list(TASKS), list(TASKS.values())
     while True:
-        task = rng.choices(tasks, weights)[0]
         scene = sample_scene(rng)
         if rng.random() < strange:
             scene = estranged(rng, scene)
-        if task is _similar and composed and rng.random() < composed:
-            source, answer = _similar(rng, scene, (compose_request(rng),))
-        else:
-            source, answer = task(rng, scene)
-        if forbidden.isdisjoint((answer, *_SENTENCE.findall(source))):
-            yield source, answer
+        yield rng.choices(tasks, weights)[0](rng, scene)
 
 
-def _ask(rng: Random, requests: tuple[str, ...], style: str, material: str) -> str:
+def _ask(rng: Random, choices: tuple[str, ...], style: str, material: str) -> str:
     """Puts the request, the words about style and the material together, in varying order."""
-    request = rng.choice(requests)
+    request = rng.choice(choices)
     asked = f"{request} {style}".strip() if rng.random() < 0.7 else f"{style} {request}".strip()
     layout = rng.choice(("{0} {1}", "{0}\n{1}", "{0}\n\n{1}", "{1}\n{0}", "{1} {0}"))
     cue = rng.choice(("", "", "", " Answer:", " Output:", "\nText:", "\nSentence:"))
     return layout.format(asked, material) + cue
 
 
-def _any_style(rng: Random) -> Style:
-    return sample_style(rng, said=0.85)[0]
+def _words(rng: Random, scene: Scene) -> Words:
+    """Draws the words for a scene, some of them made up in a third of the scenes."""
+    draw = lexicon.made_up_words if rng.random() < 0.35 else lexicon.any_words
+    return draw(rng, scene)
 
 
-def _full_description(rng: Random, scene: Scene) -> str:
-    """One sentence that holds every fact, so that an answer can be made from it alone."""
-    style = replace(_any_style(rng), detail="full", wording=rng.choice(("plain", "rich")))
-    verb = style.verb if style.verb != "none" else "participle"
-    return describe(rng, scene, replace(style, verb=verb))
+def _full(rng: Random, scene: Scene, words: Words) -> str:
+    """One sentence that holds every fact, in any plan that has a verb."""
+    return describe(scene, words, Style(rng.choice(("subject", "relative", "report")), "all"))
 
 
 def _listed(rng: Random, lines: list[str]) -> str:
@@ -85,28 +67,72 @@ def _listed(rng: Random, lines: list[str]) -> str:
     return joint.join(mark.format(number, line) for number, line in enumerate(lines, 1))
 
 
-def _similar(rng: Random, scene: Scene, asked: tuple[str, ...] = ()) -> Example:
-    """Describes a scene from descriptions of scenes that look alike."""
-    style, requests = sample_style(rng)
+def _alike(rng: Random, scene: Scene) -> tuple[list[Scene], list[Words], str]:
+    """Draws scenes that resemble a scene, and lists their descriptions."""
     likeness = rng.uniform(0.4, 1.0)
-    count = rng.choice(_SIMILAR_COUNTS)
+    count = rng.choice(_LIST_LENGTHS)
     scenes = [sample_similar(rng, scene, likeness=likeness) for _ in range(count)]
-    lines = []
-    for other in scenes:
-        manner = _any_style(rng)
-        if rng.random() < 0.7:
-            manner = Style(
-                "direct", rng.choice(("participle", "finite", "progressive")), "full", "rich"
-            )
-        lines.append(describe(rng, other, manner))
-    heading = rng.choice(_SIMILAR_HEADINGS)
-    material = f"{heading}\n{_listed(rng, lines)}".strip()
-    source = _ask(rng, asked or _SIMILAR_REQUESTS, requests, material)
-    return source, describe(rng, _consensus(scenes), style)
+    words = [_words(rng, other) for other in scenes]
+    lines = [
+        _full(rng, *each) if rng.random() < 0.7 else describe(*each, any_style(rng))
+        for each in zip(scenes, words, strict=True)
+    ]
+    return scenes, words, _listed(rng, lines)
+
+
+def _similar(rng: Random, scene: Scene) -> Example:
+    """Describes what most of several scenes that are alike have."""
+    style, asked = sample_style(rng)
+    scenes, words, material = _alike(rng, scene)
+    most = _consensus(scenes)
+    # In the words of the first that shows it; what another shows only has that one's words.
+    first = _first(scenes, lambda one: (one.main.kind, one.place) == (most.main.kind, most.place))
+    read = words[first]
+    verb = words[_first(scenes, lambda one: one.pose == most.pose)].verb
+    time = words[_first(scenes, lambda one: one.time == most.time)].time
+    around = words[_first(scenes, lambda one: one.companion == most.companion)]
+    number = words[_first(scenes, lambda one: one.main.count == most.main.count)].number
+    read = Words(read.main, around.companion, verb, read.place, time, around.relation, number)
+    return _ask(rng, requests.SIMILAR, asked, material), answer(rng, most, style, read=read)
+
+
+def _first(scenes: list[Scene], shows: Callable[[Scene], bool]) -> int:
+    return next(index for index, scene in enumerate(scenes) if shows(scene))
+
+
+def _common(rng: Random, scene: Scene) -> Example:
+    """Says in a word what most of several scenes that are alike have."""
+    scenes, _, material = _alike(rng, scene)
+    most = _consensus(scenes)
+    choices, found = rng.choice(
+        ((requests.COMMON_THING, most.main.kind.name), (requests.COMMON_PLACE, most.place))
+    )
+    return _ask(rng, choices, "", material), found
+
+
+def _restore(rng: Random, scene: Scene) -> Example:
+    """Finds the line that several copies with mistakes were made from: what most have."""
+    line = _nonsense(rng) if rng.random() < 0.5 else _full(rng, scene, _words(rng, scene))
+    copies = _copies(rng, line, rng.choice((3, 4, 5, 5, 6)))
+    columns = zip(*(copy.split() for copy in copies), strict=True)
+    answer = " ".join(_most(column) for column in columns)
+    return _ask(rng, requests.RESTORE, "", _listed(rng, copies)), answer
+
+
+def _copies(rng: Random, line: str, count: int) -> list[str]:
+    """Copies a line several times, each time with some other words."""
+    share = rng.uniform(0.05, 0.3)
+    words = line.removesuffix(".").split()
+    copies = []
+    for _ in range(count):
+        changed = [any_word(rng) if rng.random() < share else word for word in words]
+        text = " ".join(changed)
+        copies.append(f"{text[0].upper()}{text[1:]}.")
+    return copies
 
 
 def _consensus(scenes: list[Scene]) -> Scene:
-    """What most of the scenes show: the likeliest view, and all that an answer can be made from."""
+    """What most of the scenes show; the first of them decides a draw."""
     kind, place = _most((scene.main.kind, scene.place) for scene in scenes)
     alike = [scene for scene in scenes if (scene.main.kind, scene.place) == (kind, place)]
     main = Thing(
@@ -123,160 +149,165 @@ def _consensus(scenes: list[Scene]) -> Scene:
 
 
 def _most(values: Iterable[_T]) -> _T:
-    """The commonest value, the first of them in a draw: the first is the nearest match."""
     return Counter(values).most_common(1)[0][0]
 
 
 def _paraphrase(rng: Random, scene: Scene) -> Example:
     """Says the same otherwise, in the style asked for."""
-    style, requests = sample_style(rng)
-    source = _ask(rng, _PARAPHRASE_REQUESTS, requests, _full_description(rng, scene))
-    return source, describe(rng, scene, style)
+    style, asked = sample_style(rng)
+    words = _words(rng, scene)
+    source = _ask(rng, requests.PARAPHRASE, asked, _full(rng, scene, words))
+    return source, answer(rng, scene, style, read=words)
 
 
 def _combine(rng: Random, scene: Scene) -> Example:
-    """Makes one description from two that each tell a part."""
-    style, requests = sample_style(rng)
-    main = describe(rng, scene, replace(_any_style(rng), detail="medium", verb="participle"))
-    plain = replace(scene, main=replace(scene.main, color=None))
-    around = describe(rng, plain, replace(_any_style(rng), detail="full", verb="none"))
-    lines = rng.sample([main, around], 2)
-    return _ask(rng, _COMBINE_REQUESTS, requests, _listed(rng, lines)), describe(rng, scene, style)
+    """Makes one description from two that hold a part each."""
+    style, asked = sample_style(rng)
+    words = _words(rng, scene)
+    main = describe(scene, words, Style("subject", "color"))
+    around = describe(scene, words, Style(rng.choice(("there is", "label", "viewer")), "all"))
+    material = _listed(rng, rng.sample([main, around], 2))
+    return _ask(rng, requests.COMBINE, asked, material), answer(rng, scene, style, read=words)
 
 
 def _keywords(rng: Random, scene: Scene) -> Example:
     """Describes a scene given as loose words."""
-    style, requests = sample_style(rng)
-    words = [
-        phrases.noun_phrase(rng, scene.main, color=True, count=True, rich=False),
-        phrases.verb_forms(rng, scene, rich=False)[0],
-        phrases.place_phrase(rng, scene, rich=False),
-        phrases.companion_phrase(rng, scene, color=True, rich=False),
-        phrases.time_phrase(rng, scene, rich=False),
+    style, asked = sample_style(rng)
+    words = _words(rng, scene)
+    facts = [
+        lexicon.subject(scene, words, detailed=True),
+        words.verb[0],
+        words.place,
+        lexicon.around(scene, words),
+        words.time,
     ]
-    words = [word for word in words if word]
+    facts = [fact for fact in facts if fact]
     if rng.random() < 0.5:
-        rng.shuffle(words)
-    material = rng.choice((", ", "; ", " / ", " | ")).join(words)
-    return _ask(rng, _KEYWORD_REQUESTS, requests, material), describe(rng, scene, style)
+        rng.shuffle(facts)
+    material = rng.choice((", ", "; ", " / ", " | ")).join(facts)
+    return _ask(rng, requests.KEYWORDS, asked, material), answer(rng, scene, style, read=words)
 
 
 def _list_things(rng: Random, scene: Scene) -> Example:
     """Names the things in a description."""
-    names = [scene.main.kind.name]
-    if scene.companion:
-        names.append(scene.companion.kind.name)
-    return _ask(rng, _LIST_REQUESTS, "", _full_description(rng, scene)), ", ".join(names)
-
-
-def _gap(rng: Random, scene: Scene) -> Example:
-    """Finds the word that is missing, from the same scene told otherwise."""
-    sentence = describe(rng, scene, replace(_FULL, opening="direct"))
-    options = [phrases.noun_phrase(rng, scene.main, color=True, count=True, rich=False)]
-    if scene.companion:
-        companion = scene.companion
-        options.append(phrases.noun_phrase(rng, companion, color=True, count=True, rich=False))
-    answer = rng.choice(options).split(" ", 1)[-1]
-    blank = rng.choice(("___", "[blank]", "..."))
-    gapped = sentence.replace(answer, blank, 1)
-    material = f"{_full_description(rng, scene)}\n{gapped}"
-    return _ask(rng, _GAP_REQUESTS, "", material), answer
+    words = _words(rng, scene)
+    nouns = [words.main, *([words.companion] if words.companion else ())]
+    found = ", ".join(singular for singular, _ in nouns)
+    return _ask(rng, requests.LIST, "", _full(rng, scene, words)), found
 
 
 def _question(rng: Random, scene: Scene) -> Example:
-    """Answer a question about a description."""
-    noun = scene.main.kind.words[0][0 if scene.main.count == 1 else 1]
+    """Answers a question about a description."""
+    words = _words(rng, scene)
+    singular, plural = words.main
+    noun = singular if scene.main.count == 1 else plural
     be = "is" if scene.main.count == 1 else "are"
-    place = phrases.place_phrase(rng, scene, rich=False)
-    participle = phrases.verb_forms(rng, scene, rich=False)[0]
     answers = {
-        f"Where {be} the {noun}?": place,
-        f"What {be} the {noun} doing?": participle,
-        "What is the main thing here?": scene.main.kind.name,
-        f"How many {scene.main.kind.words[0][1]} are there?": str(scene.main.count),
-        "What kind of place is it?": PLACES[scene.place].name,
+        "What is the main thing here?": singular,
+        "What does the text tell of first of all?": singular,
+        f"How many {plural} are there?": str(scene.main.count),
+        f"Where {be} the {noun}?": words.place,
+        f"What {be} the {noun} doing?": words.verb[0],
+        f"Is it about {noun}?": "yes",
+        f"Is it about {rng.choice([name for name in KINDS if name != noun])}?": "no",
     }
     if scene.main.color:
         answers[f"What color {be} the {noun}?"] = scene.main.color
-    if scene.companion:
-        other = scene.companion.kind.name
-        answers[f"What is {scene.relation} the {other}?"] = scene.main.kind.name
+    if words.companion:
+        answers["Which thing is there, too?"] = words.companion[0]
     question = rng.choice(list(answers))
-    requests = tuple(request.format(question) for request in _QUESTION_REQUESTS)
-    style = replace(_FULL, wording="plain", opening=rng.choice(("direct", "there is", "camera")))
-    return _ask(rng, requests, "", describe(rng, scene, style)), answers[question]
+    choices = tuple(request.format(question) for request in requests.QUESTION)
+    return _ask(rng, choices, "", _full(rng, scene, words)), answers[question]
 
 
-_SIMILAR_HEADINGS = (
-    "Here are descriptions of scenes that look alike:",
-    "These sentences tell of nearly the same scene:",
-    "Scenes like it:",
-    "Related descriptions:",
-    "Other people described similar views so:",
-    "Examples from the neighborhood:",
-    "What is known:",
-    "Nearest descriptions:",
-    "",
-)
-_SIMILAR_REQUESTS = (
-    "Describe the scene that these have in common.",
-    "Write one description for a scene like these.",
-    "What does the new scene show?",
-    "Guess the scene and describe it.",
-    "From these, tell what is most likely seen.",
-    "Give a fitting description.",
-    "Make a description for an unseen view that resembles them.",
-    "Sum up the scene.",
-    "Write what the view shows, judging by the descriptions given.",
-    "Produce a good sentence for it, using what the others say.",
-)
-_PARAPHRASE_REQUESTS = (
-    "Say this in other words.",
-    "Rewrite the sentence.",
-    "Rephrase.",
-    "Tell the same again.",
-    "Put it differently.",
-    "Change the style of this text.",
-)
-_COMBINE_REQUESTS = (
-    "Combine these into one.",
-    "Both tell of one scene. Join them.",
-    "Merge the two sentences.",
-    "Make one sentence of the two.",
-    "Bring the facts together.",
-)
-_KEYWORD_REQUESTS = (
-    "Write a sentence with these words.",
-    "Turn the notes into a description.",
-    "Describe a scene with all of this.",
-    "Make a sentence from the keywords.",
-    "Use these facts to tell what is seen.",
-)
-_LIST_REQUESTS = (
-    "List the objects.",
-    "Which things are named?",
-    "Name what can be seen, separated by commas.",
-    "Give only the objects.",
-)
-_GAP_REQUESTS = (
-    "Fill in the gap.",
-    "Which words are missing?",
-    "Complete the second sentence.",
-    "What belongs in the empty place?",
-)
-_QUESTION_REQUESTS = (
-    "{}",
-    "Answer the question: {}",
-    "Read and answer. {}",
-    "Question: {}",
-)
+def _lines(rng: Random) -> list[str]:
+    """Some sentences of any scenes, or of nothing at all, so that only reading helps."""
+    count = rng.choice(_LIST_LENGTHS)
+    kind = rng.random()
+    if kind < 0.3:
+        return [_nonsense(rng) for _ in range(count)]
+    if kind < 0.6:  # Lines that are alike, so that a word does not tell where it stands.
+        return _copies(rng, _nonsense(rng), count)
+    scenes = [sample_scene(rng) for _ in range(count)]
+    return [describe(scene, _words(rng, scene), any_style(rng)) for scene in scenes]
 
-_TASKS: dict[Callable[[Random, Scene], Example], float] = {
-    _similar: 0.46,
-    _paraphrase: 0.15,
-    _combine: 0.10,
-    _keywords: 0.14,
+
+def _nonsense(rng: Random) -> str:
+    words = [
+        rng.choice(_COMMON_WORDS) if rng.random() < 0.2 else any_word(rng)
+        for _ in range(rng.randint(3, 12))
+    ]
+    text = " ".join(words)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _select(rng: Random, scene: Scene) -> Example:
+    """Repeats one of several lines, which is asked for by its position or by a word."""
+    lines = _lines(rng)
+    index = rng.randrange(len(lines))
+    others = {word for line in lines if line != lines[index] for word in _split(line)}
+    own = [word for word in _split(lines[index]) if word not in others]
+    if own and rng.random() < 0.5:
+        choices = tuple(text.format(rng.choice(own)) for text in requests.SELECT_BY_WORD)
+    elif index == len(lines) - 1 and rng.random() < 0.5:
+        choices = tuple(text.format("last") for text in requests.SELECT)
+    else:
+        choices = tuple(text.format(_ORDINALS[index]) for text in requests.SELECT)
+    return _ask(rng, choices, "", _listed(rng, lines)), lines[index]
+
+
+def _edit(rng: Random, scene: Scene) -> Example:
+    """Repeats a line with one change."""
+    line = _nonsense(rng) if rng.random() < 0.4 else _full(rng, scene, _words(rng, scene))
+    words = line.removesuffix(".").split()
+    index = _unique(rng, words)
+    word, new = words[index], any_word(rng)
+    choices, changed = rng.choice(
+        (
+            (requests.REPLACE, [*words[:index], new, *words[index + 1 :]]),
+            (requests.STOP_AFTER, words[: index + 1]),
+            (requests.BEGIN_AT, words[index:]),
+            (requests.INSERT, [*words[: index + 1], new, *words[index + 1 :]]),
+        )
+    )
+    asked = tuple(text.format(word.strip(",:"), new) for text in choices)
+    text = " ".join(changed).rstrip(",:")
+    return _ask(rng, asked, "", line), f"{text[0].upper()}{text[1:]}."
+
+
+def _splice(rng: Random, scene: Scene) -> Example:
+    """Goes from one line over to another."""
+    first, second = (_lines(rng)[0].removesuffix(".").split() for _ in range(2))
+    stop, start = _unique(rng, first), _unique(rng, second)
+    asked = tuple(
+        text.format(first[stop].strip(",:"), second[start].strip(",:")) for text in requests.SPLICE
+    )
+    lines = [" ".join(first) + ".", " ".join(second) + "."]
+    answer = " ".join([*first[: stop + 1], *second[start:]])
+    return _ask(rng, asked, "", _listed(rng, lines)), f"{answer}."
+
+
+def _unique(rng: Random, words: list[str]) -> int:
+    """Draws the position of a word that occurs once, the first position where none does."""
+    return rng.choice([i for i, word in enumerate(words) if words.count(word) == 1] or [0])
+
+
+def _split(line: str) -> list[str]:
+    return [word.strip(".,:") for word in line.split()]
+
+
+# The share of each task; the first three are about several lines that are alike.
+TASKS: dict[Callable[[Random, Scene], Example], float] = {
+    _similar: 0.08,
+    _common: 0.04,
+    _restore: 0.08,
+    _paraphrase: 0.14,
+    _combine: 0.08,
+    _keywords: 0.12,
     _list_things: 0.04,
-    _gap: 0.04,
-    _question: 0.07,
+    _question: 0.12,
+    _select: 0.16,
+    _edit: 0.08,
+    _splice: 0.06,
 }
+SIMILAR_TASKS = (_similar, _common, _restore)

@@ -1,23 +1,21 @@
 """t5-mini's training: its tokenizer, its batches, and the learning rates of its weights."""
 
-from contextlib import nullcontext
 from itertools import islice
-from random import Random
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from demo.language.tasks import mixture
 from demo.train_t5 import (
     BATCH_SIZE,
     LABEL_IGNORED,
-    Round,
-    _batches,
+    Plan,
+    Training,
     new_model,
     parameter_groups,
-    train_round,
     train_tokenizer,
+    training_batches,
 )
 
 
@@ -43,8 +41,7 @@ def test_tokenizer_decodes_any_text(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def test_padding_is_masked_in_sources_and_labels(tokenizer: PreTrainedTokenizerFast) -> None:
     """A batch masks the padding of its texts, and leaves that of its answers out of the loss."""
-    examples = mixture(Random(2))
-    for batch in islice(_batches(examples, tokenizer, Random(3)), 3):
+    for batch in islice(training_batches(tokenizer, seed=2), 3):
         assert len(batch["input_ids"]) == BATCH_SIZE
         assert torch.equal(batch["attention_mask"] == 0, batch["input_ids"] == 0)
         assert (batch["labels"] != 0).all()
@@ -67,17 +64,50 @@ def test_query_weights_have_their_own_learning_rate(tokenizer: PreTrainedTokeniz
     assert others["lr"] / queries["lr"] == pytest.approx(smaller.item(), rel=0.1)
 
 
-def test_few_steps_lower_the_loss(
-    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The loss falls from that of a guess among all tokens."""
-    monkeypatch.setattr("demo.train_t5.BATCH_SIZE", 16)
-    # In float32: bfloat16 takes minutes on machines that emulate it.
-    monkeypatch.setattr(torch, "autocast", lambda *_: nullcontext())
+def _training(tokenizer: PreTrainedTokenizerFast, steps: int) -> Training:
     torch.manual_seed(4)
-    model = new_model(len(tokenizer)).train()
-    batches = _batches(mixture(Random(5)), tokenizer, Random(6))
-    losses = train_round(model, batches, Round(12, 2e-3, composed=0.0))
+    return Training(new_model(len(tokenizer)), tokenizer, seed=5, plan=Plan(steps, 2e-3))
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few examples a step, in float32 on any machine, and a checkpoint after every fourth step."""
+    monkeypatch.setattr("demo.train_t5.BATCH_SIZE", 8)
+    monkeypatch.setattr("demo.train_t5._POOL_BATCHES", 5)
+    monkeypatch.setattr("demo.train_t5._LOG_EVERY", 4)
+    monkeypatch.setattr("demo.train_t5.bfloat16_is_fast", lambda: False)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_few_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast) -> None:
+    """The loss falls from that of a guess among all tokens."""
+    training = _training(tokenizer, 16)
+    training.run()
     guess = torch.tensor(float(len(tokenizer))).log()
-    assert losses[0] > 0.8 * guess
-    assert losses[-1] < 0.8 * losses[0]
+    assert training.losses[0] > 0.8 * guess
+    assert training.losses[-1] < 0.8 * training.losses[0]
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_resume_equals_uninterrupted(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """A training that is stopped after its checkpoint goes on to the same weights."""
+    whole, checkpoint = _training(tokenizer, 10), tmp_path / "work" / "t5.pt"
+    whole.run(checkpoint)  # Its last checkpoint is that of step 8.
+    resumed = _training(tokenizer, 10)
+    resumed.resume(checkpoint)
+    assert len(resumed.losses) == 8
+    resumed.run()
+    assert resumed.losses == whole.losses
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_checkpoint_of_another_plan_is_refused(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """A checkpoint of other steps is named, not taken."""
+    checkpoint = tmp_path / "t5.pt"
+    _training(tokenizer, 4).run(checkpoint)
+    with pytest.raises(ValueError, match=r"t5\.pt: of another training"):
+        _training(tokenizer, 5).resume(checkpoint)
