@@ -36,7 +36,7 @@ from igrag.metrics.cider import cider_d
 from igrag.metrics.rouge import rouge_l
 from igrag.metrics.tokens import Tokens, tokenize, tokenize_corpus
 
-CAPTIONS = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
+CAPTIONS = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_val.json"
 SAME_TOKENS, END_TO_END = 1e-6, 1e-4
 SHOWN = 10  # captions with other tokens
 CORPUS = 10  # images in each of the small corpora

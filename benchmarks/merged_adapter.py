@@ -20,7 +20,7 @@ from igrag.config import REPO_ROOT
 from igrag.data.examples import CaptionExample, iter_examples
 
 MODEL = REPO_ROOT / "demo" / "models" / "t5-mini"
-DATA = REPO_ROOT / "demo" / "data" / "test.jsonl"
+DATA = REPO_ROOT / "demo" / "data" / "val.jsonl"
 ADAPTER = REPO_ROOT / "lora_training" / "checkpoints" / "best"
 _COUNT = 64
 

@@ -1,17 +1,26 @@
 """Rebuilds the demo, whole (python -m demo.build) or in stages (--stages t5 data)."""
 
 import argparse
+import gzip
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from demo.world.splits import SPLIT_SIZES
 from igrag.cli import run, setup_logging
 from igrag.config import Config
 from igrag.errors import UsageError
 
+if TYPE_CHECKING:  # Drawing needs no torch.
+    from igrag.retrieval.image_encoder import ImageEncoder
+
+# Of t5-mini's training: outside the repository, whatever --root is.
+CHECKPOINTS = Path.home() / ".cache" / "igrag" / "demo"
 _HERE = Path(__file__).resolve().parent
-_SPLITS = ("train", "val", "test")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -44,29 +53,56 @@ def _clip(root: Path, seed: int) -> None:
 
 
 def _t5(root: Path, seed: int) -> None:
-    """Trains t5-mini, with no caption of the images among its answers."""
+    """Trains t5-mini, or goes on with it."""
     from demo.train_t5 import train_t5
-    from demo.world.splits import all_captions
 
-    train_t5(root, seed=seed, forbidden=all_captions())
+    train_t5(root, seed=seed, work=CHECKPOINTS)
 
 
 def _knowledge_base(root: Path, seed: int) -> None:
-    """Encodes the train images."""
-    from igrag.retrieval.build import build_knowledge_base
+    """Encodes the train images: all of them, and those of half of the kinds."""
+    from demo.world.splits import captioned_scenes, covered_kinds
     from igrag.retrieval.image_encoder import ImageEncoder
 
-    build_knowledge_base(
-        root / "coco" / "annotations" / "captions_train.json",
-        root / "coco" / "train",
-        root / "knowledge_base",
-        encoder=ImageEncoder(str(root / "models" / "clip-mini"), device="cpu"),
-        force=True,
-    )
+    encoder = ImageEncoder(str(root / "models" / "clip-mini"), device="cpu")
+    captions = root / "coco" / "annotations" / "captions_train.json"
+    _encode(root, captions, root / "knowledge_base", encoder)
+    covered = covered_kinds()
+    kept = {
+        item.image_id for item in captioned_scenes("train") if item.scene.main.kind.name in covered
+    }
+    content = json.loads(captions.read_text(encoding="utf-8"))
+    for part, key in (("images", "id"), ("annotations", "image_id")):
+        content[part] = [entry for entry in content[part] if entry[key] in kept]
+    with TemporaryDirectory() as folder:
+        some = Path(folder) / "captions_train_half_of_the_kinds.json"
+        some.write_text(json.dumps(content), encoding="utf-8")
+        _encode(root, some, root / "uncovered" / "knowledge_base", encoder)
+
+
+def _encode(root: Path, captions: Path, output: Path, encoder: "ImageEncoder") -> None:
+    from igrag.retrieval.build import build_knowledge_base
+
+    images = root / "coco" / "train"
+    build_knowledge_base(captions, images, output, encoder=encoder, force=True)
 
 
 def _data(root: Path, seed: int) -> None:
-    """Builds the JSONL of every split with the data builder that users call."""
+    """Builds the JSONL of every split, for both knowledge bases."""
+    _write_examples(root, root, seed)
+    uncovered = root / "uncovered"
+    _write_examples(root, uncovered, seed)
+    # They would not fit into the demo's 25 MB as they are.
+    for path in sorted((uncovered / "data").glob("*.jsonl")):
+        # No time and no name inside: the same examples give the same bytes.
+        packed = path.with_suffix(".jsonl.gz")
+        with packed.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as stream:
+            stream.write(path.read_bytes())
+        path.unlink()
+
+
+def _write_examples(root: Path, folder: Path, seed: int) -> None:
+    """Builds folder/data from folder/knowledge_base with the data builder that users call."""
     from igrag.captioning.language_model import load_tokenizer
     from igrag.data.coco import read_captions
     from igrag.from_config import build_template
@@ -78,7 +114,7 @@ def _data(root: Path, seed: int) -> None:
     config = Config.load()
     tokenizer = load_tokenizer(str(root / "models" / "t5-mini"))
     encoder = ImageEncoder(str(root / "models" / "clip-mini"), device="cpu")
-    knowledge_base = KnowledgeBase.open(root / "knowledge_base", encoder=encoder.identity)
+    knowledge_base = KnowledgeBase.open(folder / "knowledge_base", encoder=encoder.identity)
     builder = ExampleBuilder(
         knowledge_base,
         build_template(config.prompt_config),
@@ -87,12 +123,12 @@ def _data(root: Path, seed: int) -> None:
         max_tokens=config.models.max_source_length,
         seed=seed,
     )
-    for split in _SPLITS:
+    for split in SPLIT_SIZES:
         images = read_captions(root / "coco" / "annotations" / f"captions_{split}.json")
         vectors = ImageVectors(
             knowledge_base, root / "coco" / split, get_encoder=lambda: encoder, batch_size=32
         )
-        path = root / "data" / f"{split}.jsonl"
+        path = folder / "data" / f"{split}.jsonl"
         build_split(path, images, vectors=vectors, builder=builder, split=split)
 
 

@@ -62,7 +62,7 @@ def build_images(root: Path, seed: int) -> None:
         scenes = captioned_scenes(split)
         images = [_draw(item, seed, seen) for item in scenes]
         _write_split(root / "coco", split, scenes, images, categories)
-        if split == "test":
+        if split == "dev":
             _write_contact_sheet(root / "contact_sheet.jpg", scenes, images)
     inputs = REPO_ROOT if root.resolve() == REPO_ROOT / "demo" else root
     _write_inputs(inputs / "input", seed)
@@ -118,7 +118,13 @@ def _write_split(
         **common,
         "annotations": list(_instance_entries(scenes, images, categories, first)),
         "categories": [
-            {"supercategory": KINDS[name].supercategory, "id": number, "name": name}
+            {
+                "supercategory": KINDS[name].supercategory,
+                "id": number,
+                "name": name,
+                # Not in COCO's files, but in LVIS's, which have the same form.
+                "synonyms": [singular for singular, _ in KINDS[name].words],
+            }
             for name, number in categories.items()
         ],
     }

@@ -1,4 +1,4 @@
-"""Captions test images as a user would and counts the captions that name the main thing.
+"""Captions dev images as a user would and counts the captions that name the main thing.
 
 python -m demo.evaluate_captions
 python -m demo.evaluate_captions --count 300 --set prompt_tuning.enabled=true
@@ -31,8 +31,8 @@ def named_kinds(caption: str) -> list[str]:
 
 
 def evenly_spread(count: int) -> list[CaptionedScene]:
-    """Chooses `count` of the test images."""
-    scenes = captioned_scenes("test")
+    """Chooses `count` of the dev images."""
+    scenes = captioned_scenes("dev")
     return [scenes[number * len(scenes) // count] for number in range(count)]
 
 
@@ -50,7 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _captions(chosen: list[CaptionedScene], overrides: list[str]) -> list[str]:
-    folder = REPO_ROOT / "demo" / "coco" / "test"
+    folder = REPO_ROOT / "demo" / "coco" / "dev"
     command = [sys.executable, str(REPO_ROOT / "main.py"), "--model", "flan-t5", "--json"]
     command += [word for override in overrides for word in ("--set", override)]
     command += ["--i", *(str(folder / file_name(captioned.image_id)) for captioned in chosen)]
@@ -63,7 +63,7 @@ def _captions(chosen: list[CaptionedScene], overrides: list[str]) -> list[str]:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m demo.evaluate_captions")
     parser.add_argument(
-        "--count", type=int, default=20, choices=range(1, SPLIT_SIZES["test"] + 1),
+        "--count", type=int, default=20, choices=range(1, SPLIT_SIZES["dev"] + 1),
         metavar="N", help="test images, evenly spread",
     )  # fmt: skip
     parser.add_argument("--set", action="append", default=[], help="passed on to main.py")

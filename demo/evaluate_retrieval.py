@@ -1,6 +1,6 @@
-"""Measures clip-mini on the saved images: do a test image's neighbors show the same?
+"""Measures clip-mini on the saved images: do an image's neighbors show the same?
 
-    python -m demo.evaluate_retrieval                # the test split
+    python -m demo.evaluate_retrieval                # the dev split
     python -m demo.evaluate_retrieval --split val
 
 Prints the share of the five nearest training images of each image of the split that show the
@@ -34,13 +34,13 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def evaluate_retrieval(
-    root: Path, *, split: str = "test", neighbors: int = NEIGHBORS
+    root: Path, *, split: str = "dev", neighbors: int = NEIGHBORS
 ) -> dict[str, float]:
     """Measures a split's images and what captioning would find for them.
 
     Args:
         root: The demo folder with coco/, models/clip-mini and knowledge_base/.
-        split: val or test.
+        split: val or dev.
         neighbors: How many to look at.
 
     Returns:
@@ -69,7 +69,7 @@ def evaluate_retrieval(
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.evaluate_retrieval")
-    parser.add_argument("--split", choices=("val", "test"), default="test")
+    parser.add_argument("--split", choices=("val", "dev"), default="dev")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args()
 

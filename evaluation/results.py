@@ -86,7 +86,7 @@ class EvaluationResult:
 
     @property
     def subject(self) -> str:
-        """The images and the model: "300 images of demo/data/test.jsonl, captioned by t5-mini"."""
+        """The images and the model: "300 images of demo/data/dev.jsonl, captioned by t5-mini"."""
         count = len(self.dataset.images)
         images = f"{count:,} image{'s' if count != 1 else ''} of {portable(self.dataset.path)}"
         if self.generation is None or not self.generation.seconds:  # None is captioned by a model.

@@ -16,7 +16,7 @@ ReportTo = Literal["none", "tensorboard"]
 Pruner = Literal["none", "median", "asha"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Tokenizer = Literal["auto", "ptb", "zh", "char"]
-Split = Literal["train", "val", "test"]
+Split = Literal["train", "val", "dev", "test"]
 MOST_SOFT_TOKENS = 10_000  # Prompts have tens of them; a mistake would fill the memory.
 
 

@@ -8,30 +8,29 @@ import pytest
 from demo.build import STAGES, main, parse_arguments
 from demo.train_clip import Round as ClipRound
 from demo.train_clip import train_clip
-from demo.train_t5 import Round as T5Round
-from demo.train_t5 import train_t5
+from demo.train_t5 import Plan, train_t5
 from demo.world.splits import SPLIT_SIZES
 from igrag.captioning.language_model import load_language_model
 from igrag.data.coco import read_captions
-from igrag.data.examples import iter_examples
+from igrag.data.examples import iter_examples, split_file
 from igrag.errors import UsageError
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training.examples import audit_leaks
 
-_FEW = {"train": 30, "val": 6, "test": 6}
+_FEW = {"train": 30, "val": 6, "dev": 6, "test": 6}
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A demo of few images, and models that hardly train."""
     for split, size in _FEW.items():
         monkeypatch.setitem(SPLIT_SIZES, split, size)
     once = (ClipRound("", 1, 1e-3),)
-    briefly = (T5Round(2, 1e-3, composed=0.0), T5Round(2, 1e-3, composed=0.8))
     monkeypatch.setattr("demo.train_clip.BATCH_SIZE", 125)
     monkeypatch.setattr("demo.train_clip.train_clip", partial(train_clip, images=250, rounds=once))
-    monkeypatch.setattr("demo.train_t5.train_t5", partial(train_t5, rounds=briefly))
+    monkeypatch.setattr("demo.train_t5.train_t5", partial(train_t5, plan=Plan(3, 1e-3)))
+    monkeypatch.setattr("demo.build.CHECKPOINTS", tmp_path_factory.mktemp("checkpoints"))
     monkeypatch.setattr("demo.train_t5.BATCH_SIZE", 4)
     monkeypatch.setattr("demo.train_t5._TOKENIZER_EXAMPLES", 500)
 
@@ -55,9 +54,13 @@ def test_all_stages_build_a_consistent_demo(tmp_path: Path) -> None:
             image.image_id for image in images
         ]
         assert list(audit_leaks(data)) == []
+        uncovered = iter_examples(split_file(root / "uncovered" / "data", split))
+        assert len(list(uncovered)) == size
     encoder = ImageEncoder(str(root / "models" / "clip-mini"), device="cpu")
     opened = KnowledgeBase.open(root / "knowledge_base", encoder=encoder.identity)
     assert len(opened) == _FEW["train"]
+    half = KnowledgeBase.open(root / "uncovered" / "knowledge_base", encoder=encoder.identity)
+    assert 0 < len(half) < _FEW["train"]
     assert load_language_model(str(root / "models" / "t5-mini"), device="cpu").tokenizer
     assert {path.name for path in tmp_path.iterdir()} == {"demo"}
     assert len(list((root / "input").iterdir())) == 11

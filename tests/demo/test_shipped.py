@@ -8,9 +8,12 @@ import pytest
 from PIL import Image
 
 from demo.coco_files import IMAGE_SIZE, file_name
-from demo.world.splits import SPLIT_SIZES, captioned_scenes
+from demo.world.kinds import MAIN_KINDS
+from demo.world.splits import SPLIT_SIZES, captioned_scenes, covered_kinds
 from igrag.config import REPO_ROOT
-from igrag.data.examples import iter_examples
+from igrag.data.examples import iter_examples, split_file
+from igrag.retrieval.image_encoder import ImageEncoder
+from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training.examples import audit_leaks
 
 _DEMO = REPO_ROOT / "demo"
@@ -62,15 +65,27 @@ def test_images_have_their_size_and_boxes(split: str) -> None:
 
 
 @pytest.mark.parametrize("split", SPLIT_SIZES)
-def test_data_match_the_split_without_leaks(split: str) -> None:
+@pytest.mark.parametrize("folder", ["data", "uncovered/data"])
+def test_data_match_the_split_without_leaks(folder: str, split: str) -> None:
     """Each line is an image of the split with its own captions, none of them in its prompt."""
-    path = _DEMO / "data" / f"{split}.jsonl"
+    path = split_file(_DEMO / folder, split)
     captions = {item.image_id: item.captions for item in captioned_scenes(split)}
     for example in iter_examples(path):
         assert tuple(example.references) == captions.pop(int(str(example.image_id)))
         assert example.caption in example.references
     assert captions == {}
     assert list(audit_leaks(path)) == []
+
+
+def test_uncovered_knowledge_base_lacks_half_of_the_kinds() -> None:
+    """It holds the training images of the covered kinds, and none of the others."""
+    covered = covered_kinds()
+    assert len(covered) == pytest.approx(len(MAIN_KINDS) / 2, abs=1)
+    encoder = ImageEncoder(str(_DEMO / "models" / "clip-mini"), device="cpu")
+    opened = KnowledgeBase.open(_DEMO / "uncovered" / "knowledge_base", encoder=encoder.identity)
+    scenes = captioned_scenes("train")
+    shown = {item.image_id for item in scenes if item.scene.main.kind.name in covered}
+    assert {int(str(image_id)) for image_id in opened.image_ids} == shown
 
 
 @pytest.mark.parametrize("name", ["clip-mini", "t5-mini"])

@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def _images() -> list[list[str]]:
-    captions = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
+    captions = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_dev.json"
     return [list(image.captions) for image in read_captions(captions)[:_IMAGES]]
 
 

@@ -46,7 +46,7 @@ def test_abbreviation_keeps_its_stop_at_the_end(caption: str, last: str) -> None
 
 def test_fast_path_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Captions that need no tokenizer have the tokens that it would return."""
-    file = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_test.json"
+    file = REPO_ROOT / "demo" / "coco" / "annotations" / "captions_val.json"
     captions = [text for image in read_captions(file)[:50] for text in image.captions]
     captions += [
         "",
