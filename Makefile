@@ -13,7 +13,7 @@ INSTALL := set -o pipefail; $(BIN)/python -u -m pip install --disable-pip-versio
 SHOW := | awk '/^ *(Downloading|Using cached).*[0-9] [MG]B\)/ { print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  Unpacking " NF - 3 " packages"; fflush() }'
 
-.PHONY: help setup caption test test-all coverage lint types docs demo bench clean
+.PHONY: help setup caption test test-all coverage lint types docs figures demo bench clean
 help:
 	@echo "make caption    caption input/802.jpg"
 	@echo "make test       the tests, without the slow ones"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint       ruff: rules and format"
 	@echo "make types      mypy"
 	@echo "make docs       write the comments of the YAML files and the tables of the documents again"
+	@echo "make figures    measure all figures of the documents again (hours; resumable)"
 	@echo "make demo       build the demo data and models again"
 	@echo "make bench      speed and memory"
 	@echo "make setup      only install, for developing"
@@ -59,6 +60,9 @@ lint: $(VENV)/.development
 
 types: $(VENV)/.development
 	$(BIN)/mypy
+
+figures: $(VENV)/.development
+	$(BIN)/python -m benchmarks.figures
 
 docs: $(VENV)/.development
 	$(BIN)/python -m igrag.commands.document

@@ -1,5 +1,6 @@
 """Every command in the documents is valid and runs; every name in docs/architecture.md exists."""
 
+import gzip
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -299,9 +301,12 @@ def test_missing_name_is_found() -> None:
 
 
 def shorten_lines(path: Path, count: int) -> None:
-    """Keeps the first lines of a JSONL file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text("\n".join(lines[:count]) + "\n", encoding="utf-8")
+    """Keeps the first lines of a JSONL file, which may be compressed."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as stream:
+        lines = list(islice(stream, count))
+    with opened(path, "wt", encoding="utf-8") as stream:
+        stream.writelines(lines)
 
 
 def shorten_captions(path: Path, count: int) -> None:
@@ -342,8 +347,9 @@ def clone(tmp_path: Path) -> Path:
     shutil.copytree(REPO_ROOT, root, ignore=ignore)
     demo = root / "demo"
     shutil.rmtree(root / "lora_training" / "data", ignore_errors=True)
-    for split, count in (("train", 16), ("val", 4), ("test", 4)):
+    for split, count in (("train", 16), ("val", 4), ("dev", 4), ("test", 4)):
         shorten_lines(demo / "data" / f"{split}.jsonl", count)
+        shorten_lines(demo / "uncovered" / "data" / f"{split}.jsonl.gz", count)
         shorten_captions(demo / "coco" / "annotations" / f"captions_{split}.json", count)
     for name in _TRAININGS:
         shorten_training(root / name)

@@ -1,0 +1,189 @@
+"""The comparison of all methods on both benchmarks of the demo, over several seeds.
+
+Each seed trains a prompt, an adapter, and a prompt on that adapter, and the evaluation captions
+the images with them. What needs no training is evaluated once.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.figures.steps import Step
+from igrag.config import REPO_ROOT
+
+SEEDS = (0, 1, 2, 3, 4)
+UNTRAINED = ("base", "nearest", "instruction", "human")
+TRAINED = ("prompt", "lora", "lora+prompt")
+BASELINES = ("base", "nearest", "instruction")
+METRICS = ("bleu4", "cider_d", "rouge_l", "clip_score", "names_main_category")
+TESTED = ("bleu4", "cider_d")
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Data and knowledge base of a comparison.
+
+    Attributes:
+        name: Its name in docs/figures.
+        data: Folder of SPLIT.jsonl.
+        main_config: The captioning configuration.
+    """
+
+    name: str
+    data: str
+    train_file: str
+    main_config: str
+
+
+COVERED = Benchmark("covered", "demo/data", "train.jsonl", "configs/config.yaml")
+UNCOVERED = Benchmark(
+    "uncovered", "demo/uncovered/data", "train.jsonl.gz", "configs/uncovered.yaml"
+)
+BENCHMARKS = (COVERED, UNCOVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """The trainings of one seed, and their evaluation."""
+
+    prompt: Step
+    lora: Step
+    both: Step
+    evaluation: Step
+
+
+def untrained_step(benchmark: Benchmark, split: str) -> Step:
+    """Returns the evaluation of what needs no training."""
+    return _evaluation(benchmark, split, "untrained", UNTRAINED, (), ())
+
+
+def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
+    """Returns the trainings of a seed and their evaluation."""
+    files = (
+        f"data.train_file={benchmark.data}/{benchmark.train_file}",
+        f"data.val_file={benchmark.data}/val.jsonl",
+        f"training.seed={seed}",
+    )
+    common = tuple(word for text in files for word in ("--set", text))
+    inputs = (*_inputs(benchmark), REPO_ROOT / "prompt_tuning/config", _LORA_CONFIG)
+    prefix = f"{benchmark.name}-{seed}"
+    tuning = ("prompt_tuning/prompt_training.py", "--train", "--output_dir", "{output}",
+              "--overwrite_output_dir", *common,
+              "--set", f"model.main_config={benchmark.main_config}")  # fmt: skip
+    prompt = Step(f"{prefix}-prompt", tuning, inputs)
+    lora = Step(
+        f"{prefix}-lora",
+        ("lora_training/train_lora.py", "--train", "--output_dir", "{output}",
+         "--overwrite_output_dir", "--main_config", benchmark.main_config, *common),
+        inputs,
+    )  # fmt: skip
+    adapter = f"model.lora_weights_path={{{lora.name}}}/best"
+    both = Step(f"{prefix}-both", (*tuning, "--set", adapter), inputs, (lora,))
+    settings = (
+        f"prompt_tuning.weights_path={{{prompt.name}}}/best_model/prompt_embeddings.pt",
+        f"prompt_tuning.weights_path_with_lora={{{both.name}}}/best_model/prompt_embeddings.pt",
+        f"lora_config.weights_path={{{lora.name}}}/best",
+    )
+    # The baselines again, since the tests pair images.
+    methods = ("base", "nearest", "instruction", *TRAINED)
+    evaluation = _evaluation(benchmark, split, str(seed), methods, settings, (prompt, lora, both))
+    return SeedRun(prompt, lora, both, evaluation)
+
+
+def _evaluation(
+    benchmark: Benchmark,
+    split: str,
+    name: str,
+    methods: Sequence[str],
+    settings: Sequence[str],
+    after: tuple[Step, ...],
+) -> Step:
+    words = (
+        "evaluation/run_evaluation.py", "--config", benchmark.main_config,
+        "--data", benchmark.data, "--split", split, "--methods", ",".join(methods),
+        "--images", f"demo/coco/{split}", "--output_dir", "{output}", "--overwrite_output_dir",
+        *(word for text in settings for word in ("--set", text)),
+    )  # fmt: skip
+    return Step(f"{benchmark.name}-{split}-{name}", words, _inputs(benchmark), after)
+
+
+_LORA_CONFIG = REPO_ROOT / "lora_training" / "config"
+
+
+def _inputs(benchmark: Benchmark) -> tuple[Path, ...]:
+    return (
+        REPO_ROOT / benchmark.data,
+        REPO_ROOT / "demo" / "models",
+        REPO_ROOT / "configs",
+        REPO_ROOT / "evaluation" / "instructions.yaml",
+    )
+
+
+def summarize(untrained: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Joins metrics.json of several seeds.
+
+    Args:
+        untrained: The evaluation of what needs no training.
+        seeds: The evaluation of each seed.
+
+    Returns:
+        By method, mean, lowest and highest of each metric, and for trained methods the
+        differences to each baseline with the largest p of all seeds; the same for the images that
+        the knowledge base covers and for those that it does not, where both are known.
+    """
+    parts = {}
+    for group in _coverage(untrained):
+        pick = [next(g for g in _coverage(seed) if g["group"] == group["group"]) for seed in seeds]
+        parts[group["group"]] = {"images": group["images"], **_join(group, pick)}
+    return {
+        "seeds": len(seeds),
+        "images": untrained["images"],
+        **_join(untrained, seeds),
+        "parts": parts,
+        "instruction": untrained.get("instruction"),
+    }
+
+
+def _coverage(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    groups = found.get("retrieval_quality") or []
+    return [group for group in groups if group["by"] == "coverage"]
+
+
+def _join(untrained: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    methods: dict[str, Any] = {}
+    for name, found in untrained["methods"].items():
+        methods[name] = {"scores": {key: spread([found.get(key)]) for key in METRICS}}
+    for name in TRAINED:
+        runs = [seed["methods"][name] for seed in seeds]
+        methods[name] = {
+            "scores": {key: spread([run.get(key) for run in runs]) for key in METRICS},
+            "training": runs[0].get("training"),
+            "over": {
+                baseline: {key: _difference(runs, baseline, key) for key in TESTED}
+                for baseline in BASELINES
+            },
+        }
+    return {"methods": methods}
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    """Returns mean, lowest and highest; None where a value is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return {"mean": mean(known), "low": min(known), "high": max(known)}
+
+
+def _difference(runs: Sequence[Mapping[str, Any]], baseline: str, key: str) -> dict[str, float]:
+    found = [run["over"][baseline][key] for run in runs]
+    values = spread([each["difference"] for each in found]) or {}
+    return {**values, "largest_p": max(each["p_value"] for each in found)}
+
+
+def read_metrics(step: Step, work: Path) -> dict[str, Any]:
+    """Reads the metrics.json of an evaluation."""
+    content: dict[str, Any] = json.loads((step.folder(work) / "metrics.json").read_text())
+    return content

@@ -1,0 +1,90 @@
+"""Figures that are what a command prints: the document shows the command's own words."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures.steps import Step
+from igrag.config import REPO_ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command prints.
+
+    Attributes:
+        name: The file in docs/figures.
+        words: The script or module with its options; {output} is a folder that is thrown away.
+        inputs: Files and folders that decide the result.
+        pattern: The part of the output that is shown; everything by default.
+        after: Names of other outputs that must come first.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    inputs: tuple[str, ...] = ("demo/models", "demo/data", "configs")
+    pattern: str = r".+"
+    after: tuple[str, ...] = ()
+
+    def step(self) -> Step:
+        """Returns the command as a step."""
+        inputs = tuple(REPO_ROOT / path for path in self.inputs)
+        after = tuple(BY_NAME[name].step() for name in self.after)
+        return Step(self.name, self.words, inputs, after)
+
+    def read(self, work: Path) -> dict[str, Any]:
+        """Returns the command and what it printed.
+
+        Raises:
+            ValueError: It did not print what is shown.
+        """
+        text = (self.step().folder(work) / "step.log").read_text(encoding="utf-8")
+        found = re.search(self.pattern, text.rstrip(), flags=re.DOTALL)
+        if found is None:
+            raise ValueError(f"{self.name}: the output has no {self.pattern!r}")
+        return {"command": "python " + " ".join(self.words), "output": found[0]}
+
+
+def code_block(data: Mapping[str, Any], lang: str) -> str:
+    """Returns the output as a code block."""
+    return f"```\n{data['output']}\n```\n"
+
+
+def markdown(data: Mapping[str, Any], lang: str) -> str:
+    """Returns output that is Markdown itself."""
+    return f"{data['output']}\n"
+
+
+_TABLE = r"step +epoch.*?(?=\n[^ \d]|\Z)"
+OUTPUTS = (
+    Output("prompt-training",
+           ("prompt_tuning/prompt_training.py", "--train", "--output_dir", "{output}",
+            "--overwrite_output_dir", "--set", "data.train_file=demo/data/train.jsonl",
+            "--set", "data.val_file=demo/data/val.jsonl"),
+           ("demo/models", "demo/data", "configs", "prompt_tuning/config"), _TABLE),
+    Output("prompt-caption",
+           ("main.py", "--i", "input/802.jpg", "--compare", "--set",
+            "prompt_tuning.weights_path={prompt-training}/best_model/prompt_embeddings.pt"),
+           pattern=r"input/802\.jpg.*", after=("prompt-training",)),
+    Output("lora-training",
+           ("lora_training/train_lora.py", "--train", "--output_dir", "{output}",
+            "--overwrite_output_dir", "--set", "data.train_file=demo/data/train.jsonl",
+            "--set", "data.val_file=demo/data/val.jsonl"),
+           ("demo/models", "demo/data", "configs", "lora_training/config"), _TABLE),
+    Output("overlap", ("-m", "demo.overlap"), ("demo/language", "demo/world", "configs"),
+           r"\{.*\}"),
+    Output("merged-adapter",
+           ("benchmarks/merged_adapter.py", "--adapter", "{lora-training}/best"),
+           pattern=r"merged and unmerged, float64.*", after=("lora-training",)),
+    Output("settings",
+           ("benchmarks/sweep_prompt_tuning.py", "--jobs", "2", "--output", "{output}"),
+           ("demo/models", "demo/data", "configs", "prompt_tuning/config"), r"\| setting.*"),
+    Output("speed-search", ("benchmarks/search_knowledge_base.py",), ()),
+    Output("speed-data", ("benchmarks/build_caption_data.py",), ()),
+    Output("speed-scores", ("benchmarks/score_captions.py",), ()),
+    Output("retrieval-val", ("-m", "demo.evaluate_retrieval", "--split", "val")),
+    Output("retrieval-dev", ("-m", "demo.evaluate_retrieval", "--split", "dev")),
+)  # fmt: skip
+BY_NAME = {output.name: output for output in OUTPUTS}

@@ -1,0 +1,116 @@
+"""Commands that are run once: a command that has finished on the same files is not repeated."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from igrag.config import REPO_ROOT
+from igrag.errors import DataError
+from igrag.files import sha256_file, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command of the project.
+
+    Attributes:
+        name: Its folder under the work folder.
+        words: The script or module with its options; {output} stands for the step's folder.
+        inputs: Files and folders whose content decides the result.
+        after: Steps that must have finished.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    inputs: tuple[Path, ...] = ()
+    after: tuple["Step", ...] = ()
+
+    def folder(self, work: Path) -> Path:
+        """Returns the folder of its output."""
+        return work / self.name
+
+    def digest(self) -> str:
+        """Returns a digest of the command, of its files, and of what it waits for."""
+        files = {str(path): _content(path) for path in self.inputs}
+        content = [self.words, files, [step.digest() for step in self.after]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def is_done(self, work: Path) -> bool:
+        """Returns whether this very step has finished."""
+        path = self.folder(work) / _DONE
+        return path.is_file() and json.loads(path.read_text())["digest"] == self.digest()
+
+    def run(self, work: Path, *, threads: int) -> None:
+        """Runs the command, with its output in step.log, unless it has finished before.
+
+        Raises:
+            DataError: It fails.
+        """
+        folder = self.folder(work)
+        if self.is_done(work):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _DONE).unlink(missing_ok=True)
+        words = [
+            word.format(output=folder, **{step.name: step.folder(work) for step in self.after})
+            for word in self.words
+        ]
+        print(f"{self.name}: {' '.join(words)}", flush=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        started = time.perf_counter()
+        with (folder / _LOG).open("w") as log:
+            finished = subprocess.run(
+                [sys.executable, *words], cwd=REPO_ROOT, env=environment, stdout=log, stderr=log
+            )
+        if finished.returncode:
+            raise DataError(f"{folder / _LOG}: exit code {finished.returncode} of {words[0]}")
+        seconds = round(time.perf_counter() - started, 1)
+        write_json(folder / _DONE, {"digest": self.digest(), "seconds": seconds, "words": words})
+
+
+_DONE, _LOG = "done.json", "step.log"
+
+
+def run_steps(steps: Iterable[Step], work: Path, *, jobs: int, threads: int) -> None:
+    """Runs steps, several at once; a step waits for those that it names.
+
+    Raises:
+        DataError: One fails; those that have begun are finished first.
+    """
+    levels: list[list[Step]] = []
+    for step in dict.fromkeys(steps):
+        depth = _depth(step)
+        while len(levels) <= depth:
+            levels.append([])
+        levels[depth].append(step)
+    for level in levels:
+        with ThreadPoolExecutor(jobs) as pool:
+            for done in [pool.submit(step.run, work, threads=threads) for step in level]:
+                done.result()
+
+
+def _depth(step: Step) -> int:
+    return max((1 + _depth(each) for each in step.after), default=0)
+
+
+def _content(path: Path) -> str:
+    if path.is_file():
+        return _file_hash(path, path.stat().st_mtime_ns)
+    # A model card says what was measured, and decides nothing.
+    names: Sequence[Path] = sorted(
+        each for each in path.rglob("*") if each.is_file() and each.suffix != ".md"
+    )
+    return " ".join(_file_hash(each, each.stat().st_mtime_ns) for each in names)
+
+
+@cache
+def _file_hash(path: Path, modified: int) -> str:
+    return sha256_file(path)

@@ -1,0 +1,148 @@
+"""Tables and sentences of a comparison over several seeds, in English and Chinese."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.figures.comparison import BASELINES, METRICS, TESTED, TRAINED
+from evaluation.table import format_facts
+from evaluation.training_facts import TrainingFacts
+
+SIGNIFICANT = 0.05
+_LABELS = {"bleu4": "BLEU-4", "cider_d": "CIDEr-D", "rouge_l": "ROUGE-L", "clip_score": "CLIPScore"}
+_NAMES_MAIN = {"en": "names the main thing", "zh": "说出主要物体"}
+_METHOD = {"en": "Method", "zh": "方法"}
+_PARAMETERS = {"en": "Trainable parameters", "zh": "可训练参数"}
+_OVER = {"en": "{metric} over {baseline}", "zh": "{metric} 相对 {baseline}"}
+_NONE = "–"
+_PARTS = {
+    "en": {"covered": "covered", "not covered": "not covered", "all": "all"},
+    "zh": {"covered": "已覆盖", "not covered": "未覆盖", "all": "全部"},
+}
+_COSTS = {
+    "en": ["Method", "Trainable parameters", "Share", "Training time", "Size on disk"],
+    "zh": ["方法", "可训练参数", "占模型比例", "训练时间", "文件大小"],
+}
+_CLAUSES = {
+    "en": {
+        "beats": "beats {baseline} by {difference} (p ≤ {p})",
+        "worse": "is worse than {baseline} by {difference} (p ≤ {p})",
+        "same": "is not told apart from {baseline} in every run ({difference}, p up to {p})",
+        "sentence": "**{method}**, {metric}: {clauses}.",
+        "joint": "; ",
+    },
+    "zh": {
+        "beats": "高于 {baseline}，差值 {difference}（p ≤ {p}）",
+        "worse": "低于 {baseline}，差值 {difference}（p ≤ {p}）",
+        "same": "与 {baseline} 并非每次都能区分（{difference}，p 最大 {p}）",
+        "sentence": "**{method}**，{metric}：{clauses}。",
+        "joint": "；",
+    },
+}
+
+
+def scores_table(data: Mapping[str, Any], lang: str) -> str:
+    """Returns a row for each method: the mean of the seeds, lowest and highest in brackets."""
+    keys = [key for key in METRICS if any(each["scores"].get(key) for each in _methods(data))]
+    heads = [_LABELS.get(key, _NAMES_MAIN[lang]) for key in keys]
+    rows = [[_METHOD[lang], *heads, _PARAMETERS[lang]]]
+    for name, method in data["methods"].items():
+        count = (method.get("training") or {}).get("trainable_parameters")
+        parameters = f"{count:,}" if count else _NONE
+        rows.append([name, *(_spread(method["scores"].get(key)) for key in keys), parameters])
+    return to_markdown(rows)
+
+
+def differences_table(data: Mapping[str, Any], lang: str) -> str:
+    """Returns the differences of trained methods to what needs no training."""
+    pairs = [(metric, baseline) for metric in TESTED for baseline in BASELINES]
+    heads = [_OVER[lang].format(metric=_LABELS[metric], baseline=name) for metric, name in pairs]
+    rows = [[_METHOD[lang], *heads]]
+    for name in TRAINED:
+        over = data["methods"][name]["over"]
+        rows.append([name, *(_signed(over[baseline][metric]) for metric, baseline in pairs)])
+    return to_markdown(rows)
+
+
+def costs_table(data: Mapping[str, Any], lang: str) -> str:
+    """Returns trainable parameters, time of training and size on disk of the trained methods."""
+    rows = [_COSTS[lang]]
+    for name in TRAINED:
+        facts = TrainingFacts(
+            **{
+                key: value
+                for key, value in data["methods"][name]["training"].items()
+                if key != "trainable_percent"
+            }
+        )
+        rows.append([name, *format_facts(facts)])
+    return to_markdown(rows)
+
+
+def parts_table(data: Mapping[str, Any], lang: str) -> str:
+    """Returns the scores of the images that the knowledge base covers, and of the others."""
+    whole = {"images": data["images"], "methods": data["methods"]}
+    parts = {**data["parts"], "all": whole}
+    columns = [(key, part) for key in (*TESTED, "names_main_category") for part in parts]
+    heads = [
+        f"{_LABELS.get(key, _NAMES_MAIN[lang])}: {_PARTS[lang][part]} ({parts[part]['images']})"
+        for key, part in columns
+    ]
+    rows = [[_METHOD[lang], *heads]]
+    for name in data["methods"]:
+        cells = [_spread(parts[part]["methods"][name]["scores"].get(key)) for key, part in columns]
+        rows.append([name, *cells])
+    return to_markdown(rows)
+
+
+def parts_sentences(data: Mapping[str, Any], lang: str) -> str:
+    """Returns what beats what on the images of each part."""
+    return "".join(
+        f"\n{_PARTS[lang][name].capitalize()}:\n\n{sentences(part, lang)}"
+        for name, part in data["parts"].items()
+    )
+
+
+def sentences(data: Mapping[str, Any], lang: str) -> str:
+    """Returns what beats what, as a list of sentences."""
+    lines = []
+    for name in TRAINED:
+        over = data["methods"][name]["over"]
+        for metric in TESTED:
+            clauses = [_clause(over[baseline][metric], baseline, lang) for baseline in BASELINES]
+            words = _CLAUSES[lang]
+            text = words["sentence"].format(
+                method=name, metric=_LABELS[metric], clauses=words["joint"].join(clauses)
+            )
+            lines.append(f"- {text}\n")
+    return "".join(lines)
+
+
+def to_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows, titles first, as a Markdown table whose figures align right."""
+    rule = ["---", *("---:" for _ in rows[0][1:])]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))
+
+
+def _clause(found: Mapping[str, float], baseline: str, lang: str) -> str:
+    p = found["largest_p"]
+    if p >= SIGNIFICANT or found["low"] <= 0 <= found["high"]:
+        verb = "same"
+    else:
+        verb = "beats" if found["mean"] > 0 else "worse"
+    return _CLAUSES[lang][verb].format(baseline=baseline, difference=_signed(found), p=f"{p:.3f}")
+
+
+def _methods(data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return list(data["methods"].values())
+
+
+def _spread(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return _NONE
+    if found["low"] == found["high"]:
+        return f"{found['mean']:.3f}"
+    return f"{found['mean']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
+
+
+def _signed(found: Mapping[str, float]) -> str:
+    return f"{found['mean']:+.3f} ({found['low']:+.3f} … {found['high']:+.3f})"

@@ -1,0 +1,153 @@
+"""The figures of the documents: steps that are run once, blocks, and figures outside of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.figures import comparison, documents, tables
+from benchmarks.figures.__main__ import check
+from benchmarks.figures.outputs import Output
+from benchmarks.figures.steps import Step, run_steps
+from igrag.config import REPO_ROOT
+from igrag.errors import DataError
+
+_PARTS = ("covered", "not covered")
+_FIGURES = REPO_ROOT / "docs" / "figures"
+
+
+def _run(difference: float, p: float, score: float) -> dict[str, Any]:
+    found = {"difference": difference, "low": 0, "high": 1, "p_value": p}
+    over = {name: {"bleu4": found, "cider_d": found} for name in comparison.BASELINES}
+    method = {"bleu4": score, "cider_d": 2 * score, "rouge_l": score, "over": over}
+    method["training"] = {"trainable_parameters": 2560}
+    methods = dict.fromkeys(comparison.TRAINED, method)
+    groups = [{"by": "coverage", "group": name, "images": 3, "methods": methods} for name in _PARTS]
+    return {"methods": methods, "retrieval_quality": groups}
+
+
+def _summary() -> dict[str, Any]:
+    untrained: dict[str, Any] = {
+        "methods": {
+            name: {"bleu4": 0.5, "cider_d": 1.0, "rouge_l": 0.25} for name in comparison.UNTRAINED
+        },
+        "instruction": {"text": "Describe it."},
+        "images": 6,
+    }
+    untrained["retrieval_quality"] = [
+        {"by": "coverage", "group": name, "images": 3, "methods": untrained["methods"]}
+        for name in _PARTS
+    ]
+    runs = [_run(0.1, 0.002, 0.6), _run(0.2, 0.004, 0.7), _run(0.3, 0.02, 0.8)]
+    return comparison.summarize(untrained, runs)
+
+
+def test_documents_show_the_written_figures() -> None:
+    """Every block of every document is what docs/figures says."""
+    assert check(_FIGURES) == 0
+
+
+@pytest.mark.parametrize("path", list(documents.documents(REPO_ROOT)), ids=lambda path: path.name)
+def test_document_has_no_score_outside_of_blocks(path: Path) -> None:
+    """No score is typed by hand, where nothing would correct it."""
+    assert documents.loose_scores(path.read_text(encoding="utf-8")) == []
+
+
+def test_planted_wrong_figure_is_found(tmp_path: Path) -> None:
+    """A figure that is changed in a block is written anew, and one outside is listed."""
+    (tmp_path / "covered.json").write_text(json.dumps(_summary()), encoding="utf-8")
+    empty = "<!-- figures: covered scores lang=en -->\n<!-- end figures -->\n"
+    filled = documents.fill_blocks(empty, tmp_path)
+    assert "| prompt | 0.700 (0.600–0.800) |" in filled
+    assert documents.fill_blocks(filled.replace("0.700", "0.900"), tmp_path) == filled
+    assert documents.loose_scores(filled) == []
+    assert documents.loose_scores(f"{filled} It gains +0.05, or 86.5%.") == ["+0.05", "86.5%"]
+    assert documents.loose_scores("`--set a=0.03` and version 0.1 or 0.2.0") == []
+
+
+@pytest.mark.parametrize(("block", "problem"), [("none scores", "none.json"), ("covered x", "x:")])
+def test_block_of_unknown_figure_is_refused(tmp_path: Path, block: str, problem: str) -> None:
+    """A block that names a file or a view which does not exist is an error."""
+    (tmp_path / "covered.json").write_text("{}", encoding="utf-8")
+    text = f"<!-- figures: {block} lang=en -->\n<!-- end figures -->\n"
+    with pytest.raises(DataError, match=problem):
+        documents.fill_blocks(text, tmp_path)
+
+
+def test_summary_has_mean_lowest_highest_and_largest_p() -> None:
+    """Trained methods have the spread of the seeds; what needs no training has one value."""
+    summary = _summary()
+    assert summary["methods"]["prompt"]["scores"]["bleu4"] == {
+        "mean": pytest.approx(0.7), "low": 0.6, "high": 0.8,
+    }  # fmt: skip
+    assert summary["methods"]["nearest"]["scores"]["bleu4"]["mean"] == 0.5
+    assert summary["methods"]["nearest"]["scores"]["clip_score"] is None
+    over = summary["methods"]["lora"]["over"]["nearest"]["cider_d"]
+    assert over == {"mean": pytest.approx(0.2), "low": 0.1, "high": 0.3, "largest_p": 0.02}
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_sentences_say_what_beats_what(lang: str) -> None:
+    """A method beats a baseline only if every seed does, significantly."""
+    summary = _summary()
+    text = tables.sentences(summary, lang)
+    assert text.count("\n") == 2 * len(comparison.TRAINED)
+    assert {"en": "beats nearest by +0.200", "zh": "高于 nearest，差值 +0.200"}[lang] in text
+    assert "0.020" in text
+    summary["methods"]["prompt"]["over"]["nearest"]["bleu4"]["largest_p"] = 0.3
+    changed = tables.sentences(summary, lang)
+    assert {"en": "is not told apart from nearest", "zh": "与 nearest 并非"}[lang] in changed
+
+
+def test_parts_stand_beside_the_whole() -> None:
+    """The table has covered, not covered and all images, and each part has its sentences."""
+    summary = _summary()
+    table = tables.parts_table(summary, "en")
+    assert "BLEU-4: covered (3) | BLEU-4: not covered (3) | BLEU-4: all (6)" in table
+    assert tables.parts_sentences(summary, "en").count("**prompt**, BLEU-4: beats base") == 2
+
+
+def test_steps_run_once_and_in_order(tmp_path: Path) -> None:
+    """A step that has finished is not repeated, until one of its files changes."""
+    source, log = tmp_path / "in.txt", tmp_path / "log.txt"
+    source.write_text("a", encoding="utf-8")
+
+    def words(name: str) -> tuple[str, ...]:
+        return ("-c", f"open({str(log)!r}, 'a').write({name!r})")
+
+    first = Step("first", words("1"), (source,))
+    second = Step("second", words("2"), after=(first,))
+    for _ in range(2):
+        run_steps([second, first], tmp_path / "work", jobs=2, threads=1)
+        assert log.read_text(encoding="utf-8") == "12"
+    source.write_text("other", encoding="utf-8")
+    run_steps([first, second], tmp_path / "work", jobs=1, threads=1)
+    assert log.read_text(encoding="utf-8") == "1212"
+
+
+def test_failing_step_is_named_and_not_done(tmp_path: Path) -> None:
+    """A command that fails ends the run with the path of its log."""
+    step = Step("broken", ("-c", "raise SystemExit(3)"))
+    with pytest.raises(DataError, match=r"broken/step\.log: exit code 3"):
+        run_steps([step], tmp_path, jobs=1, threads=1)
+    assert not step.is_done(tmp_path)
+
+
+def test_output_shows_the_part_that_is_asked_for(tmp_path: Path) -> None:
+    """What a command prints around the figures is left out."""
+    output = Output("hello", ("-c", "print('x\\nfigures: 1\\n2')"), (), pattern=r"figures.*")
+    run_steps([output.step()], tmp_path, jobs=1, threads=1)
+    assert output.read(tmp_path)["output"] == "figures: 1\n2"
+
+
+def test_only_the_final_comparison_reads_the_test_split() -> None:
+    """No script but the comparison, and what draws and builds the split, names it."""
+    allowed = {"evaluation/options.py", "benchmarks/figures/__main__.py", "demo/world/splits.py"}
+    found = set()
+    for folder in ("benchmarks", "demo", "evaluation", "igrag", "lora_training", "prompt_tuning"):
+        for path in (REPO_ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if '"test"' in text or "test.jsonl" in text or "_test.json" in text:
+                found.add(path.relative_to(REPO_ROOT).as_posix())
+    assert found - {"igrag/config/choices.py"} == allowed
