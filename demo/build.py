@@ -53,7 +53,7 @@ def _clip(root: Path, seed: int) -> None:
 
 
 def _t5(root: Path, seed: int) -> None:
-    """Trains t5-mini, or goes on with it."""
+    """Trains t5-mini, or resumes its training."""
     from demo.train_t5 import train_t5
 
     train_t5(root, seed=seed, work=CHECKPOINTS)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from evaluation.scoring import PRIMARY_METRIC, MethodScores, headline_metrics
 from evaluation.training_facts import NOTHING_TRAINED, TrainingFacts
 from igrag.metrics import format_score
+from igrag.units import format_size, format_time
 
 UNKNOWN, NONE = "n/a", "–"
 
@@ -74,26 +75,6 @@ def format_facts(facts: TrainingFacts) -> tuple[str, str, str, str]:
         UNKNOWN if facts.training_seconds is None else format_time(facts.training_seconds),
         UNKNOWN if facts.size_bytes is None else format_size(facts.size_bytes),
     )
-
-
-def format_time(seconds: float) -> str:
-    """Returns "48 s", "2 min 05 s" or "1 h 40 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def format_size(size: int) -> str:
-    """Returns "640 B", "16 kB" or "3.4 MB", in powers of 1000."""
-    if size < 1000:
-        return f"{size} B"
-    value, unit = size / 1000, "kB"
-    if value >= 999.5:  # would be shown as 1,000
-        value, unit = value / 1000, "MB"
-    return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
 
 
 def _interval(method: MethodScores) -> str:

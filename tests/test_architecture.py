@@ -19,7 +19,7 @@ FLOORS = (
     ("errors",),
     ("files", "inputs", "output_lock"),
     ("config",),
-    ("cli", "devices", "fingerprints", "finite", "hub", "memory"),
+    ("cli", "devices", "fingerprints", "finite", "hub", "memory", "units"),
     ("data", "metrics"),
     ("retrieval", "training"),
     ("captioning",),

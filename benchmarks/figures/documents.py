@@ -43,7 +43,7 @@ def documents(root: Path) -> Iterator[Path]:
 
 
 def fill_blocks(text: str, figures: Path) -> str:
-    """Returns a document with its blocks written anew.
+    """Returns a document with its blocks written again.
 
     Args:
         text: The document.

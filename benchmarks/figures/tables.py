@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.figures.comparison import BASELINES, METRICS, TESTED, TRAINED
-from evaluation.table import format_facts
-from evaluation.training_facts import TrainingFacts
+from igrag.units import format_size, format_time
 
 SIGNIFICANT = 0.05
 _LABELS = {"bleu4": "BLEU-4", "cider_d": "CIDEr-D", "rouge_l": "ROUGE-L", "clip_score": "CLIPScore"}
@@ -67,14 +66,16 @@ def costs_table(data: Mapping[str, Any], lang: str) -> str:
     """Returns trainable parameters, time of training and size on disk of the trained methods."""
     rows = [_COSTS[lang]]
     for name in TRAINED:
-        facts = TrainingFacts(
-            **{
-                key: value
-                for key, value in data["methods"][name]["training"].items()
-                if key != "trainable_percent"
-            }
+        facts = data["methods"][name]["training"]
+        rows.append(
+            [
+                name,
+                f"{facts['trainable_parameters']:,}",
+                f"{facts['trainable_percent']:.2g}%",
+                format_time(facts["training_seconds"]),
+                format_size(facts["size_bytes"]),
+            ]
         )
-        rows.append([name, *format_facts(facts)])
     return to_markdown(rows)
 
 

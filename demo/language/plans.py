@@ -1,6 +1,6 @@
 """The base model's sentences: plans of its own, and how an instruction asks for each in words.
 
-No plan is the annotators': they begin with the subject and go on with its verb ("A dog running in
+No plan is the annotators': their subject comes first and its verb follows ("A dog running in
 the park next to a tree."); here the place comes before the verb, or something else comes first.
 What an instruction leaves unsaid takes its plain value, so that the model has a way to answer by
 itself ("There is a dog.") and others that it can be asked for, or tuned, to use.

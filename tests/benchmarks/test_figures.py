@@ -55,7 +55,7 @@ def test_document_has_no_score_outside_of_blocks(path: Path) -> None:
 
 
 def test_planted_wrong_figure_is_found(tmp_path: Path) -> None:
-    """A figure that is changed in a block is written anew, and one outside is listed."""
+    """A figure that is changed in a block is replaced, and one outside is listed."""
     (tmp_path / "covered.json").write_text(json.dumps(_summary()), encoding="utf-8")
     empty = "<!-- figures: covered scores lang=en -->\n<!-- end figures -->\n"
     filled = documents.fill_blocks(empty, tmp_path)

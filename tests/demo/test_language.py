@@ -151,6 +151,7 @@ def test_overlap_finds_captions_and_words_of_the_instruction() -> None:
         frozenset({caption}), frozenset({f"Write this:\n{caption}"}), "Write a caption."
     )
     assert found == {
+        "caption_words_in_mixture": 1.0,
         "caption_4grams": 3,
         "caption_4grams_in_mixture": 1.0,
         "captions_in_mixture": 1,
