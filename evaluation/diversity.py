@@ -10,12 +10,12 @@ from evaluation.human import HUMAN
 from evaluation.scoring import MethodScores
 from evaluation.table import UNKNOWN
 from igrag.config import portable
-from igrag.data.examples import iter_examples
+from igrag.data.examples import iter_examples, split_file
 from igrag.errors import DataError, KnowledgeBaseError
 from igrag.metrics import format_score, tokenize
 from igrag.metrics.diversity import Diversity, diversity
 
-TRAINING_NAME = "train.jsonl"
+_TRAINING_SPLIT = "train"
 _TITLES = ("method", "distinct-1", "distinct-2", "vocabulary", "words", "self-BLEU-4", "seen")
 
 
@@ -44,13 +44,14 @@ def read_seen_captions(
     """
     found: set[str] = set()
     sources = []
-    training = data.parent / TRAINING_NAME
+    training = split_file(data.parent, _TRAINING_SPLIT)
     try:
         found.update(" ".join(tokenize(caption)) for caption in open_captions())
         sources.append(f"the knowledge base {portable(knowledge_base)}")
     except KnowledgeBaseError:
         pass  # Captions from files can be scored without one.
-    if data.suffix == training.suffix and data != training and training.is_file():
+    is_jsonl = ".jsonl" in data.suffixes
+    if is_jsonl and data != training and training.is_file():
         try:
             found.update(
                 " ".join(tokenize(text))

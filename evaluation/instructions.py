@@ -17,14 +17,14 @@ from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import portable
 from igrag.config.yaml_file import load_yaml
+from igrag.data.examples import split_file
 from igrag.errors import ConfigError, UsageError
 from igrag.metrics import bleu
 
 INSTRUCTIONS = Path(__file__).with_name("instructions.yaml")
 _KEY = "instructions"
-# Splits on which an instruction is chosen by default, next to the scored file, and their endings.
+# Splits on which an instruction is chosen by default, next to the scored file.
 _CHOICE_SPLITS = ("val", "train")
-_ENDINGS = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +187,8 @@ def _neighbor(scored: EvaluationDataset) -> Path | None:
         return None
     found = []
     for split in _CHOICE_SPLITS:
-        files = [scored.path.with_name(f"{split}{ending}") for ending in _ENDINGS]
-        path = next((path for path in files if path.is_file()), None)
-        if path is None:  # Without val, train is no split next to the scored one.
+        path = split_file(scored.path.parent, split)
+        if not path.is_file():  # Without val, train is no split next to the scored one.
             break
         found.append(path)
     return next((path for path in found if not path.samefile(scored.path)), None)

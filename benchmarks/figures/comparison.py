@@ -28,20 +28,19 @@ class Benchmark:
 
     Attributes:
         name: Its name in docs/figures.
-        data: Folder of SPLIT.jsonl.
+        data: Folder of the splits.
+        suffix: That of their files.
         main_config: The captioning configuration.
     """
 
     name: str
     data: str
-    train_file: str
+    suffix: str
     main_config: str
 
 
-COVERED = Benchmark("covered", "demo/data", "train.jsonl", "configs/config.yaml")
-UNCOVERED = Benchmark(
-    "uncovered", "demo/uncovered/data", "train.jsonl.gz", "configs/uncovered.yaml"
-)
+COVERED = Benchmark("covered", "demo/data", ".jsonl", "configs/config.yaml")
+UNCOVERED = Benchmark("uncovered", "demo/uncovered/data", ".jsonl.gz", "configs/uncovered.yaml")
 BENCHMARKS = (COVERED, UNCOVERED)
 
 
@@ -63,8 +62,8 @@ def untrained_step(benchmark: Benchmark, split: str) -> Step:
 def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
     """Returns the trainings of a seed and their evaluation."""
     files = (
-        f"data.train_file={benchmark.data}/{benchmark.train_file}",
-        f"data.val_file={benchmark.data}/val.jsonl",
+        f"data.train_file={benchmark.data}/train{benchmark.suffix}",
+        f"data.val_file={benchmark.data}/val{benchmark.suffix}",
         f"training.seed={seed}",
     )
     common = tuple(word for text in files for word in ("--set", text))
