@@ -14,6 +14,26 @@ SIMILAR = (
     "What do the witnesses agree on?",
     "Condense the reports.",
 )
+SAME_WAY = (
+    "Keep to the way these are put.",
+    "In the manner of the lines.",
+    "Follow the pattern of the lines.",
+    "Sound like them.",
+)
+IMITATE = (
+    "Follow the pattern.",
+    "Go by the examples.",
+    "Put the text the way the examples are put.",
+    "Imitate the manner of the examples.",
+    "Here is how to put things. Put this so, too.",
+)
+EXAMPLES_AND_TEXT = (
+    "Examples:\n{0}\n\nText: {1}",
+    "Examples:\n{0}\nNow: {1}",
+    "{0}\n\nTo be put so: {1}",
+    "Text: {1}\n\nExamples:\n{0}",
+    "How to put it:\n{0}\nWhat to put: {1}",
+)
 COMMON_THING = (
     "What are most of these lines about?",
     "Name the thing that occurs most.",

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from demo.language import lexicon, requests
 from demo.language.lexicon import Words
+from demo.language.patterns import Pattern, arrange, draw_pattern
 from demo.language.plans import Style, answer, any_style, describe, sample_style
 from demo.language.strange import any_word, estranged
 from demo.world.kinds import KINDS
@@ -67,23 +68,38 @@ def _listed(rng: Random, lines: list[str]) -> str:
     return joint.join(mark.format(number, line) for number, line in enumerate(lines, 1))
 
 
-def _alike(rng: Random, scene: Scene) -> tuple[list[Scene], list[Words], str]:
-    """Draws scenes that resemble a scene, and lists their descriptions."""
+def _alike(
+    rng: Random, scene: Scene, pattern: Pattern | None = None
+) -> tuple[list[Scene], list[Words], str]:
+    """Draws scenes that resemble a scene, and lists their descriptions, of one pattern or any."""
     likeness = rng.uniform(0.4, 1.0)
     count = rng.choice(_LIST_LENGTHS)
     scenes = [sample_similar(rng, scene, likeness=likeness) for _ in range(count)]
     words = [_words(rng, other) for other in scenes]
-    lines = [
-        _full(rng, *each) if rng.random() < 0.7 else describe(*each, any_style(rng))
-        for each in zip(scenes, words, strict=True)
-    ]
+    lines = []
+    for each in zip(scenes, words, strict=True):
+        if pattern:
+            lines.append(arrange(*each, pattern, rng))
+        else:
+            full = rng.random() < 0.7
+            lines.append(_full(rng, *each) if full else describe(*each, any_style(rng)))
     return scenes, words, _listed(rng, lines)
 
 
 def _similar(rng: Random, scene: Scene) -> Example:
-    """Describes what most of several scenes that are alike have."""
+    """Describes what most of several scenes that are alike have, in a style or as they are put."""
     style, asked = sample_style(rng)
-    scenes, words, material = _alike(rng, scene)
+    pattern = draw_pattern(rng) if rng.random() < 0.5 else None
+    scenes, words, material = _alike(rng, scene, pattern)
+    most, read = _agreed(scenes, words)
+    if pattern:
+        asked = rng.choice(requests.SAME_WAY)
+        return _ask(rng, requests.SIMILAR, asked, material), arrange(most, read, pattern)
+    return _ask(rng, requests.SIMILAR, asked, material), answer(rng, most, style, read=read)
+
+
+def _agreed(scenes: list[Scene], words: list[Words]) -> tuple[Scene, Words]:
+    """Returns what most scenes have, and the words in which they tell of it."""
     most = _consensus(scenes)
     # In the words of the first that shows it; what another shows only has that one's words.
     first = _first(scenes, lambda one: (one.main.kind, one.place) == (most.main.kind, most.place))
@@ -92,8 +108,7 @@ def _similar(rng: Random, scene: Scene) -> Example:
     time = words[_first(scenes, lambda one: one.time == most.time)].time
     around = words[_first(scenes, lambda one: one.companion == most.companion)]
     number = words[_first(scenes, lambda one: one.main.count == most.main.count)].number
-    read = Words(read.main, around.companion, verb, read.place, time, around.relation, number)
-    return _ask(rng, requests.SIMILAR, asked, material), answer(rng, most, style, read=read)
+    return most, Words(read.main, around.companion, verb, read.place, time, around.relation, number)
 
 
 def _first(scenes: list[Scene], shows: Callable[[Scene], bool]) -> int:
@@ -150,6 +165,16 @@ def _consensus(scenes: list[Scene]) -> Scene:
 
 def _most(values: Iterable[_T]) -> _T:
     return Counter(values).most_common(1)[0][0]
+
+
+def _imitate(rng: Random, scene: Scene) -> Example:
+    """Says the same in the manner of examples about other scenes."""
+    pattern, words = draw_pattern(rng), _words(rng, scene)
+    others = [sample_scene(rng) for _ in range(rng.choice((1, 2, 2, 3, 4)))]
+    examples = [arrange(other, _words(rng, other), pattern, rng) for other in others]
+    labels = rng.choice(requests.EXAMPLES_AND_TEXT)
+    material = labels.format(_listed(rng, examples), _full(rng, scene, words))
+    return _ask(rng, requests.IMITATE, "", material), arrange(scene, words, pattern)
 
 
 def _paraphrase(rng: Random, scene: Scene) -> Example:
@@ -298,16 +323,17 @@ def _split(line: str) -> list[str]:
 
 # The share of each task; the first three are about several lines that are alike.
 TASKS: dict[Callable[[Random, Scene], Example], float] = {
-    _similar: 0.08,
-    _common: 0.04,
-    _restore: 0.08,
-    _paraphrase: 0.14,
-    _combine: 0.08,
-    _keywords: 0.12,
-    _list_things: 0.04,
-    _question: 0.12,
-    _select: 0.16,
-    _edit: 0.08,
-    _splice: 0.06,
+    _similar: 0.10,
+    _common: 0.03,
+    _restore: 0.07,
+    _imitate: 0.16,
+    _paraphrase: 0.12,
+    _combine: 0.06,
+    _keywords: 0.10,
+    _list_things: 0.03,
+    _question: 0.10,
+    _select: 0.12,
+    _edit: 0.06,
+    _splice: 0.05,
 }
 SIMILAR_TASKS = (_similar, _common, _restore)

@@ -9,6 +9,7 @@ import pytest
 
 from demo.language import lexicon, phrases
 from demo.language.annotators import CAPTIONS_PER_IMAGE, write_captions
+from demo.language.patterns import Pattern, arrange, draw_pattern
 from demo.language.plans import PLANS, Style, answer, describe, sample_style
 from demo.language.strange import estranged
 from demo.language.tasks import SIMILAR_TASKS, TASKS, mixture
@@ -110,6 +111,27 @@ def test_base_model_has_other_words_than_the_annotators() -> None:
     phrases_ |= {each.relation.removesuffix(" {}") for each in words}
     assert len(phrases_) > 100
     assert sorted(phrase for phrase in phrases_ if f" {phrase} " in f"{written} ") == []
+
+
+def test_no_pattern_has_the_deed_right_after_its_subject() -> None:
+    """Patterns differ in order, and none is the annotators': subject, deed, place."""
+    rng = Random(11)
+    patterns = [draw_pattern(rng) for _ in range(2000)]
+    orders = {pattern.order for pattern in patterns}
+    assert len(orders) > 60
+    for pattern in patterns:
+        shown = [part for part in pattern.order if part in ("subject", "deed", "place")]
+        assert shown != ["subject", "deed", "place"]
+
+
+def test_pattern_puts_parts_in_its_order() -> None:
+    """A sentence has the parts in the pattern's order with its joints; what is missing has none."""
+    order = ("place", "subject", "deed", "around", "time")
+    pattern = Pattern(order, (",", "then", ":", "/"), "Now", 0)
+    dog = "Now within the park, a brown dog then romping about: close to a tree / in the evening."
+    assert arrange(_DOG, lexicon.plain_words(_DOG), pattern) == dog
+    owls = "Now above the forest, two owls then hovering / past midnight."
+    assert arrange(_OWLS, lexicon.plain_words(_OWLS), pattern) == owls
 
 
 def test_instruction_without_style_gives_the_plain_style() -> None:
