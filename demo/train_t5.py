@@ -47,7 +47,7 @@ class Plan:
         peak_learning_rate: The highest rate of the one cycle.
     """
 
-    steps: int = 10_000
+    steps: int = 8_000
     peak_learning_rate: float = 2e-3
 
 
