@@ -2,7 +2,7 @@
 
 Where a pattern is wanted, the input has examples of it. A model that can go on in a manner that it
 reads, whatever the manner, is steered by more than the few styles it was told the names of. No
-pattern is the annotators': what comes right after a subject is never its deed.
+pattern is the annotators': none begins with a subject that is followed by its deed.
 """
 
 from dataclasses import dataclass
@@ -41,14 +41,14 @@ class Pattern:
 
 def draw_pattern(rng: Random) -> Pattern:
     """Draws any pattern that is not the annotators': subject first, then its deed."""
-    order = rng.sample(_PARTS, len(_PARTS))
+    order, opening = rng.sample(_PARTS, len(_PARTS)), rng.choice(_OPENINGS)
     # The place is the one part that every sentence has.
-    while order.index("subject") < order.index("deed") < order.index("place"):
+    while not opening and order.index("subject") < order.index("deed") < order.index("place"):
         rng.shuffle(order)
     joints = (
         any_word(rng) if rng.random() < _STRANGE_JOINT else rng.choice(_JOINTS) for _ in order[1:]
     )
-    return Pattern(tuple(order), tuple(joints), rng.choice(_OPENINGS), rng.randrange(2))
+    return Pattern(tuple(order), tuple(joints), opening, rng.randrange(2))
 
 
 def arrange(scene: Scene, words: Words, pattern: Pattern, rng: Random | None = None) -> str:

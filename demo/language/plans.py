@@ -1,6 +1,6 @@
 """The base model's sentences: plans of its own, and how an instruction asks for each in words.
 
-No plan is the annotators': their subject comes first and its verb follows ("A dog running in
+No plan is the annotators': they begin with the subject, and its verb follows ("A dog running in
 the park next to a tree."); here the place comes before the verb, or something else comes first.
 What an instruction leaves unsaid takes its plain value, so that the model has a way to answer by
 itself ("There is a dog.") and others that it can be asked for, or tuned, to use.
@@ -14,7 +14,8 @@ from demo.language.lexicon import Words
 from demo.language.phrases import sentence
 from demo.world.scenes import Scene
 
-PLANS = ("there is", "setting", "label", "viewer", "subject", "relative", "frame", "report")
+PLANS = ("there is", "setting", "label", "viewer", "subject", "relative", "frame", "report",
+         "moment", "pointing", "next door")  # fmt: skip
 DETAILS = ("least", "color", "all")
 WORDINGS = ("kept", "plain", "own")
 
@@ -69,6 +70,21 @@ _REQUESTS: dict[tuple[str, str], tuple[str, ...]] = {
         "As a report of the deed.",
         "The deed comes first.",
         "Begin with what goes on.",
+    ),
+    ("plan", "moment"): (
+        "Open with the time.",
+        "When it happens comes first, then who does what.",
+        "Tell it as a moment.",
+    ),
+    ("plan", "pointing"): (
+        "Point at it.",
+        "Begin with look.",
+        "Call out first, then tell who does what.",
+    ),
+    ("plan", "next door"): (
+        "What is around comes first.",
+        "Begin with the surroundings, then who does what.",
+        "Open with what else there is.",
     ),
     ("detail", "least"): (
         "As short as it gets.",
@@ -164,5 +180,8 @@ def describe(scene: Scene, words: Words, style: Style) -> str:
         "relative": (subject, ", which", deed, ",", around, place, time),
         "frame": ("a view", time, "with", subject, around, place),
         "report": (ing, place, around, time, ":", subject),
+        "moment": (time or "by day", ",", subject, deed, place, around),
+        "pointing": ("look,", subject, be, ing, place, around, time),
+        "next door": (around or "right here", ",", subject, ing, place, time),
     }
     return sentence(*parts[style.plan])

@@ -59,7 +59,8 @@ def _words(rng: Random, scene: Scene) -> Words:
 
 def _full(rng: Random, scene: Scene, words: Words) -> str:
     """One sentence that holds every fact, in any plan that has a verb."""
-    return describe(scene, words, Style(rng.choice(("subject", "relative", "report")), "all"))
+    plan = rng.choice(("subject", "relative", "report", "moment", "pointing", "next door"))
+    return describe(scene, words, Style(plan, "all"))
 
 
 def _listed(rng: Random, lines: list[str]) -> str:
@@ -326,9 +327,9 @@ TASKS: dict[Callable[[Random, Scene], Example], float] = {
     _similar: 0.10,
     _common: 0.03,
     _restore: 0.07,
-    _imitate: 0.16,
-    _paraphrase: 0.12,
-    _combine: 0.06,
+    _imitate: 0.10,
+    _paraphrase: 0.16,
+    _combine: 0.08,
     _keywords: 0.10,
     _list_things: 0.03,
     _question: 0.10,

@@ -113,15 +113,15 @@ def test_base_model_has_other_words_than_the_annotators() -> None:
     assert sorted(phrase for phrase in phrases_ if f" {phrase} " in f"{written} ") == []
 
 
-def test_no_pattern_has_the_deed_right_after_its_subject() -> None:
-    """Patterns differ in order, and none is the annotators': subject, deed, place."""
+def test_no_pattern_begins_with_its_subject_and_deed() -> None:
+    """Patterns differ in order, and none starts as the annotators do: subject, deed, place."""
     rng = Random(11)
     patterns = [draw_pattern(rng) for _ in range(2000)]
     orders = {pattern.order for pattern in patterns}
     assert len(orders) > 60
     for pattern in patterns:
         shown = [part for part in pattern.order if part in ("subject", "deed", "place")]
-        assert shown != ["subject", "deed", "place"]
+        assert pattern.opening or shown != ["subject", "deed", "place"]
 
 
 def test_pattern_puts_parts_in_its_order() -> None:
