@@ -1,8 +1,8 @@
 """The methods to compare: those that are trained, or the checkpoints of one training."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
@@ -41,11 +41,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainedPaths:
-    """Paths of what is trained: the files of soft prompts, and the adapter's folder."""
+    """Paths of what is trained: the files of soft prompts, and the adapter's folder.
+
+    Attributes:
+        prompt: The soft prompt of the model without the adapter.
+        prompt_on_lora: The soft prompt that was trained on the adapter.
+        lora: The adapter's folder.
+        named: The files of more soft prompts, for either, by name.
+    """
 
     prompt: Path
     prompt_on_lora: Path
     lora: Path
+    named: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +96,16 @@ def find_methods(paths: TrainedPaths, wanted: Sequence[str] | None) -> list[Meth
 
     Args:
         paths: The paths of what is trained.
-        wanted: Names from `NAMES`; None for all that are trained.
+        wanted: Names from `NAMES` and of `paths.named`; None for all that are trained.
 
     Returns:
-        The methods with a model, in the order of `METHODS`.
+        The methods with a model, in the order of `METHODS`, then the named prompts.
 
     Raises:
         UsageError: A name is unknown, or the method is not trained.
         CheckpointError: A file is damaged.
     """
-    check_names(wanted)
+    check_names(wanted, paths.named)
     prompts = find_prompts(paths.prompt, paths.prompt_on_lora, paths.lora)
     available = {
         BASE: True,
@@ -114,7 +122,33 @@ def find_methods(paths: TrainedPaths, wanted: Sequence[str] | None) -> list[Meth
     if available[BOTH] and (wanted is None or BOTH in wanted) and BOTH in prompts.notes:
         logger.warning("%s: %s", BOTH, prompts.notes[BOTH])
     selected = [name for name in METHODS if available[name] and (wanted is None or name in wanted)]
-    return [_method(name, prompts, paths) for name in selected]
+    named = [name for name in paths.named if wanted is None or name in wanted]
+    return [
+        *(_method(name, prompts, paths) for name in selected),
+        *(_named_method(name, paths.named[name], paths) for name in named),
+    ]
+
+
+def _named_method(name: str, path: Path, paths: TrainedPaths) -> Method:
+    """Returns the method of a named prompt; its file says which model it belongs to."""
+    mode = _mode_of(path, paths)
+    if mode is None:
+        raise UsageError(
+            f"prompt_tuning.prompts.{name}: {path}: was trained on a LoRA adapter that is not the "
+            f"one in {paths.lora}; give its folder: --set lora_config.weights_path=FOLDER"
+        )
+    return Method(name, mode, path, _facts(mode, path, paths))
+
+
+def _mode_of(path: Path, paths: TrainedPaths) -> str | None:
+    """Returns whether a prompt is for the model without or with the adapter, None for neither.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    load_prompt(path)
+    prompts = find_prompts(path, path, paths.lora)
+    return PROMPT if prompts.prompt else BOTH if prompts.prompt_on_lora else None
 
 
 def find_ensemble(files: Sequence[Path], paths: TrainedPaths) -> Method:
@@ -130,11 +164,7 @@ def find_ensemble(files: Sequence[Path], paths: TrainedPaths) -> Method:
         CheckpointError: A file is missing or damaged.
     """
     files = [path / PROMPT_NAME if path.is_dir() else path for path in files]
-    modes = []
-    for path in files:
-        load_prompt(path)
-        prompts = find_prompts(path, path, paths.lora)
-        modes.append(PROMPT if prompts.prompt else BOTH if prompts.prompt_on_lora else "neither")
+    modes = [_mode_of(path, paths) or "neither" for path in files]
     mode, *others = dict.fromkeys(modes)
     if others or mode not in (PROMPT, BOTH):
         raise UsageError(

@@ -68,6 +68,7 @@ class EvaluationOptions:
         overwrite: Replace another evaluation in the output folder.
         caption_split: The split of the captions file to score, where it has some.
         keep_rejected: Score against references that the captions file marks as rejected.
+        against: Methods that the others are tested against, besides those that need no training.
         controls: Rows besides each method with image tokens, see `evaluation.controls`.
         tokenizer: Splits captions into the tokens that are scored; "auto" goes by the references.
     """
@@ -93,6 +94,7 @@ class EvaluationOptions:
     controls: tuple[str, ...] = ()
     tokenizer: str = "auto"
     ensemble: tuple[Path, ...] = ()
+    against: tuple[str, ...] = ()
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -124,8 +126,12 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("methods").add_argument
     add("--methods", metavar="A,B",
         help="some of base,prompt,lora,lora+prompt, of nearest (the caption of the most similar "
-        "image, copied), instruction (the model with the best instruction in words) and human "
-        "(each reference against the others); default: all that are available")  # fmt: skip
+        "image, copied), instruction (the model with the best instruction in words), human (each "
+        "reference against the others) and of the names in prompt_tuning.prompts; default: all "
+        "that are available")  # fmt: skip
+    add("--against", metavar="A,B",
+        help="test every other method against these too, besides base, nearest and instruction: "
+        "paired, with p")  # fmt: skip
     add("--ensemble", type=Path, nargs="+", default=[], metavar="PROMPT",
         help="add the method ensemble: the logits of these soft prompts, averaged")  # fmt: skip
     add("--instructions", type=Path, metavar="FILE",
@@ -196,6 +202,7 @@ def check_options(arguments: argparse.Namespace) -> EvaluationOptions:
         controls=tuple(name for name in CONTROLS if getattr(arguments, CONTROLS[name])),
         tokenizer=arguments.tokenizer,
         ensemble=tuple(arguments.ensemble),
+        against=_list(arguments.against or ""),
     )
 
 

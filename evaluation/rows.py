@@ -41,15 +41,26 @@ class Rows:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def check_names(wanted: Sequence[str] | None) -> None:
+def check_names(wanted: Sequence[str] | None, named: Collection[str] = ()) -> None:
     """Checks the names of --methods.
 
+    Args:
+        wanted: The names; None for all.
+        named: The names of more soft prompts.
+
     Raises:
-        UsageError: One is unknown.
+        UsageError: One is unknown, or a prompt is called as one of `NAMES`.
     """
+    for name in named:
+        if name in NAMES:
+            raise UsageError(
+                f"prompt_tuning.prompts.{name}: the evaluation has a row {name}; give the prompt "
+                "another name"
+            )
+    known = (*NAMES, *named)
     for name in wanted or ():
-        if name not in NAMES:
-            raise UsageError(f"--methods {name}: expected some of {','.join(NAMES)}")
+        if name not in known:
+            raise UsageError(f"--methods {name}: expected some of {','.join(known)}")
 
 
 def find_rows(

@@ -91,6 +91,7 @@ def evaluate_files(
     from evaluation.results import EvaluationResult
     from evaluation.rows import in_order, rows_of_files
     from evaluation.save_results import file_names
+    from evaluation.significance import compared_with
 
     results = select_results(options.results, options.methods)
     captions = {name: match_results(name, found, dataset) for name, found in results.items()}
@@ -102,9 +103,10 @@ def evaluate_files(
         check_not_overwritten(options.output_dir, identity, names=file_names(()))
     baseline = "base" if "base" in captions else next(iter((*captions, *rows.names)))
     captions = {name: captions[name] for name in in_order(captions)}
+    over = compared_with([*captions], options.against)
     tokenizer = find_tokenizer(options, dataset)
     scores = _score(
-        options, dataset, objects, captions, rows, baseline, config, tokenizer=tokenizer
+        options, dataset, objects, captions, rows, baseline, over, config, tokenizer=tokenizer
     )
     return EvaluationResult(
         dataset, scores, baseline, options.seed, identity,
@@ -124,6 +126,7 @@ def evaluate_methods(
 ) -> "EvaluationResult":
     """Captions the images by every method or checkpoint, and scores the captions."""
     from evaluation.controls import add_controls
+    from evaluation.human import HUMAN
     from evaluation.language import find_tokenizer
     from evaluation.methods import find_checkpoints, find_ensemble, find_methods
     from evaluation.overwrite_guard import check_not_overwritten
@@ -136,20 +139,23 @@ def evaluate_methods(
         config_identity,
         trained_paths,
     )
+    from evaluation.significance import compared_with
 
     if model.notice:
         print(f"note: {model.notice}", file=sys.stderr)
-    check_names(options.methods)
+    paths = trained_paths(config)
+    check_names(options.methods, paths.named)
     if options.checkpoints:
-        methods = find_checkpoints(options.checkpoints, trained_paths(config))
+        methods = find_checkpoints(options.checkpoints, paths)
     else:
-        methods = find_methods(trained_paths(config), options.methods)
+        methods = find_methods(paths, options.methods)
         methods = add_controls(methods, options.controls)
     if options.ensemble:
         check_not_sampled(config)
-        methods.append(find_ensemble(options.ensemble, trained_paths(config)))
+        methods.append(find_ensemble(options.ensemble, paths))
     rows = _find_rows(options, dataset, config)
     names = in_order([*(method.name for method in methods), *rows.names])
+    over = compared_with([name for name in names if name != HUMAN], options.against)
     identity = config_identity(config, model.path, methods, dataset, rows)
     if not options.overwrite:
         check_not_overwritten(options.output_dir, identity, names=file_names(names))
@@ -167,8 +173,9 @@ def evaluate_methods(
     baseline = methods[0].name if methods else names[0]
     tokenizer = find_tokenizer(options, dataset)
     scores = _score(
-        options, captioned.dataset, objects, captions, rows, baseline, config, tokenizer=tokenizer
-    )
+        options, captioned.dataset, objects, captions, rows, baseline, over, config,
+        tokenizer=tokenizer,
+    )  # fmt: skip
     generation = GenerationRecord(
         model=model.path,
         facts={method.name: method.facts for method in methods},
@@ -226,15 +233,15 @@ def _score(
     captions: Mapping[str, Sequence[str]],
     rows: "Rows",
     baseline: str,
+    over: Sequence[str],
     config: Config,
     *,
     tokenizer: str,
 ) -> "list[MethodScores]":
-    """Scores all methods and rows, and tests each against those that need no training."""
+    """Scores all methods and rows, and tests each against some of them."""
     from evaluation.human import HUMAN
     from evaluation.scoring import score_methods
     from evaluation.setup import clip_metrics_of
-    from evaluation.significance import baselines_of
 
     return score_methods(
         captions,
@@ -243,7 +250,7 @@ def _score(
         seed=options.seed,
         skip=options.skip_metrics,
         extra=[*objects.metrics, *clip_metrics_of(config, dataset, skip=options.skip_metrics)],
-        over=baselines_of([*captions]),
+        over=over,
         human=HUMAN in rows.names,
         tokenizer=tokenizer,
     )

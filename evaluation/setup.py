@@ -54,6 +54,7 @@ def trained_paths(config: Config) -> TrainedPaths:
         prompt=prompts.file_for(lora=False),
         prompt_on_lora=prompts.file_for(lora=True),
         lora=config.lora_config.weights_path,
+        named=prompts.prompts,
     )
 
 

@@ -1,4 +1,4 @@
-"""What beats what: every method against those that need no training, in words and as a table."""
+"""What beats what: every method against those that need no training and chosen others."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from evaluation.extra_table import ExtraTable
 from evaluation.human import HUMAN
 from evaluation.rows import BASELINES
 from evaluation.scoring import MethodScores, headline_metrics
+from igrag.errors import UsageError
 from igrag.metrics import Comparison, Metric
 
 SIGNIFICANT = 0.05  # p-value
@@ -13,9 +14,20 @@ _TESTED = ("bleu4", "cider_d")
 _NO_FIGURE = "–"
 
 
-def baselines_of(names: Sequence[str]) -> list[str]:
-    """Returns those of a comparison's methods that the others must beat."""
-    return [name for name in BASELINES if name in names]
+def compared_with(names: Sequence[str], against: Sequence[str] = ()) -> list[str]:
+    """Returns those of a comparison's methods that the others are tested against.
+
+    Args:
+        names: Its methods.
+        against: Methods besides the baselines.
+
+    Raises:
+        UsageError: The comparison has no such method.
+    """
+    for name in against:
+        if name not in names:
+            raise UsageError(f"--against {name}: expected some of {','.join(names)}")
+    return [*dict.fromkeys([*(name for name in BASELINES if name in names), *against])]
 
 
 def subjects_of(methods: Sequence[MethodScores]) -> list[MethodScores]:
@@ -26,9 +38,9 @@ def subjects_of(methods: Sequence[MethodScores]) -> list[MethodScores]:
 def significance_table(methods: Sequence[MethodScores]) -> ExtraTable | None:
     """Returns the differences to every baseline with their p-values; None without any."""
     metrics = _tested_metrics(methods)
-    names = baselines_of([method.name for method in methods])
     subjects = subjects_of(methods)
-    if not (metrics and names and any(method.over for method in subjects)):
+    names = [*dict.fromkeys(name for method in subjects for name in method.over)]
+    if not (metrics and names):
         return None
     titles = ["method", *(f"{metric.label} over {name}" for metric in metrics for name in names)]
     rows = [
@@ -39,7 +51,7 @@ def significance_table(methods: Sequence[MethodScores]) -> ExtraTable | None:
         ]
         for method in subjects
     ]  # fmt: skip
-    return ExtraTable("Differences to what needs no training (p of the paired test)",
+    return ExtraTable("Differences to other methods (p of the paired test)",
                       [titles, *rows])  # fmt: skip
 
 

@@ -61,9 +61,7 @@ def measure(name: str, arguments: argparse.Namespace) -> None:
     if benchmark:
         untrained = comparison.untrained_step(benchmark, arguments.split)
         runs = [comparison.seed_run(benchmark, s, arguments.split) for s in comparison.SEEDS]
-        steps = [untrained]
-        for run in runs:
-            steps += [run.prompt, run.lora, run.both, run.evaluation]
+        steps = [untrained, *(step for run in runs for step in run.steps)]
         run_steps(steps, work, **limits)
         seeds = [comparison.read_metrics(run.evaluation, work) for run in runs]
         data = comparison.summarize(comparison.read_metrics(untrained, work), seeds)

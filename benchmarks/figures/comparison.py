@@ -1,7 +1,8 @@
 """The comparison of all methods on both benchmarks of the demo, over several seeds.
 
 Each seed trains a prompt, an adapter, and a prompt on that adapter, and the evaluation captions
-the images with them. What needs no training is evaluated once.
+the images with them. Some seeds train prompts with image tokens too, with and without the adapter.
+What needs no training is evaluated once.
 """
 
 import json
@@ -15,8 +16,13 @@ from benchmarks.figures.steps import Step
 from igrag.config import REPO_ROOT
 
 SEEDS = (0, 1, 2, 3, 4)
+IMAGE_SEEDS = (0, 1, 2)  # Those of prompts with image tokens.
 UNTRAINED = ("base", "nearest", "instruction", "human")
 TRAINED = ("prompt", "lora", "lora+prompt")
+IMAGE_METHODS = ("image-prompt", "lora+image-prompt")
+SHUFFLED = tuple(f"{name}-shuffled" for name in IMAGE_METHODS)
+IMAGE_AGAINST = ("prompt", "lora")  # What image tokens are added to.
+IMAGE_SETTINGS = ("prompt_tuning.prompt_length=16", "prompt_tuning.image_tokens=4")
 BASELINES = ("base", "nearest", "instruction")
 METRICS = ("bleu4", "cider_d", "rouge_l", "clip_score", "names_main_category")
 TESTED = ("bleu4", "cider_d")
@@ -46,12 +52,18 @@ BENCHMARKS = (COVERED, UNCOVERED)
 
 @dataclass(frozen=True, slots=True)
 class SeedRun:
-    """The trainings of one seed, and their evaluation."""
+    """The trainings of one seed, and their evaluation; `image` are those with image tokens."""
 
     prompt: Step
     lora: Step
     both: Step
     evaluation: Step
+    image: tuple[Step, ...] = ()
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps, trainings first."""
+        return [self.prompt, self.lora, self.both, *self.image, self.evaluation]
 
 
 def untrained_step(benchmark: Benchmark, split: str) -> Step:
@@ -81,15 +93,30 @@ def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
     )  # fmt: skip
     adapter = f"model.lora_weights_path={{{lora.name}}}/best"
     both = Step(f"{prefix}-both", (*tuning, "--set", adapter), inputs, (lora,))
-    settings = (
-        f"prompt_tuning.weights_path={{{prompt.name}}}/best_model/prompt_embeddings.pt",
-        f"prompt_tuning.weights_path_with_lora={{{both.name}}}/best_model/prompt_embeddings.pt",
+    settings = [
+        f"prompt_tuning.weights_path={_prompt_file(prompt)}",
+        f"prompt_tuning.weights_path_with_lora={_prompt_file(both)}",
         f"lora_config.weights_path={{{lora.name}}}/best",
-    )
+    ]
+    image: tuple[Step, ...] = ()
+    if seed in IMAGE_SEEDS:
+        tuning += tuple(word for text in IMAGE_SETTINGS for word in ("--set", text))
+        alone = Step(f"{prefix}-image", tuning, inputs)
+        image = (alone, Step(f"{prefix}-image-both", (*tuning, "--set", adapter), inputs, (lora,)))
+        settings += [
+            f"prompt_tuning.prompts.{name}={_prompt_file(step)}"
+            for name, step in zip(IMAGE_METHODS, image, strict=True)
+        ]
     # The baselines again, since the tests pair images.
-    methods = ("base", "nearest", "instruction", *TRAINED)
-    evaluation = _evaluation(benchmark, split, str(seed), methods, settings, (prompt, lora, both))
-    return SeedRun(prompt, lora, both, evaluation)
+    methods = (*BASELINES, *TRAINED, *(IMAGE_METHODS if image else ()))
+    evaluation = _evaluation(
+        benchmark, split, str(seed), methods, settings, (prompt, lora, both, *image)
+    )
+    return SeedRun(prompt, lora, both, evaluation, image)
+
+
+def _prompt_file(step: Step) -> str:
+    return f"{{{step.name}}}/best_model/prompt_embeddings.pt"
 
 
 def _evaluation(
@@ -105,6 +132,8 @@ def _evaluation(
         "--data", benchmark.data, "--split", split, "--methods", ",".join(methods),
         "--images", f"demo/coco/{split}", "--output_dir", "{output}", "--overwrite_output_dir",
         *(word for text in settings for word in ("--set", text)),
+        *(("--shuffle_image_vectors", "--against", ",".join(IMAGE_AGAINST))
+          if IMAGE_METHODS[0] in methods else ()),
     )  # fmt: skip
     return Step(f"{benchmark.name}-{split}-{name}", words, _inputs(benchmark), after)
 
@@ -130,8 +159,9 @@ def summarize(untrained: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) 
 
     Returns:
         By method, mean, lowest and highest of each metric, and for trained methods the
-        differences to each baseline with the largest p of all seeds; the same for the images that
-        the knowledge base covers and for those that it does not, where both are known.
+        differences to each baseline with the largest p of all seeds, for those with image tokens
+        to `prompt` and `lora` too; the same for the images that the knowledge base covers and for
+        those that it does not, where both are known.
     """
     parts = {}
     for group in _coverage(untrained):
@@ -139,6 +169,7 @@ def summarize(untrained: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) 
         parts[group["group"]] = {"images": group["images"], **_join(group, pick)}
     return {
         "seeds": len(seeds),
+        "image_seeds": sum(IMAGE_METHODS[0] in seed["methods"] for seed in seeds),
         "images": untrained["images"],
         **_join(untrained, seeds),
         "parts": parts,
@@ -155,14 +186,16 @@ def _join(untrained: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> d
     methods: dict[str, Any] = {}
     for name, found in untrained["methods"].items():
         methods[name] = {"scores": {key: spread([found.get(key)]) for key in METRICS}}
-    for name in TRAINED:
-        runs = [seed["methods"][name] for seed in seeds]
+    for name in (*TRAINED, *IMAGE_METHODS, *SHUFFLED):
+        runs = [seed["methods"][name] for seed in seeds if name in seed["methods"]]
+        if not runs:
+            continue
         methods[name] = {
             "scores": {key: spread([run.get(key) for run in runs]) for key in METRICS},
             "training": runs[0].get("training"),
             "over": {
                 baseline: {key: _difference(runs, baseline, key) for key in TESTED}
-                for baseline in BASELINES
+                for baseline in runs[0]["over"]
             },
         }
     return {"methods": methods}

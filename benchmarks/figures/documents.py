@@ -23,6 +23,7 @@ VIEWS: dict[str, View] = {
     "costs": tables.costs_table,
     "parts": tables.parts_table,
     "parts_sentences": tables.parts_sentences,
+    "image": tables.image_table,
     "output": code_block,
     "markdown": markdown,
 }

@@ -3,7 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.figures.comparison import BASELINES, METRICS, TESTED, TRAINED
+from benchmarks.figures.comparison import (
+    BASELINES,
+    IMAGE_AGAINST,
+    IMAGE_METHODS,
+    METRICS,
+    SHUFFLED,
+    TESTED,
+)
 from igrag.units import format_size, format_time
 
 SIGNIFICANT = 0.05
@@ -56,7 +63,7 @@ def differences_table(data: Mapping[str, Any], lang: str) -> str:
     pairs = [(metric, baseline) for metric in TESTED for baseline in BASELINES]
     heads = [_OVER[lang].format(metric=_LABELS[metric], baseline=name) for metric, name in pairs]
     rows = [[_METHOD[lang], *heads]]
-    for name in TRAINED:
+    for name in _trained(data):
         over = data["methods"][name]["over"]
         rows.append([name, *(_signed(over[baseline][metric]) for metric, baseline in pairs)])
     return to_markdown(rows)
@@ -65,7 +72,7 @@ def differences_table(data: Mapping[str, Any], lang: str) -> str:
 def costs_table(data: Mapping[str, Any], lang: str) -> str:
     """Returns trainable parameters, time of training and size on disk of the trained methods."""
     rows = [_COSTS[lang]]
-    for name in TRAINED:
+    for name in _trained(data):
         facts = data["methods"][name]["training"]
         rows.append(
             [
@@ -106,7 +113,7 @@ def parts_sentences(data: Mapping[str, Any], lang: str) -> str:
 def sentences(data: Mapping[str, Any], lang: str) -> str:
     """Returns what beats what, as a list of sentences."""
     lines = []
-    for name in TRAINED:
+    for name in _trained(data):
         over = data["methods"][name]["over"]
         for metric in TESTED:
             clauses = [_clause(over[baseline][metric], baseline, lang) for baseline in BASELINES]
@@ -116,6 +123,21 @@ def sentences(data: Mapping[str, Any], lang: str) -> str:
             )
             lines.append(f"- {text}\n")
     return "".join(lines)
+
+
+def image_table(data: Mapping[str, Any], lang: str) -> str:
+    """Returns what image tokens add to a prompt and to an adapter, in each part, with p."""
+    parts = {**data["parts"], "all": data}
+    columns = [(other, part) for other in IMAGE_AGAINST for part in parts]
+    heads = [
+        f"{_OVER[lang].format(metric=_LABELS['bleu4'], baseline=other)}: {_PARTS[lang][part]}"
+        for other, part in columns
+    ]
+    rows = [[_METHOD[lang], *heads]]
+    for name in (*IMAGE_METHODS, *SHUFFLED):
+        found = [parts[part]["methods"][name]["over"][other]["bleu4"] for other, part in columns]
+        rows.append([name, *(f"{_signed(each)}, p ≤ {each['largest_p']:.3f}" for each in found)])
+    return to_markdown(rows)
 
 
 def to_markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -131,6 +153,14 @@ def _clause(found: Mapping[str, float], baseline: str, lang: str) -> str:
     else:
         verb = "beats" if found["mean"] > 0 else "worse"
     return _CLAUSES[lang][verb].format(baseline=baseline, difference=_signed(found), p=f"{p:.3f}")
+
+
+def _trained(data: Mapping[str, Any]) -> list[str]:
+    """Returns the trained methods, without the controls."""
+    return [
+        name for name, method in data["methods"].items()
+        if "over" in method and name not in SHUFFLED
+    ]  # fmt: skip
 
 
 def _methods(data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -17,17 +17,19 @@ _PARTS = ("covered", "not covered")
 _FIGURES = REPO_ROOT / "docs" / "figures"
 
 
-def _run(difference: float, p: float, score: float) -> dict[str, Any]:
+def _run(difference: float, p: float, score: float, *, image: bool = False) -> dict[str, Any]:
     found = {"difference": difference, "low": 0, "high": 1, "p_value": p}
-    over = {name: {"bleu4": found, "cider_d": found} for name in comparison.BASELINES}
+    others = (*comparison.BASELINES, *(comparison.IMAGE_AGAINST if image else ()))
+    over = {name: {"bleu4": found, "cider_d": found} for name in others}
     method = {"bleu4": score, "cider_d": 2 * score, "rouge_l": score, "over": over}
     method["training"] = {"trainable_parameters": 2560}
-    methods = dict.fromkeys(comparison.TRAINED, method)
+    names = (*comparison.IMAGE_METHODS, *comparison.SHUFFLED) if image else ()
+    methods = dict.fromkeys((*comparison.TRAINED, *names), method)
     groups = [{"by": "coverage", "group": name, "images": 3, "methods": methods} for name in _PARTS]
     return {"methods": methods, "retrieval_quality": groups}
 
 
-def _summary() -> dict[str, Any]:
+def _summary(*, image: bool = False) -> dict[str, Any]:
     untrained: dict[str, Any] = {
         "methods": {
             name: {"bleu4": 0.5, "cider_d": 1.0, "rouge_l": 0.25} for name in comparison.UNTRAINED
@@ -39,7 +41,11 @@ def _summary() -> dict[str, Any]:
         {"by": "coverage", "group": name, "images": 3, "methods": untrained["methods"]}
         for name in _PARTS
     ]
-    runs = [_run(0.1, 0.002, 0.6), _run(0.2, 0.004, 0.7), _run(0.3, 0.02, 0.8)]
+    runs = [
+        _run(0.1, 0.002, 0.6, image=image),
+        _run(0.2, 0.004, 0.7, image=image),
+        _run(0.3, 0.02, 0.8),
+    ]
     return comparison.summarize(untrained, runs)
 
 
@@ -106,6 +112,18 @@ def test_parts_stand_beside_the_whole() -> None:
     table = tables.parts_table(summary, "en")
     assert "BLEU-4: covered (3) | BLEU-4: not covered (3) | BLEU-4: all (6)" in table
     assert tables.parts_sentences(summary, "en").count("**prompt**, BLEU-4: beats base") == 2
+
+
+def test_image_tokens_are_compared_with_what_they_are_added_to() -> None:
+    """Seeds without image tokens do not count; controls are rows, and claim nothing."""
+    summary = _summary(image=True)
+    assert summary["image_seeds"] == 2
+    table = tables.image_table(summary, "en")
+    assert "BLEU-4 over prompt: not covered" in table and "BLEU-4 over lora: all" in table
+    assert "| image-prompt-shuffled | +0.150 (+0.100 … +0.200), p ≤ 0.004 |" in table
+    assert "| lora+image-prompt-shuffled | 0.650" in tables.scores_table(summary, "en")
+    assert "**lora+image-prompt**" in tables.sentences(summary, "en")
+    assert "shuffled" not in tables.sentences(summary, "en")
 
 
 def test_steps_run_once_and_in_order(tmp_path: Path) -> None:

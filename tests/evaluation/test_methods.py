@@ -195,3 +195,29 @@ def test_ensemble_of_prompts_for_different_models_is_an_error(
         find_ensemble([on_lora, on_lora], NOTHING)
     with pytest.raises(CheckpointError, match=r"none\.pt"):
         find_ensemble([tmp_path / "none.pt", plain], NOTHING)
+
+
+def test_named_prompts_are_methods(
+    paths: TrainedPaths, adapter: Path, tmp_path: Path, save_prompt: SavePrompt
+) -> None:
+    """Each is used with the model that it was trained for, and can be chosen by its name."""
+    plain, on_lora = save_prompt(tmp_path / "a.pt"), save_prompt(tmp_path / "b.pt", adapter=adapter)
+    named = replace(paths, named={"formal": plain, "adapted": on_lora})
+    found = find_methods(named, None)
+    assert [(each.name, each.mode, each.prompt) for each in found[4:]] == [
+        ("formal", "prompt", plain),
+        ("adapted", "lora+prompt", on_lora),
+    ]
+    assert [each.name for each in find_methods(named, ("base", "adapted"))] == ["base", "adapted"]
+
+
+def test_named_prompt_that_cannot_be_a_method_is_an_error(
+    paths: TrainedPaths, adapter: Path, tmp_path: Path, save_prompt: SavePrompt
+) -> None:
+    """It may not be called as a row, and needs its own adapter."""
+    on_lora = save_prompt(tmp_path / "b.pt", adapter=adapter)
+    with pytest.raises(UsageError, match=r"prompts\.nearest: the evaluation has a row nearest"):
+        find_methods(replace(paths, named={"nearest": on_lora}), None)
+    other = TrainedPaths(paths.prompt, paths.prompt_on_lora, Path("/none"), {"mine": on_lora})
+    with pytest.raises(UsageError, match=r"prompts\.mine: .*b\.pt: was trained on a LoRA adapter"):
+        find_methods(other, ("base", "mine"))

@@ -72,6 +72,19 @@ def test_all_methods_share_one_loaded_model(
     assert [name for name in rows if name.strip("-")] == expected
 
 
+def test_named_prompt_is_tested_against_another_method(
+    evaluator: Evaluator, data: Path, tmp_path: Path, save_prompt: SavePrompt
+) -> None:
+    """A prompt of prompt_tuning.prompts is a row, and --against adds a paired test."""
+    setting = f"prompt_tuning.prompts.other={save_prompt(tmp_path / 'other.pt', seed=2)}"
+    words = ("--data", data, "--methods", "base,prompt,other", "--set", setting)
+    code, out, _ = evaluator(*words, "--against", "prompt")
+    over = evaluator.read("metrics.json")["methods"]["other"]["over"]
+    assert code == 0 and [*over] == ["base", "prompt"] and "BLEU-4 over prompt" in out
+    code, _, error = evaluator(*words, "--against", "lora")
+    assert code == 2 and "--against lora: expected some of base,prompt,other" in error
+
+
 def test_ensemble_is_a_method_of_its_own(
     evaluator: Evaluator, data: Path, paths: TrainedPaths, tmp_path: Path, save_prompt: SavePrompt
 ) -> None:

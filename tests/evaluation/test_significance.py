@@ -1,7 +1,10 @@
 """What beats what, in words and as a table."""
 
+import pytest
+
 from evaluation.scoring import MethodScores, score_methods
-from evaluation.significance import baselines_of, sentences, significance_table
+from evaluation.significance import compared_with, sentences, significance_table
+from igrag.errors import UsageError
 
 COUNT = 60
 REFERENCES = [(f"a dog number {n} runs on the wide beach",) for n in range(COUNT)]
@@ -24,7 +27,7 @@ def compared() -> list[MethodScores]:
     }
     return score_methods(
         captions, REFERENCES, baseline="base", seed=0, skip=("meteor",),
-        over=baselines_of([*captions]),
+        over=compared_with([*captions]),
     )  # fmt: skip
 
 
@@ -60,6 +63,27 @@ def test_nothing_is_said_without_a_baseline_or_a_method() -> None:
     for captions in ({"mine": GOOD, "yours": GOOD}, {"base": GOOD, "nearest": wrong_every(2)}):
         methods = score_methods(
             captions, REFERENCES, baseline=next(iter(captions)), seed=0, skip=("meteor",),
-            over=baselines_of([*captions]),
+            over=compared_with([*captions]),
         )  # fmt: skip
         assert sentences(methods) == [] and significance_table(methods) is None
+
+
+def test_methods_are_tested_against_chosen_ones_too() -> None:
+    """--against adds to the baselines; a chosen method itself has no difference in its column."""
+    captions = {"base": wrong_every(2), "prompt": wrong_every(5), "other": GOOD}
+    over = compared_with([*captions], ("prompt",))
+    assert over == ["base", "prompt"]
+    methods = score_methods(
+        captions, REFERENCES, baseline="base", seed=0, skip=("meteor",), over=over
+    )
+    assert "beats base by" in sentences(methods)[1] and "and prompt by" in sentences(methods)[1]
+    table = significance_table(methods)
+    assert table is not None
+    titles, prompt, _ = table.rows
+    assert titles[2] == "BLEU-4 over prompt" and prompt[2] == "–"
+
+
+def test_unknown_method_to_be_tested_against_is_an_error() -> None:
+    """The error names the methods of the comparison."""
+    with pytest.raises(UsageError, match="--against lora: expected some of base,prompt"):
+        compared_with(["base", "prompt"], ("lora",))
