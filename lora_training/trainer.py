@@ -21,7 +21,13 @@ from transformers import (
 
 from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import clean_texts
-from igrag.data.batching import LABEL_IGNORED, Collator, LengthGroupedBatches, longest_first_order
+from igrag.data.batching import (
+    LABEL_IGNORED,
+    Collator,
+    LengthGroupedBatches,
+    longest_first_order,
+    target_lengths,
+)
 from igrag.files import atomic_directory
 from igrag.memory import explain_out_of_memory
 from igrag.metrics import bleu
@@ -87,7 +93,10 @@ class AdapterTrainer(Seq2SeqTrainer):
         self._checkpoint_parent = args.output_dir
         self.remove_callback(PrinterCallback)  # It prints the logs of every step as a dict.
         self._batches = _EpochBatches(
-            train["source_length"][:], batch_size=args.per_device_train_batch_size, seed=args.seed
+            train["source_length"][:],
+            target_lengths(train),
+            batch_size=args.per_device_train_batch_size,
+            seed=args.seed,
         )
 
     def compute_loss(

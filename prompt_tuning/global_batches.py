@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import pyarrow.compute as compute
 import torch
 from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from igrag.data.batching import Collator, LengthGroupedBatches, model_columns
+from igrag.data.batching import Collator, LengthGroupedBatches, model_columns, target_lengths
 from igrag.data.workers import prepare_worker
 from prompt_tuning.caption_sampling import CaptionSampler
 
@@ -78,7 +77,10 @@ class GlobalBatches:
         self._device = device or torch.device("cpu")
         self._target_lengths = target_lengths(dataset)
         self._indices = LengthGroupedBatches(
-            dataset["source_length"][:], batch_size=micro_batch_size * micro_batches, seed=seed
+            dataset["source_length"][:],
+            self._target_lengths,
+            batch_size=micro_batch_size * micro_batches,
+            seed=seed,
         )
 
     def __len__(self) -> int:
@@ -125,9 +127,3 @@ class GlobalBatches:
             worker_init_fn=prepare_worker,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def target_lengths(dataset: Dataset) -> list[int]:
-    """Returns the number of target tokens of each example."""
-    lengths: list[int] = compute.list_value_length(dataset.data.column("labels")).to_pylist()
-    return lengths

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from igrag.captioning.generator import clean_texts
-from igrag.data.batching import Collator, longest_first_order, model_columns
+from igrag.data.batching import Collator, longest_first_order, model_columns, target_lengths
 from igrag.errors import TrainingError
 from igrag.memory import explain_out_of_memory
 from igrag.metrics import BleuScore, bleu
 from igrag.training.loss import summed_cross_entropy
-from prompt_tuning.global_batches import Batch, target_lengths
+from prompt_tuning.global_batches import Batch
 from prompt_tuning.prompt_tuner import PromptTuner
 
 

@@ -1,5 +1,9 @@
 """The training loss as a sum, from which the mean over any number of batches can be made."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -13,12 +17,34 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     can be made, and it is rounded to the model's dtype.
 
     Args:
-        logits: [B, L, V].
-        labels: Token ids [B, L]; `LABEL_IGNORED` marks padding.
+        logits: [..., V], such as [B, L, V].
+        labels: Token ids [...]; `LABEL_IGNORED` marks padding.
     """
     return cross_entropy(
-        logits.flatten(0, 1).float(),  # [B * L, V]
+        logits.flatten(0, -2).float(),  # [N, V]
         labels.flatten(),
         ignore_index=LABEL_IGNORED,
         reduction="sum",
     )
+
+
+@contextmanager
+def head_on(model: Any, positions: Tensor) -> Iterator[None]:
+    """Inside the block the model's language-model head sees some decoder positions alone.
+
+    The head multiplies every position with the whole vocabulary, padding included, unless it is
+    left out here. The model's logits are then [N, V].
+
+    Args:
+        model: A seq2seq model of transformers, or a PeftModel around one.
+        positions: A mask [B, L] with N positions.
+    """
+
+    def select(_: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0][positions],)  # [B, L, H] -> [N, H]
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()

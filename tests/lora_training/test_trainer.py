@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.generator import CaptionGenerator, Decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
-from igrag.data.batching import LengthGroupedBatches
+from igrag.data.batching import LengthGroupedBatches, target_lengths
 from igrag.data.examples import iter_examples
 from igrag.data.tokenization import tokenized_dataset
 from igrag.metrics import bleu
@@ -53,7 +53,8 @@ def test_step_loss_is_the_mean_over_its_target_tokens(exact: Trainer) -> None:
     output = exact.train(training__learning_rate=1e-12, training__num_train_epochs=1)
     language = load_language_model(str(exact.model), device="cpu")
     rows = read(exact.data / "train.jsonl", language.tokenizer)
-    batches = list(LengthGroupedBatches(rows["source_length"][:], batch_size=4, seed=42))
+    lengths = rows["source_length"][:], target_lengths(rows)
+    batches = list(LengthGroupedBatches(*lengths, batch_size=4, seed=42))
     global_batches = [
         [*first, *second] for first, second in zip(batches[::2], batches[1::2], strict=True)
     ]

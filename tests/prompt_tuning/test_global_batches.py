@@ -116,7 +116,7 @@ def test_accumulation_equals_one_big_batch(dataset: Dataset, language: LanguageM
         results.append(found)
     for (loss_of_parts, parts), (loss_of_one, one) in zip(*results, strict=True):
         torch.testing.assert_close(parts, one, atol=1e-6, rtol=0)
-        assert loss_of_parts == pytest.approx(loss_of_one, abs=1e-6)
+        assert loss_of_parts == pytest.approx(loss_of_one, rel=1e-6)
 
 
 def test_summed_loss_over_tokens_is_the_models_own(

@@ -8,11 +8,12 @@ import torch
 from igrag.data.batching import IMAGE_ROW, Collator, LengthGroupedBatches, model_columns
 
 LENGTHS = [(7 * n) % 97 + 3 for n in range(1003)]
+TARGETS = [(5 * n) % 23 + 2 for n in range(1003)]
 
 
 def batches(*, seed: int = 0, epoch: int = 0, lengths: list[int] = LENGTHS) -> list[list[int]]:
     """Returns the batches of an epoch."""
-    grouped = LengthGroupedBatches(lengths, batch_size=8, seed=seed)
+    grouped = LengthGroupedBatches(lengths, TARGETS, batch_size=8, seed=seed)
     grouped.epoch = epoch
     assert len(list(grouped)) == len(grouped)
     return list(grouped)
@@ -36,11 +37,13 @@ def test_batch_order_depends_on_seed_and_epoch_alone() -> None:
 def test_batches_group_lengths_in_random_order() -> None:
     """Little of a batch is padding, and epochs do not run from short to long."""
 
-    def padding(found: list[list[int]]) -> int:
-        return sum(max(LENGTHS[n] for n in b) * len(b) - sum(LENGTHS[n] for n in b) for b in found)
+    def padding(found: list[list[int]], lengths: list[int]) -> int:
+        return sum(max(lengths[n] for n in b) * len(b) - sum(lengths[n] for n in b) for b in found)
 
     unsorted = [list(range(start, min(start + 8, 1003))) for start in range(0, 1003, 8)]
-    assert padding(batches()) < 0.1 * padding(unsorted)
+    assert padding(batches(), LENGTHS) < 0.1 * padding(unsorted, LENGTHS)
+    assert padding(batches(), TARGETS) < 0.5 * padding(unsorted, TARGETS)
+    assert all(LENGTHS[a] <= LENGTHS[b] for batch in batches() for a, b in pairwise(batch))
     longest = [max(LENGTHS[index] for index in batch) for batch in batches()]
     rises = sum(left < right for left, right in pairwise(longest))
     assert 0.3 * len(longest) < rises < 0.7 * len(longest)
