@@ -193,6 +193,8 @@ def _section(annotation: Any) -> type[Section] | None:
 def _to_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(item) for item in value]
     return portable(value) if isinstance(value, Path) else value
 
 

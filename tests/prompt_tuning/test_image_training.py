@@ -1,5 +1,6 @@
 """The training of a prompt with image tokens: every guarantee of a plain prompt's holds for it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +184,7 @@ def test_vectors_of_a_knowledge_base_train(seeing: Trainer, knowledge_base: Path
         path.with_suffix(".vectors.npy").unlink()
     loaded = settings_of(seeing, data__image_vectors=knowledge_base)
     assert loaded.data.image_vectors == [knowledge_base]
+    assert str(knowledge_base) in json.dumps(loaded.to_plain())  # as all_results.json has it
     tuner = tuner_for(seeing, data__image_vectors=f"[{knowledge_base}]")
     assert tuner.encoder is not None and tuner.encoder.name == "clip-8"
     assert tuner.encoder != ENCODER
