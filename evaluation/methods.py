@@ -130,7 +130,7 @@ def find_methods(paths: TrainedPaths, wanted: Sequence[str] | None) -> list[Meth
 
 
 def _named_method(name: str, path: Path, paths: TrainedPaths) -> Method:
-    """Returns the method of a named prompt; its file says which model it belongs to."""
+    """Returns the method of a named prompt, whose file records the model that it belongs to."""
     mode = _mode_of(path, paths)
     if mode is None:
         raise UsageError(

@@ -73,26 +73,9 @@ def untrained_step(benchmark: Benchmark, split: str) -> Step:
 
 def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
     """Returns the trainings of a seed and their evaluation."""
-    files = (
-        f"data.train_file={benchmark.data}/train{benchmark.suffix}",
-        f"data.val_file={benchmark.data}/val{benchmark.suffix}",
-        f"training.seed={seed}",
-    )
-    common = tuple(word for text in files for word in ("--set", text))
-    inputs = (*_inputs(benchmark), REPO_ROOT / "prompt_tuning/config", _LORA_CONFIG)
-    prefix = f"{benchmark.name}-{seed}"
-    tuning = ("prompt_tuning/prompt_training.py", "--train", "--output_dir", "{output}",
-              "--overwrite_output_dir", *common,
-              "--set", f"model.main_config={benchmark.main_config}")  # fmt: skip
-    prompt = Step(f"{prefix}-prompt", tuning, inputs)
-    lora = Step(
-        f"{prefix}-lora",
-        ("lora_training/train_lora.py", "--train", "--output_dir", "{output}",
-         "--overwrite_output_dir", "--main_config", benchmark.main_config, *common),
-        inputs,
-    )  # fmt: skip
-    adapter = f"model.lora_weights_path={{{lora.name}}}/best"
-    both = Step(f"{prefix}-both", (*tuning, "--set", adapter), inputs, (lora,))
+    lora = _lora_training(benchmark, seed)
+    prompt = _prompt_training(benchmark, seed, "prompt")
+    both = _prompt_training(benchmark, seed, "both", on=lora)
     settings = [
         f"prompt_tuning.weights_path={_prompt_file(prompt)}",
         f"prompt_tuning.weights_path_with_lora={_prompt_file(both)}",
@@ -100,19 +83,56 @@ def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
     ]
     image: tuple[Step, ...] = ()
     if seed in IMAGE_SEEDS:
-        tuning += tuple(word for text in IMAGE_SETTINGS for word in ("--set", text))
-        alone = Step(f"{prefix}-image", tuning, inputs)
-        image = (alone, Step(f"{prefix}-image-both", (*tuning, "--set", adapter), inputs, (lora,)))
+        image = (
+            _prompt_training(benchmark, seed, "image", IMAGE_SETTINGS),
+            _prompt_training(benchmark, seed, "image-both", IMAGE_SETTINGS, on=lora),
+        )
         settings += [
             f"prompt_tuning.prompts.{name}={_prompt_file(step)}"
             for name, step in zip(IMAGE_METHODS, image, strict=True)
         ]
     # The baselines again, since the tests pair images.
     methods = (*BASELINES, *TRAINED, *(IMAGE_METHODS if image else ()))
-    evaluation = _evaluation(
-        benchmark, split, str(seed), methods, settings, (prompt, lora, both, *image)
-    )
+    trained = (prompt, lora, both, *image)
+    evaluation = _evaluation(benchmark, split, str(seed), methods, settings, trained)
     return SeedRun(prompt, lora, both, evaluation, image)
+
+
+def _prompt_training(
+    benchmark: Benchmark,
+    seed: int,
+    name: str,
+    settings: Sequence[str] = (),
+    *,
+    on: Step | None = None,
+) -> Step:
+    """Returns the training of a prompt, perhaps on an adapter."""
+    settings = [f"model.main_config={benchmark.main_config}", *settings]
+    if on:
+        settings.append(f"model.lora_weights_path={{{on.name}}}/best")
+    words = ("prompt_tuning/prompt_training.py", *_training_words(benchmark, seed, settings))
+    inputs = (*_inputs(benchmark, "train"), REPO_ROOT / "prompt_tuning" / "config")
+    return Step(f"{benchmark.name}-{seed}-{name}", words, inputs, (on,) if on else ())
+
+
+def _lora_training(benchmark: Benchmark, seed: int) -> Step:
+    words = ("lora_training/train_lora.py", "--main_config", benchmark.main_config,
+             *_training_words(benchmark, seed))  # fmt: skip
+    inputs = (*_inputs(benchmark, "train"), REPO_ROOT / "lora_training" / "config")
+    return Step(f"{benchmark.name}-{seed}-lora", words, inputs)
+
+
+def _training_words(
+    benchmark: Benchmark, seed: int, settings: Sequence[str] = ()
+) -> tuple[str, ...]:
+    settings = [
+        f"data.train_file={benchmark.data}/train{benchmark.suffix}",
+        f"data.val_file={benchmark.data}/val{benchmark.suffix}",
+        f"training.seed={seed}",
+        *settings,
+    ]
+    options = ("--train", "--output_dir", "{output}", "--overwrite_output_dir")
+    return (*options, *(word for text in settings for word in ("--set", text)))
 
 
 def _prompt_file(step: Step) -> str:
@@ -135,15 +155,15 @@ def _evaluation(
         *(("--shuffle_image_vectors", "--against", ",".join(IMAGE_AGAINST))
           if IMAGE_METHODS[0] in methods else ()),
     )  # fmt: skip
-    return Step(f"{benchmark.name}-{split}-{name}", words, _inputs(benchmark), after)
+    return Step(f"{benchmark.name}-{split}-{name}", words, _inputs(benchmark, split), after)
 
 
-_LORA_CONFIG = REPO_ROOT / "lora_training" / "config"
-
-
-def _inputs(benchmark: Benchmark) -> tuple[Path, ...]:
+def _inputs(benchmark: Benchmark, *splits: str) -> tuple[Path, ...]:
+    """Returns what decides a result: the examples of val and of some splits, models, settings."""
+    data = REPO_ROOT / benchmark.data
+    examples = [path for split in ("val", *splits) for path in sorted(data.glob(f"{split}.*"))]
     return (
-        REPO_ROOT / benchmark.data,
+        *examples,
         REPO_ROOT / "demo" / "models",
         REPO_ROOT / "configs",
         REPO_ROOT / "evaluation" / "instructions.yaml",
@@ -196,6 +216,7 @@ def _join(untrained: Mapping[str, Any], seeds: Sequence[Mapping[str, Any]]) -> d
             "over": {
                 baseline: {key: _difference(runs, baseline, key) for key in TESTED}
                 for baseline in runs[0]["over"]
+                if all(baseline in run["over"] for run in runs)
             },
         }
     return {"methods": methods}
