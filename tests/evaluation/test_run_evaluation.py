@@ -427,7 +427,7 @@ def test_missing_files_are_an_error(untrained: Evaluator, words: str, message: s
     assert (code, out) == (1, "") and message in one_error(err)
 
 
-@pytest.mark.parametrize("words", ["--limit 0", "--limit x", "--seed -1", "--split dev"])
+@pytest.mark.parametrize("words", ["--limit 0", "--limit x", "--seed -1", "--split none"])
 def test_invalid_values_are_an_error(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Invalid values are errors of the parser, with exit code 2."""
     with pytest.raises(SystemExit, match="2"):
