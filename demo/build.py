@@ -88,12 +88,17 @@ def _encode(root: Path, captions: Path, output: Path, encoder: "ImageEncoder") -
 
 
 def _data(root: Path, seed: int) -> None:
-    """Builds the JSONL of every split, for both knowledge bases."""
-    _write_examples(root, root, seed)
+    """Builds the JSONL of every split, for both knowledge bases.
+
+    What is not read by default is packed or left out, so that the demo stays under 25 MB: the
+    images of uncovered/data are those of data, whose vectors the knowledge base has.
+    """
     uncovered = root / "uncovered"
-    _write_examples(root, uncovered, seed)
-    # They would not fit into the demo's 25 MB as they are.
-    for path in sorted((uncovered / "data").glob("*.jsonl")):
+    for folder in (root, uncovered):
+        _write_examples(root, folder, seed)
+    for path in (*uncovered.glob("data/*.vectors.*"), *root.glob("data/dev.vectors.*")):
+        path.unlink()
+    for path in sorted((*uncovered.glob("data/*.jsonl"), root / "data" / "dev.jsonl")):
         # No time and no name inside: the same examples give the same bytes.
         packed = path.with_suffix(".jsonl.gz")
         with packed.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as stream:

@@ -37,16 +37,21 @@ class Benchmark:
         data: Folder of the splits.
         suffix: That of their files.
         main_config: The captioning configuration.
+        image_vectors: Where the images' vectors are, if not next to the examples.
     """
 
     name: str
     data: str
     suffix: str
     main_config: str
+    image_vectors: str = "[]"
 
 
 COVERED = Benchmark("covered", "demo/data", ".jsonl", "configs/config.yaml")
-UNCOVERED = Benchmark("uncovered", "demo/uncovered/data", ".jsonl.gz", "configs/uncovered.yaml")
+UNCOVERED = Benchmark(
+    "uncovered", "demo/uncovered/data", ".jsonl.gz", "configs/uncovered.yaml",
+    image_vectors="[demo/knowledge_base,demo/coco/val]",
+)  # fmt: skip
 BENCHMARKS = (COVERED, UNCOVERED)
 
 
@@ -83,9 +88,10 @@ def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
     ]
     image: tuple[Step, ...] = ()
     if seed in IMAGE_SEEDS:
+        tokens = (*IMAGE_SETTINGS, f"data.image_vectors={benchmark.image_vectors}")
         image = (
-            _prompt_training(benchmark, seed, "image", IMAGE_SETTINGS),
-            _prompt_training(benchmark, seed, "image-both", IMAGE_SETTINGS, on=lora),
+            _prompt_training(benchmark, seed, "image", tokens),
+            _prompt_training(benchmark, seed, "image-both", tokens, on=lora),
         )
         settings += [
             f"prompt_tuning.prompts.{name}={_prompt_file(step)}"
