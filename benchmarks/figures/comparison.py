@@ -16,12 +16,12 @@ from benchmarks.figures.steps import Step
 from igrag.config import REPO_ROOT
 
 SEEDS = (0, 1, 2, 3, 4)
-IMAGE_SEEDS = (0, 1, 2)  # Those of prompts with image tokens.
 UNTRAINED = ("base", "nearest", "instruction", "human")
 TRAINED = ("prompt", "lora", "lora+prompt")
 IMAGE_METHODS = ("image-prompt", "lora+image-prompt")
 SHUFFLED = tuple(f"{name}-shuffled" for name in IMAGE_METHODS)
 IMAGE_AGAINST = ("prompt", "lora")  # What image tokens are added to.
+_INSTRUCTIONS = "instructions.yaml"
 IMAGE_SETTINGS = ("prompt_tuning.prompt_length=16", "prompt_tuning.image_tokens=4")
 BASELINES = ("base", "nearest", "instruction")
 METRICS = ("bleu4", "cider_d", "rouge_l", "clip_score", "names_main_category")
@@ -38,6 +38,7 @@ class Benchmark:
         suffix: That of their files.
         main_config: The captioning configuration.
         image_vectors: Where the images' vectors are, if not next to the examples.
+        image_seeds: Seeds that train prompts with image tokens.
     """
 
     name: str
@@ -45,12 +46,13 @@ class Benchmark:
     suffix: str
     main_config: str
     image_vectors: str = "[]"
+    image_seeds: tuple[int, ...] = ()
 
 
 COVERED = Benchmark("covered", "demo/data", ".jsonl", "configs/config.yaml")
 UNCOVERED = Benchmark(
     "uncovered", "demo/uncovered/data", ".jsonl.gz", "configs/uncovered.yaml",
-    image_vectors="[demo/knowledge_base,demo/coco/val]",
+    image_vectors="[demo/knowledge_base,demo/coco/val]", image_seeds=(0, 1, 2),
 )  # fmt: skip
 BENCHMARKS = (COVERED, UNCOVERED)
 
@@ -68,12 +70,22 @@ class SeedRun:
     @property
     def steps(self) -> list[Step]:
         """All steps, trainings first."""
-        return [self.prompt, self.lora, self.both, *self.image, self.evaluation]
+        return [
+            self.prompt, self.lora, self.both, *self.image, self.evaluation.after[-1], self.evaluation,
+        ]  # fmt: skip
 
 
 def untrained_step(benchmark: Benchmark, split: str) -> Step:
-    """Returns the evaluation of what needs no training."""
+    """Returns the evaluation of what needs no training; it chooses the instruction."""
     return _evaluation(benchmark, split, "untrained", UNTRAINED, (), ())
+
+
+def _instruction_step(benchmark: Benchmark, split: str) -> Step:
+    """Returns what makes the chosen instruction a file."""
+    chosen = untrained_step(benchmark, split)
+    words = ("-m", "benchmarks.figures.chosen_instruction", f"{{{chosen.name}}}/metrics.json",
+             f"{{output}}/{_INSTRUCTIONS}")  # fmt: skip
+    return Step(f"{benchmark.name}-{split}-instruction", words, after=(chosen,))
 
 
 def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
@@ -87,7 +99,7 @@ def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
         f"lora_config.weights_path={{{lora.name}}}/best",
     ]
     image: tuple[Step, ...] = ()
-    if seed in IMAGE_SEEDS:
+    if seed in benchmark.image_seeds:
         tokens = (*IMAGE_SETTINGS, f"data.image_vectors={benchmark.image_vectors}")
         image = (
             _prompt_training(benchmark, seed, "image", tokens),
@@ -99,8 +111,8 @@ def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
         ]
     # The baselines again, since the tests pair images.
     methods = (*BASELINES, *TRAINED, *(IMAGE_METHODS if image else ()))
-    trained = (prompt, lora, both, *image)
-    evaluation = _evaluation(benchmark, split, str(seed), methods, settings, trained)
+    after = (prompt, lora, both, *image, _instruction_step(benchmark, split))
+    evaluation = _evaluation(benchmark, split, str(seed), methods, settings, after)
     return SeedRun(prompt, lora, both, evaluation, image)
 
 
@@ -158,6 +170,7 @@ def _evaluation(
         "--data", benchmark.data, "--split", split, "--methods", ",".join(methods),
         "--images", f"demo/coco/{split}", "--output_dir", "{output}", "--overwrite_output_dir",
         *(word for text in settings for word in ("--set", text)),
+        *(("--instructions", f"{{{after[-1].name}}}/{_INSTRUCTIONS}") if after else ()),
         *(("--shuffle_image_vectors", "--against", ",".join(IMAGE_AGAINST))
           if IMAGE_METHODS[0] in methods else ()),
     )  # fmt: skip
