@@ -14,7 +14,7 @@ from igrag.files import read_json
 
 
 def main(metrics: Path, output: Path) -> None:
-    """Reads metrics.json and writes one instruction, which is chosen against the configuration's."""
+    """Reads metrics.json and writes one instruction, to be tried beside the default."""
     text = read_json(metrics)["instruction"]["text"]
     output.write_text(
         yaml.safe_dump({"instructions": [text]}, allow_unicode=True, width=1000), encoding="utf-8"

@@ -70,9 +70,8 @@ class SeedRun:
     @property
     def steps(self) -> list[Step]:
         """All steps, trainings first."""
-        return [
-            self.prompt, self.lora, self.both, *self.image, self.evaluation.after[-1], self.evaluation,
-        ]  # fmt: skip
+        instruction = self.evaluation.after[-1]
+        return [self.prompt, self.lora, self.both, *self.image, instruction, self.evaluation]
 
 
 def untrained_step(benchmark: Benchmark, split: str) -> Step:
