@@ -1,10 +1,12 @@
-"""Identifies a model's weights: a hash over a sample of every parameter."""
+"""Identifies a model's weights, by a hash over a sample of every parameter, and a tokenizer."""
 
 import hashlib
+import json
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 # Values of each parameter that are hashed: another training changes nearly all of them, and hashing
 # a large model as a whole would take seconds at every start.
@@ -36,6 +38,18 @@ def weights_hash(model: nn.Module) -> str | None:
         digest.update(f"{name} {list(value.shape)}".encode())
         digest.update(rounded_bytes(sample(value)))
     return digest.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Returns a SHA-256 that changes with the vocabulary and with how text is split."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state: Any = sorted(tokenizer.get_vocab().items())
+    if backend is not None:
+        state = json.loads(backend.to_str())
+        # These hold how the last call padded and truncated.
+        del state["truncation"], state["padding"]
+    text = json.dumps([state, tokenizer.eos_token_id], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -226,7 +226,7 @@ def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite
     """
     from igrag import from_config
     from igrag.captioning.language_model import load_tokenizer
-    from igrag.data.tokenization import tokenizer_fingerprint
+    from igrag.fingerprints import tokenizer_fingerprint
     from igrag.retrieval.knowledge_base import KnowledgeBase
     from lora_training.dataset_folder import DatasetFolder, describe_build
     from lora_training.examples import ExampleBuilder

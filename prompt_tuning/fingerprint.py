@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from igrag.captioning.language_model import embedding_weight
-from igrag.data.tokenization import tokenizer_fingerprint
 from igrag.errors import CheckpointError, DataError
 from igrag.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
-from igrag.fingerprints import rounded_bytes, weights_hash
+from igrag.fingerprints import rounded_bytes, tokenizer_fingerprint, weights_hash
 from igrag.inputs import check_regular, reason_of
 
 NO_ADAPTER = "none"

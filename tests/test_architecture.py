@@ -40,6 +40,17 @@ HEAVY = (
     "pyarrow",
     "matplotlib",
 )
+NOT_FOR_CAPTIONS = (
+    "datasets",
+    "pandas",
+    "pyarrow.compute",
+    "pyarrow.dataset",
+    "matplotlib",
+    "nltk",
+    "optuna",
+    "peft",
+    "torchvision",
+)
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -181,3 +192,19 @@ def test_light_start(statement: str) -> None:
         [sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_captioning_loads_nothing_that_it_does_not_use() -> None:
+    """These would make the start of main.py a tenth slower.
+
+    accelerate is not among them: transformers itself imports it.
+    """
+    code = (
+        "import sys; from igrag.commands.caption import command; "
+        "code = command(['--i', 'input/802.jpg', '--set', 'generation_config.num_beams=1']); "
+        f"print(code, *sorted(set(sys.modules) & set({NOT_FOR_CAPTIONS!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0"

@@ -1,7 +1,5 @@
 """Tokenized examples, memory-mapped and cached by `datasets`."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from functools import partial
@@ -20,6 +18,7 @@ from igrag.data.text_length import cut_text
 from igrag.data.unknown_tokens import MOST, NOTICEABLE, unknown_shares
 from igrag.errors import DataError
 from igrag.files import sha256_file
+from igrag.fingerprints import tokenizer_fingerprint
 
 logger = logging.getLogger(__name__)
 _TOKENIZE_BATCH = 1000
@@ -89,18 +88,6 @@ def tokenized_dataset(
     _log_truncated(path, tokenized)
     _report_unknown(path, tokenized)
     return tokenized
-
-
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns a SHA-256 that changes with the vocabulary and with how text is split."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state: Any = sorted(tokenizer.get_vocab().items())
-    if backend is not None:
-        state = json.loads(backend.to_str())
-        # These hold how the last call padded and truncated.
-        del state["truncation"], state["padding"]
-    text = json.dumps([state, tokenizer.eos_token_id], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 _FEATURES = Features(

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from igrag.data.coco import CaptionedImage, ImageId
 from igrag.errors import KnowledgeBaseError
+from igrag.retrieval.caption_table import CaptionTable
 from igrag.retrieval.checksums import REBUILD, VECTORS, check_all
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.search import NotFiniteError, nearest
@@ -33,9 +34,6 @@ from igrag.retrieval.storage import (
     read_manifest,
     write_files,
 )
-
-if TYPE_CHECKING:  # datasets takes a second to load
-    from datasets import Dataset
 
 __all__ = ["DUPLICATE_SCORE", "ImageId", "KnowledgeBase", "Match", "SkippedImage"]
 
@@ -59,7 +57,7 @@ class KnowledgeBase:
     def __init__(
         self,
         vectors: NDArray[np.float32],
-        captions: Dataset,
+        captions: CaptionTable,
         *,
         encoder: EncoderIdentity,
         path: Path,
@@ -68,7 +66,7 @@ class KnowledgeBase:
 
         Args:
             vectors: Unit vectors [N, D].
-            captions: Table of N rows image_id, file_name, captions.
+            captions: The captions of N images.
             encoder: What made the vectors.
             path: The folder, for messages.
         """
@@ -76,10 +74,7 @@ class KnowledgeBase:
         self.path = path
         self._vectors = vectors
         self._captions = captions
-        self._image_ids: list[ImageId] = captions.data.column("image_id").to_pylist()
-        self._rows = {str(image_id): row for row, image_id in enumerate(self._image_ids)}
-        if len(self._rows) != len(self._image_ids):
-            raise KnowledgeBaseError(f"{path}: image ids are repeated; rebuild it")
+        self._image_ids = captions.image_ids
 
     @classmethod
     def open(cls, path: Path, *, encoder: EncoderIdentity | None = None) -> KnowledgeBase:
@@ -181,22 +176,21 @@ class KnowledgeBase:
 
     def __contains__(self, image_id: object) -> bool:
         """Returns whether an image is in the knowledge base."""
-        return str(image_id) in self._rows
+        return self._image_ids.row(image_id) is not None
 
     def vector(self, image_id: ImageId) -> NDArray[np.float32] | None:
         """Returns an image's unit vector [D], None for an unknown image."""
-        row = self._rows.get(str(image_id))
+        row = self._image_ids.row(image_id)
         return None if row is None else np.array(self._vectors[row])
 
     def captions(self) -> Iterator[str]:
         """Yields all captions, in the order of the images."""
-        for texts in self._captions["captions"]:
-            yield from texts
+        yield from self._captions
 
     def captions_of(self, image_id: ImageId) -> tuple[str, ...]:
         """Returns an image's captions, none for an unknown image."""
-        row = self._rows.get(str(image_id))
-        return () if row is None else tuple(self._captions[row]["captions"])
+        row = self._image_ids.row(image_id)
+        return () if row is None else self._captions.of_row(row)
 
     def search(
         self,
@@ -244,13 +238,14 @@ class KnowledgeBase:
                 f"{REBUILD}"
             ) from error
         rows, inverse = np.unique(hits.row, return_inverse=True)
-        captions = [tuple(texts) for texts in self._captions[rows]["captions"]] if len(rows) else []
+        captions = [self._captions.of_row(row) for row in rows.tolist()]
         matches: list[list[Match]] = [[] for _ in queries]
         for query, index, score in zip(hits.query, inverse, hits.score, strict=True):
-            image_id = self._image_ids[rows[index]]
+            image_id = self._image_ids[int(rows[index])]
             cosine = min(1.0, round(float(score), SCORE_DIGITS))
             matches[query].append(Match(image_id, cosine, captions[index]))
         return matches
 
     def _row_or_none(self, image_id: ImageId | None) -> int:
-        return -1 if image_id is None else self._rows.get(str(image_id), -1)
+        row = None if image_id is None else self._image_ids.row(image_id)
+        return -1 if row is None else row

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from igrag.files import (
     write_json,
 )
 from igrag.inputs import check_regular
+from igrag.retrieval.caption_table import CaptionTable
 from igrag.retrieval.checksums import (
     CAPTIONS,
     MANIFEST,
@@ -37,12 +38,8 @@ from igrag.retrieval.checksums import (
 )
 from igrag.retrieval.image_encoder import EncoderIdentity
 
-if TYPE_CHECKING:  # datasets takes a second to load
-    from datasets import Dataset
-
 FORMAT = "igrag knowledge base"
 FORMAT_VERSION = 2  # 1 knew the encoder by two of its weights
-COLUMNS = ("image_id", "file_name", "captions")
 CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would touch the whole file
 UNIT_TOLERANCE = 1e-3
 COPIED_ROWS = 16_384
@@ -189,21 +186,16 @@ def open_vectors(path: Path, manifest: dict[str, Any]) -> NDArray[np.float32]:
     return vectors
 
 
-def open_captions(path: Path, manifest: dict[str, Any]) -> Dataset:
+def open_captions(path: Path, manifest: dict[str, Any]) -> CaptionTable:
     """Memory-maps the captions, a row for each vector."""
-    from datasets import load_from_disk
-
     folder = path / CAPTIONS
     check_captions(path, manifest)
     try:
-        captions = load_from_disk(str(folder))
-        columns = set(captions.column_names)
+        captions = CaptionTable.open(folder)
     except Exception as error:
-        # datasets and pyarrow raise many errors on missing, cut off or foreign files.
+        # pyarrow raises many errors on missing, cut off or foreign files.
         reason = " ".join(str(error).split())[:160]
         raise KnowledgeBaseError(f"{folder}: missing or damaged ({reason}); {REBUILD}") from error
-    if not isinstance(columns, set) or not columns.issuperset(COLUMNS):
-        raise KnowledgeBaseError(f"{folder}: expected the columns {', '.join(COLUMNS)}; {REBUILD}")
     if len(captions) != manifest["count"]:
         raise KnowledgeBaseError(
             f"{folder}: holds {len(captions)} rows for {manifest['count']} vectors; {REBUILD}"

@@ -14,8 +14,9 @@ from datasets.utils import are_progress_bars_disabled
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from igrag.data import tokenization
-from igrag.data.tokenization import tokenized_dataset, tokenizer_fingerprint
+from igrag.data.tokenization import tokenized_dataset
 from igrag.errors import DataError, UsageError
+from igrag.fingerprints import tokenizer_fingerprint
 
 END = 1
 PROMPTS = ["a dog", "a cat runs in the field", "a bus"]
