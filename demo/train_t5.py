@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from demo.language.tasks import Example, mixture
-from igrag.devices import tune_allocator
+from igrag.devices import race_on_cpu, tune_allocator
 from igrag.files import atomic_path
 
 BATCH_SIZE = 48
@@ -231,8 +231,9 @@ class Training:
 
 
 def bfloat16_is_fast() -> bool:
-    """Returns whether the CPU multiplies bfloat16 matrices in hardware; elsewhere it is slow."""
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    """Returns whether the CPU is faster in bfloat16; most are far slower."""
+    race = race_on_cpu()
+    return race is not None and race.bfloat16_wins
 
 
 def parameter_groups(model: T5ForConditionalGeneration, rate: float) -> list[dict[str, Any]]:

@@ -72,8 +72,8 @@ class ModelConfig(Section):
     )
     dtype: DType = setting(
         "auto",
-        "Precision; auto: bfloat16 on a GPU that has it, else float32.",
-        "精度；auto：GPU 支持 bfloat16 时使用 bfloat16，否则使用 float32。",
+        "Precision; auto: bfloat16 where the device is faster with it, else float32.",
+        "精度；auto：设备以 bfloat16 计算更快时使用 bfloat16，否则使用 float32。",
     )
     attn_implementation: AttentionImplementation = setting(
         "eager",

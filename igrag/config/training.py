@@ -79,8 +79,8 @@ class OptimizationSettings(Section):
     )
     mixed_precision: MixedPrecision = setting(
         "auto",
-        "auto is bf16 on a GPU that supports it, else fp32.",
-        "auto 在 GPU 支持时用 bf16，否则 fp32。",
+        "auto is bf16 where the device is faster with it, else fp32.",
+        "auto：设备以 bf16 计算更快时用 bf16，否则 fp32。",
     )
 
     @property

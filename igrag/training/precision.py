@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # torch takes seconds to load
 
 
 def resolve_mixed_precision(name: MixedPrecision, device: torch.device) -> Literal["bf16", "no"]:
-    """Returns what Accelerate calls `mixed_precision`; "auto" is bf16 on a GPU that supports it."""
+    """Returns what Accelerate calls `mixed_precision`; "auto" is bf16 where it is faster."""
     if name == "auto":
         return "bf16" if str(resolve_dtype("auto", device)) == "torch.bfloat16" else "no"
     return "bf16" if name == "bf16" else "no"

@@ -14,7 +14,6 @@ from transformers import AutoConfig, AutoTokenizer, T5Config, T5ForConditionalGe
 
 from igrag.captioning.language_model import load_language_model, load_tokenizer
 from igrag.config import REPO_ROOT
-from igrag.devices import resolve_dtype
 from igrag.errors import CheckpointError, ModelError
 
 WEIGHTS = "model.safetensors"
@@ -101,11 +100,6 @@ def test_loaded_weights_equal_saved_weights(tiny_t5: Path) -> None:
     torch.testing.assert_close(logits(load(tiny_t5).model), logits(saved), atol=1e-4, rtol=0)
     assert load(tiny_t5, dtype="bfloat16").model.dtype == torch.bfloat16
     assert load(tiny_t5, attn_implementation="sdpa").model.config._attn_implementation == "sdpa"
-
-
-def test_auto_dtype_on_the_cpu_is_float32() -> None:
-    """Half precision is never chosen by itself on a CPU."""
-    assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
 
 
 def test_tied_embeddings_are_not_missing_weights(folder: Path) -> None:
