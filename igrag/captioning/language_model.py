@@ -57,7 +57,8 @@ def load_language_model(
     Args:
         path: Folder or hub id.
         device: auto, cpu, cuda, cuda:N or mps.
-        dtype: auto (bfloat16 where the device is faster with it, else float32) or a torch dtype's name.
+        dtype: A torch dtype's name, or auto: bfloat16 where the device is faster with it, else
+            float32.
         attn_implementation: eager or sdpa.
         lora_path: A PEFT adapter folder to load on top.
         merge_lora: Merge the adapter into the weights: the same numbers without overhead; see
