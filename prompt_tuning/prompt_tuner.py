@@ -398,7 +398,7 @@ def prepend_prompt(
 
     Returns:
         Embeddings [B, S, H] in the source's dtype and their mask [B, S], S = max(P_b) + T, or
-        less where no sequence is that long.
+        less on a CPU where no sequence is that long.
 
     Raises:
         ValueError: There is not one prompt for each sequence.
@@ -407,8 +407,10 @@ def prepend_prompt(
         raise ValueError(
             f"found {len(prompts)} prompts, expected one for each of {len(source)} sequences"
         )
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=source.device)
-    longest = int(lengths.max())
+    lengths = [len(prompt) for prompt in prompts]
+    longest = max(lengths)
+    # [B, P]: the end of a shorter prompt is padding.
+    soft_mask = attention_mask.new_ones(len(prompts), longest)
     if all(prompt is prompts[0] for prompt in prompts):
         soft = prompts[0].to(source.dtype).expand(len(prompts), -1, -1)  # [B, P, H], no copy
     else:
@@ -417,17 +419,19 @@ def prepend_prompt(
             for prompt in prompts
         )
         soft = torch.stack(list(padded))  # [B, P, H]
-    # [B, P]: the end of a shorter prompt is padding.
-    soft_mask = torch.arange(longest, device=source.device) < lengths[:, None]
+        for row, length in enumerate(lengths):
+            soft_mask[row, length:] = 0
     embeddings = torch.cat([soft, source], dim=1)  # [B, P + T, H]
-    mask = torch.cat([soft_mask.to(attention_mask.dtype), attention_mask], dim=1)  # [B, P + T]
-    has_gaps = (mask[:, 1:] > mask[:, :-1]).any()
-    return _shift_left(embeddings, mask) if has_gaps else (embeddings, mask)
+    mask = torch.cat([soft_mask, attention_mask], dim=1)  # [B, P + T]
+    # To ask a GPU whether there are gaps would make the host wait; moving nothing is cheap there.
+    if mask.device.type == "cpu" and not (mask[:, 1:] > mask[:, :-1]).any():
+        return embeddings, mask
+    return _shift_left(embeddings, mask)
 
 
 def _shift_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Moves unmasked positions to the left, in their order, and cuts what is padding in all."""
-    width = int(mask.sum(dim=1).max())
+    """Moves unmasked positions to the left, in their order; a CPU cuts what is padding in all."""
+    width = int(mask.sum(dim=1).max()) if mask.device.type == "cpu" else mask.shape[1]
     order = (mask == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, S]
     index = order[:, :, None].expand(-1, -1, embeddings.shape[2])  # [B, S, H]
     return embeddings.gather(1, index), mask.gather(1, order)
