@@ -29,10 +29,12 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(_ROOT))
 _TOKENIZER = _ROOT / "demo" / "models" / "t5-mini"
 _SHAPES = {
     "small": {"d_model": 512, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
     "base": {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
+    "large": {"d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
     "tiny": {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 2},  # To try it out.
 }
 _VOCABULARY, _HEAD_WIDTH = 32_128, 64
@@ -72,7 +74,10 @@ Clock = tuple[float, float]
 
 
 def now() -> Clock:
-    """Returns wall and CPU seconds."""
+    """Returns wall and CPU seconds, after what a GPU has still to do."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter(), time.process_time()
 
 
@@ -95,6 +100,9 @@ def main() -> int:
             pairs.append({each: _run(each, folder) for each in _CONTESTANTS})
             print(f"pair {number + 1} of {arguments.pairs}: done", file=sys.stderr, flush=True)
     print(table(pairs, busy=busy))
+    if arguments.json:
+        content = [{name: asdict(found) for name, found in pair.items()} for pair in pairs]
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -131,7 +139,6 @@ def write_examples(path: Path, count: int, *, seed: int) -> None:
 
 def train_ours(arguments: argparse.Namespace) -> Measured:
     """Trains by the typed command's own function, and takes the time of steps and validation."""
-    sys.path.insert(0, str(_ROOT))
     from torch.utils.flop_counter import FlopCounterMode
 
     from prompt_tuning import prompt_training
@@ -178,6 +185,9 @@ def train_ours(arguments: argparse.Namespace) -> Measured:
         encoding="utf-8",
     )
     words += ["--set", f"model.main_config={config}", "--overwrite_output_dir"]
+    words += ["--dtype", arguments.dtype, "--device", arguments.device]
+    if arguments.dtype == "float32":
+        words += ["--set", "training.mixed_precision=fp32"]
     with _printing_to_stderr():
         if prompt_training.command(["--train", *words]):
             raise RuntimeError("the training failed")
@@ -199,6 +209,8 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
         Seq2SeqTrainingArguments,
         TrainerCallback,
     )
+
+    from igrag.devices import auto_dtype
 
     folder = arguments.folder
     tokenizer = AutoTokenizer.from_pretrained(folder / "model", trust_remote_code=False)
@@ -223,7 +235,7 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
 
     options: dict[str, Any] = {}
     if grouped:
-        fast_bfloat16 = torch.cuda.is_available() or bfloat16_is_fast()
+        fast_bfloat16 = auto_dtype("cuda" if torch.cuda.is_available() else "cpu") == "bfloat16"
         options = {"train_sampling_strategy": "group_by_length", "bf16": fast_bfloat16}
     trainer = Seq2SeqTrainer(
         model=model,
@@ -239,6 +251,7 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
+            use_cpu=arguments.device == "cpu",
             logging_steps=1,
             **options,
         ),
@@ -274,29 +287,33 @@ def measured(
 
 
 def max_memory() -> int:
-    """Returns the largest resident memory of this process so far, in bytes."""
+    """Returns the most memory of the GPU, else the largest resident memory so far, in bytes."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def matmul_peak() -> float:
-    """Returns the floating-point operations a second of a large float32 matmul here, the best."""
+    """Returns the floating-point operations a second of the best large matmul here.
+
+    In float32 on a CPU, in bfloat16 where `dtype: auto` chooses it.
+    """
     import torch
 
-    size = 2048
-    left, right = torch.randn(size, size), torch.randn(size, size)
+    from igrag.devices import resolve_device, resolve_dtype
+
+    device = resolve_device("auto")
+    options = {"device": device, "dtype": resolve_dtype("auto", device)}
+    size = 2048 if device.type == "cpu" else 8192
+    left, right = torch.randn(size, size, **options), torch.randn(size, size, **options)
     best = float("inf")
     for _ in range(5):
-        started = time.perf_counter()
+        started = now()[0]
         left @ right
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
-
-
-def bfloat16_is_fast() -> bool:
-    """Returns whether this CPU multiplies bfloat16 matrices in hardware."""
-    import torch
-
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+        best = min(best, now()[0] - started)
+    return float(2 * size**3 / best)
 
 
 def table(pairs: Sequence[dict[str, Measured]], *, busy: bool) -> str:
@@ -383,18 +400,21 @@ _WORKERS = {
 }
 
 
-def _parse() -> argparse.Namespace:
+def _parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--shape", choices=_SHAPES, default="small", help="of Flan-T5-small (default) or -base")
+    add("--shape", choices=_SHAPES, default="small", help="of Flan-T5 (default: small)")
     add("--pairs", type=int, default=3, help="how often each contestant runs (default: 3)")
     add("--steps", type=int, default=3, help="optimizer steps, the first one not timed")
     add("--batch_size", type=int, default=16)
     add("--accumulation", type=int, default=8, help="micro-batches of a step")
     add("--captions", type=int, default=64, help="validation examples")
+    add("--device", default="auto", help="auto (default), cpu or cuda")
+    add("--dtype", default="auto", help="of ours: auto (default), float32, bfloat16")
+    add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     add("--worker", choices=_CONTESTANTS, help=argparse.SUPPRESS)
     add("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.steps < 2:
         parser.error("--steps: expected at least 2")
     return arguments
