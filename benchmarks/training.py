@@ -7,7 +7,8 @@ Three contestants train 20 soft tokens on the same examples, each in a process o
 
 - ours: `prompt_tuning/prompt_training.py --train`;
 - (a): PEFT's PromptTuningConfig and Seq2SeqTrainer with its defaults, predict_with_generate;
-- (b): the same with batches grouped by length, in bfloat16 where that is faster here.
+- (b): the same with batches grouped by length, in bfloat16 where that is faster here, and with
+  validation batches as large as ours.
 
 The weights are random, the lengths those of prompts with five captions: sources of 60 to 512 tokens
 (260 in the mean), targets of 8 to 30. Printed are medians, and the ratios of each pair.
@@ -39,6 +40,7 @@ _SHAPES = {
 }
 _VOCABULARY, _HEAD_WIDTH = 32_128, 64
 _PROMPT_LENGTH, _NEW_TOKENS = 20, 24
+_EVAL_BATCH_SIZE = 32  # Ours' default; the library's is 8.
 _CONTESTANTS = ("ours", "a", "b")
 _BUSY_LOAD = 0.5  # processes; above it wall clock means nothing
 
@@ -173,7 +175,6 @@ def train_ours(arguments: argparse.Namespace) -> Measured:
         "training.num_train_epochs": 1,
         "training.per_device_train_batch_size": arguments.batch_size,
         "training.gradient_accumulation_steps": arguments.accumulation,
-        "evaluation.per_device_eval_batch_size": arguments.batch_size,
         "evaluation.max_new_tokens": _NEW_TOKENS,
         "output.output_dir": folder / "ours",
     }
@@ -236,14 +237,17 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
     options: dict[str, Any] = {}
     if grouped:
         fast_bfloat16 = auto_dtype("cuda" if torch.cuda.is_available() else "cpu") == "bfloat16"
-        options = {"train_sampling_strategy": "group_by_length", "bf16": fast_bfloat16}
+        options = {
+            "train_sampling_strategy": "group_by_length",
+            "bf16": fast_bfloat16,
+            "per_device_eval_batch_size": _EVAL_BATCH_SIZE,
+        }
     trainer = Seq2SeqTrainer(
         model=model,
         args=Seq2SeqTrainingArguments(
             output_dir=str(folder / "peft"),
             max_steps=arguments.steps,
             per_device_train_batch_size=arguments.batch_size,
-            per_device_eval_batch_size=arguments.batch_size,
             gradient_accumulation_steps=arguments.accumulation,
             learning_rate=0.3,
             predict_with_generate=True,
