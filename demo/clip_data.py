@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from demo.drawing.render import render
-from demo.language.annotators import write_captions
-from demo.language.styles import Style, describe
-from demo.world.scenes import Scene, sample_scene
+from demo.language.annotators import write_brief, write_captions
+from demo.world.scenes import sample_scene
 
 _CHUNK = 250
 _BRIEF_CAPTIONS = 5
@@ -64,12 +63,5 @@ def _render_chunk(
         images.append(np.asarray(small))
         captions.append(write_captions(rng, scene))
         if brief:
-            captions[-1] += _write_brief(brief_rng, scene)
+            captions[-1] += write_brief(brief_rng, scene, _BRIEF_CAPTIONS)
     return np.stack(images), captions
-
-
-def _write_brief(rng: Random, scene: Scene) -> list[str]:
-    """Writes captions such as "A dog in the park." or "A dog running on the grass."."""
-    verbs = [rng.choice(("none", "none", "none", "participle")) for _ in range(_BRIEF_CAPTIONS)]
-    styles = [Style("direct", verb, "short", "rich") for verb in verbs]
-    return [describe(rng, scene, style) for style in styles]

@@ -19,6 +19,7 @@ _NAMES_MAIN = {"en": "names the main thing", "zh": "说出主要物体"}
 _METHOD = {"en": "Method", "zh": "方法"}
 _PARAMETERS = {"en": "Trainable parameters", "zh": "可训练参数"}
 _OVER = {"en": "{metric} over {baseline}", "zh": "{metric} 相对 {baseline}"}
+_AGAINST = {"en": "over {}", "zh": "相对 {}"}
 _NONE = "–"
 _PARTS = {
     "en": {"covered": "covered", "not covered": "not covered", "all": "all"},
@@ -129,14 +130,13 @@ def image_table(data: Mapping[str, Any], lang: str) -> str:
     """Returns what image tokens add to a prompt and to an adapter, in each part, with p."""
     parts = {**data["parts"], "all": data}
     columns = [(other, part) for other in IMAGE_AGAINST for part in parts]
-    heads = [
-        f"{_OVER[lang].format(metric=_LABELS['bleu4'], baseline=other)}: {_PARTS[lang][part]}"
-        for other, part in columns
-    ]
+    heads = [f"{_AGAINST[lang].format(other)}: {_PARTS[lang][part]}" for other, part in columns]
     rows = [[_METHOD[lang], *heads]]
-    for name in (*IMAGE_METHODS, *SHUFFLED):
-        found = [parts[part]["methods"][name]["over"][other]["bleu4"] for other, part in columns]
-        rows.append([name, *(f"{_signed(each)}, p ≤ {each['largest_p']:.3f}" for each in found)])
+    for metric in TESTED:
+        for name in (*IMAGE_METHODS, *SHUFFLED):
+            found = [parts[part]["methods"][name]["over"][other][metric] for other, part in columns]
+            cells = (f"{_signed(each)}, p ≤ {each['largest_p']:.3f}" for each in found)
+            rows.append([f"{name}, {_LABELS[metric]}", *cells])
     return to_markdown(rows)
 
 

@@ -27,6 +27,19 @@ def write_captions(rng: Random, scene: Scene) -> list[str]:
     return captions
 
 
+def write_brief(rng: Random, scene: Scene, count: int) -> list[str]:
+    """Writes captions such as "Dogs in the park." or "Dogs running on the grass."."""
+    acts = [rng.choice((False, False, False, True)) for _ in range(count)]
+    captions = []
+    for act in acts:
+        subject = phrases.noun_phrase(rng, scene.main, color=False, count=False, rich=True)
+        place = phrases.place_phrase(rng, scene, rich=True)
+        forms = phrases.verb_forms(rng, scene, rich=True)
+        verb = phrases.conjugate(forms, "participle", many=scene.main.count > 1) if act else ""
+        captions.append(phrases.sentence("", subject, verb, place, "", ""))
+    return captions
+
+
 def _write(rng: Random, scene: Scene, form: str) -> str:
     mentions = {name: rng.random() < chance for name, chance in _MENTION.items()}
     subject = phrases.noun_phrase(

@@ -137,10 +137,10 @@ class ImageIds(Sequence[ImageId]):
             return None
         if str(number) != text or abs(number) > np.iinfo(np.int64).max:
             return None
-        place = int(np.searchsorted(self._numbers, number, sorter=self._order))
-        if place == len(self._order) or self._numbers[self._order[place]] != number:
+        index = int(np.searchsorted(self._numbers, number, sorter=self._order))
+        if index == len(self._order) or self._numbers[self._order[index]] != number:
             return None
-        return int(self._order[place])
+        return int(self._order[index])
 
 
 def _numbers(column: ChunkedArray) -> NDArray[np.int64]:

@@ -119,8 +119,8 @@ def test_image_tokens_are_compared_with_what_they_are_added_to() -> None:
     summary = _summary(image=True)
     assert summary["image_seeds"] == 2
     table = tables.image_table(summary, "en")
-    assert "BLEU-4 over prompt: not covered" in table and "BLEU-4 over lora: all" in table
-    assert "| image-prompt-shuffled | +0.150 (+0.100 … +0.200), p ≤ 0.004 |" in table
+    assert "over prompt: not covered" in table and "over lora: all" in table
+    assert "| image-prompt-shuffled, BLEU-4 | +0.150 (+0.100 … +0.200), p ≤ 0.004 |" in table
     assert "| lora+image-prompt-shuffled | 0.650" in tables.scores_table(summary, "en")
     assert "**lora+image-prompt**" in tables.sentences(summary, "en")
     assert "shuffled" not in tables.sentences(summary, "en")
