@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def captioning(arguments: argparse.Namespace) -> Figures:
     for name, beams in (("greedy", 1), ("beams_4", 4)):
         options = {"num_beams": beams, "min_new_tokens": 16, "max_new_tokens": 16}
         with torch.inference_mode():
-            seconds = _seconds(lambda options=options: tuner.generate(**inputs, **options))
+            seconds = _seconds(partial(tuner.generate, **inputs, **options))
         found[f"{name}_captions_per_second"] = round(count / seconds, 1)
     return found
 
@@ -131,7 +132,7 @@ def encoding(arguments: argparse.Namespace) -> Figures:
     """Encodes pixels at the shapes of CLIP ViT-B/32 and ViT-L/14."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    shapes: dict[str, dict[str, int]] = {
+    shapes: dict[str, dict[str, Any]] = {
         "ViT-B/32": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
                      "num_attention_heads": 12, "patch_size": 32, "projection_dim": 512},
         "ViT-L/14": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
@@ -144,10 +145,11 @@ def encoding(arguments: argparse.Namespace) -> Figures:
     for name, shape in shapes.items():
         if arguments.dry_run:
             shape = {**shape, "num_hidden_layers": 1}
-        model = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape)).to(device, dtype).eval()
+        made: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape))
+        model = made.to(device, dtype).eval()
         pixels = torch.randn(count, 3, 224, 224, device=device, dtype=dtype)
         with torch.inference_mode():
-            seconds = _seconds(lambda model=model, pixels=pixels: model(pixel_values=pixels))
+            seconds = _seconds(partial(model, pixel_values=pixels))
         found[f"{name}_images_per_second"] = round(count / seconds, 1)
     return found
 

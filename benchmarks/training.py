@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from typing import Any
 _ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_ROOT))
 _TOKENIZER = _ROOT / "demo" / "models" / "t5-mini"
-_SHAPES = {
+_SHAPES: dict[str, dict[str, Any]] = {
     "small": {"d_model": 512, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
     "base": {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
     "large": {"d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
@@ -230,7 +230,7 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
     data = data.map(tokenize, remove_columns=["prompt", "caption"])
     steps: list[Clock] = []
 
-    class Clocks(TrainerCallback):  # type: ignore[misc]
+    class Clocks(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             steps.append(now())
 
@@ -309,7 +309,7 @@ def matmul_peak() -> float:
     from igrag.devices import resolve_device, resolve_dtype
 
     device = resolve_device("auto")
-    options = {"device": device, "dtype": resolve_dtype("auto", device)}
+    options: dict[str, Any] = {"device": device, "dtype": resolve_dtype("auto", device)}
     size = 2048 if device.type == "cpu" else 8192
     left, right = torch.randn(size, size, **options), torch.randn(size, size, **options)
     best = float("inf")
@@ -397,7 +397,7 @@ def _run(name: str, folder: Path) -> Measured:
     return Measured(**json.loads(found.stdout.decode().splitlines()[-1]))
 
 
-_WORKERS = {
+_WORKERS: dict[str, Callable[[argparse.Namespace], Measured]] = {
     "ours": train_ours,
     "a": train_peft,
     "b": lambda arguments: train_peft(arguments, grouped=True),

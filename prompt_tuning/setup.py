@@ -17,6 +17,7 @@ from igrag.captioning.language_model import LanguageModel, embedding_weight, loa
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, PromptConfig, find_model
 from igrag.config.choices import AUTO
+from igrag.data.batching import target_lengths
 from igrag.devices import resolve_device
 from igrag.errors import ConfigError
 from igrag.memory import explain_out_of_memory
@@ -33,7 +34,7 @@ from prompt_tuning.example_vectors import (
     with_rows,
 )
 from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of
-from prompt_tuning.global_batches import GlobalBatches, target_lengths
+from prompt_tuning.global_batches import GlobalBatches
 from prompt_tuning.image_prompt import make_image_prompt
 from prompt_tuning.initialization import make_initial_prompt
 from prompt_tuning.prompt_tuner import PromptTuner

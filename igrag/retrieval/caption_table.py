@@ -96,7 +96,7 @@ class ImageIds(Sequence[ImageId]):
         if str(column.type) == "int64":
             self._numbers = _numbers(column)
             # Four bytes an id where a dictionary has a hundred.
-            self._order = np.argsort(self._numbers, kind="stable").astype(np.int32)
+            self._order = np.argsort(self._numbers).astype(np.int32)
             ordered = self._numbers[self._order]
             repeated = bool((ordered[1:] == ordered[:-1]).any())
         else:

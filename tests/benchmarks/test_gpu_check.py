@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import gpu_check
 from igrag.files import read_json
@@ -50,6 +51,6 @@ def test_machine_without_a_gpu_is_told(
     """Nothing is measured on a CPU by mistake."""
     arguments.dry_run = False
     monkeypatch.setattr(gpu_check, "_parse", lambda: arguments)
-    monkeypatch.setattr(gpu_check.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_check.main() == 1
     assert "no CUDA device; give --dry_run" in capsys.readouterr().err
