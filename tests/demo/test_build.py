@@ -49,7 +49,7 @@ def test_all_stages_build_a_consistent_demo(tmp_path: Path) -> None:
         images = read_captions(root / "coco" / "annotations" / f"captions_{split}.json")
         assert len(images) == size
         assert all((root / "coco" / split / image.file_name).is_file() for image in images)
-        data = root / "data" / f"{split}.jsonl"
+        data = split_file(root / "data", split)
         assert [example.image_id for example in iter_examples(data)] == [
             image.image_id for image in images
         ]

@@ -117,14 +117,15 @@ def test_best_adapter_computes_the_same_in_peft_and_merged(
 
 
 def test_best_adapter_equals_the_best_checkpoint(copy_run: CopyRun) -> None:
-    """It is a copy of the checkpoint with the highest recorded BLEU-4, byte for byte."""
+    """It is a copy of the checkpoint with the highest recorded BLEU-4, to four digits, in bytes."""
     output = copy_run(training__eval_steps=2)
     record = record_of(output)
     assert record.best is not None and record.best.checkpoint is not None
     for name in (WEIGHTS, "adapter_config.json", "base_model.json"):
         best = (output / "best" / name).read_bytes()
         assert best == (output / record.best.checkpoint / name).read_bytes()
-    assert record.best.bleu4 == max(found.bleu4 for found in record.evaluations[1:])
+    highest = max(found.bleu4 for found in record.evaluations[1:])
+    assert round(record.best.bleu4, 4) == round(highest, 4)
     assert len(set(adapters(output).values())) == 5
 
 
