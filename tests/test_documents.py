@@ -18,6 +18,7 @@ import pytest
 
 from igrag.commands import SUBCOMMANDS
 from igrag.config import REPO_ROOT
+from igrag.data.examples import split_file
 
 # The documents whose commands are run, each with its translation if it has one.
 DOCUMENTS = (
@@ -348,8 +349,8 @@ def clone(tmp_path: Path) -> Path:
     demo = root / "demo"
     shutil.rmtree(root / "lora_training" / "data", ignore_errors=True)
     for split, count in (("train", 16), ("val", 4), ("dev", 4), ("test", 4)):
-        shorten_lines(demo / "data" / f"{split}.jsonl", count)
-        shorten_lines(demo / "uncovered" / "data" / f"{split}.jsonl.gz", count)
+        for folder in (demo, demo / "uncovered"):
+            shorten_lines(split_file(folder / "data", split), count)
         shorten_captions(demo / "coco" / "annotations" / f"captions_{split}.json", count)
     for name in _TRAININGS:
         shorten_training(root / name)
