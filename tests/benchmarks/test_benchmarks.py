@@ -166,5 +166,5 @@ def test_failed_run_fails_the_sweep(tmp_path: Path) -> None:
     words = ["--rows", 3, "--seeds", 0, "--output", tmp_path, "--set", "data.train_file=none.jsonl"]
     done = run("sweep_prompt_tuning.py", *words)
     assert done.returncode == 1
-    assert "| 1 epoch, learning rate 0.01 | - | failed | - |" in done.stdout
+    assert "| 1 epoch, learning rate 0.1 | - | failed | - |" in done.stdout
     assert "none.jsonl" in done.stderr
