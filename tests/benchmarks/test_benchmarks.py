@@ -68,7 +68,7 @@ def test_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     rows = [line.split(" | ") for line in first.stdout.splitlines()[2:]]
     assert [row[:2] for row in rows] == [
         ["| the defaults (3 epochs of 16 x 8, learning rate 0.03)", "3"],
-        ["| 1 epoch, learning rate 0.01", "1"],
+        ["| 1 epoch, learning rate 0.1", "1"],
     ]
     files = sorted((tmp_path / "runs").glob("*/all_results.json"))
     assert len(files) == 4
