@@ -24,11 +24,11 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from demo.language.tasks import Example, mixture
+from igrag.data.batching import Collator
 from igrag.devices import race_on_cpu, tune_allocator
 from igrag.files import atomic_path
 
 BATCH_SIZE = 48
-LABEL_IGNORED = -100
 _VOCABULARY = 3000
 _TOKENIZER_EXAMPLES = 20_000
 # Batches are cut from a sorted pool, so that little of a batch is padding.
@@ -285,21 +285,7 @@ def _pool(tokenizer: PreTrainedTokenizerFast, rng: Random) -> Iterator[dict[str,
     )
     starts = list(range(0, len(examples), BATCH_SIZE))
     rng.shuffle(starts)
+    collate = Collator(tokenizer.pad_token_id, pad_to_multiple_of=_PAD_MULTIPLE)
     for start in starts:
         chosen = order[start : start + BATCH_SIZE]
-        yield _collate([sources[index] for index in chosen], [answers[index] for index in chosen])
-
-
-def _collate(sources: list[list[int]], answers: list[list[int]]) -> dict[str, torch.Tensor]:
-    input_ids = _padded(sources, 0)  # [B, T]
-    return {
-        "input_ids": input_ids,
-        "attention_mask": (input_ids != 0).long(),
-        "labels": _padded(answers, LABEL_IGNORED),
-    }
-
-
-def _padded(rows: list[list[int]], padding: int) -> torch.Tensor:
-    longest = max(map(len, rows))
-    width = -(-longest // _PAD_MULTIPLE) * _PAD_MULTIPLE
-    return torch.tensor([row + [padding] * (width - len(row)) for row in rows])
+        yield collate([{"input_ids": sources[index], "labels": answers[index]} for index in chosen])

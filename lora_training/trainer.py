@@ -209,7 +209,7 @@ class Scorer:
 
     def __init__(self, val: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         self._references: Sequence[list[str]] = val["references"][:]
-        self._target_lengths = np.array([len(labels) for labels in val["labels"][:]])
+        self._target_lengths = np.array(target_lengths(val))
         self._tokenizer = tokenizer
 
     def __call__(self, gathered: EvalPrediction) -> dict[str, float]:

@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerFast
 
 from demo.train_t5 import (
     BATCH_SIZE,
-    LABEL_IGNORED,
     Plan,
     Training,
     new_model,
@@ -17,6 +16,7 @@ from demo.train_t5 import (
     train_tokenizer,
     training_batches,
 )
+from igrag.data.batching import LABEL_IGNORED
 
 
 @pytest.fixture(scope="module")
