@@ -60,16 +60,17 @@ def measure(name: str, arguments: argparse.Namespace) -> None:
     benchmark = next((each for each in comparison.BENCHMARKS if each.name == name), None)
     if benchmark:
         untrained = comparison.untrained_step(benchmark, arguments.split)
-        runs = [comparison.seed_run(benchmark, s, arguments.split) for s in comparison.SEEDS]
-        steps = [untrained, *(step for run in runs for step in run.steps)]
-        run_steps(steps, work, **limits)
-        seeds = [comparison.read_metrics(run.evaluation, work) for run in runs]
+        evaluations = [
+            comparison.seed_evaluation(benchmark, seed, arguments.split)
+            for seed in comparison.SEEDS
+        ]
+        run_steps([untrained, *evaluations], work, **limits)
+        seeds = [comparison.read_metrics(step, work) for step in evaluations]
         data = comparison.summarize(comparison.read_metrics(untrained, work), seeds)
         content = {"benchmark": name, "split": arguments.split, **data, **environment}
     elif name in outputs.BY_NAME:
         output = outputs.BY_NAME[name]
-        steps = [*(outputs.BY_NAME[each].step() for each in output.after), output.step()]
-        run_steps(steps, work, **limits)
+        run_steps([output.step()], work, **limits)
         content = {**output.read(work), **environment}
     else:
         raise UsageError(f"--only {name}: no such figure")

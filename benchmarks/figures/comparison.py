@@ -57,26 +57,9 @@ UNCOVERED = Benchmark(
 BENCHMARKS = (COVERED, UNCOVERED)
 
 
-@dataclass(frozen=True, slots=True)
-class SeedRun:
-    """The trainings of one seed, and their evaluation; `image` are those with image tokens."""
-
-    prompt: Step
-    lora: Step
-    both: Step
-    evaluation: Step
-    image: tuple[Step, ...] = ()
-
-    @property
-    def steps(self) -> list[Step]:
-        """All steps, trainings first."""
-        instruction = self.evaluation.after[-1]
-        return [self.prompt, self.lora, self.both, *self.image, instruction, self.evaluation]
-
-
 def untrained_step(benchmark: Benchmark, split: str) -> Step:
     """Returns the evaluation of what needs no training; it chooses the instruction."""
-    return _evaluation(benchmark, split, "untrained", UNTRAINED, (), ())
+    return _evaluation(benchmark, split, "untrained", UNTRAINED)
 
 
 def _instruction_step(benchmark: Benchmark, split: str) -> Step:
@@ -87,8 +70,8 @@ def _instruction_step(benchmark: Benchmark, split: str) -> Step:
     return Step(f"{benchmark.name}-{split}-instruction", words, after=(chosen,))
 
 
-def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
-    """Returns the trainings of a seed and their evaluation."""
+def seed_evaluation(benchmark: Benchmark, seed: int, split: str) -> Step:
+    """Returns the evaluation of a seed, which waits for its trainings."""
     lora = _lora_training(benchmark, seed)
     prompt = _prompt_training(benchmark, seed, "prompt")
     both = _prompt_training(benchmark, seed, "both", on=lora)
@@ -110,9 +93,10 @@ def seed_run(benchmark: Benchmark, seed: int, split: str) -> SeedRun:
         ]
     # The baselines again, since the tests pair images.
     methods = (*BASELINES, *TRAINED, *(IMAGE_METHODS if image else ()))
-    after = (prompt, lora, both, *image, _instruction_step(benchmark, split))
-    evaluation = _evaluation(benchmark, split, str(seed), methods, settings, after)
-    return SeedRun(prompt, lora, both, evaluation, image)
+    return _evaluation(
+        benchmark, split, str(seed), methods, settings, (prompt, lora, both, *image),
+        _instruction_step(benchmark, split),
+    )  # fmt: skip
 
 
 def _prompt_training(
@@ -149,7 +133,11 @@ def _training_words(
         *settings,
     ]
     options = ("--train", "--output_dir", "{output}", "--overwrite_output_dir")
-    return (*options, *(word for text in settings for word in ("--set", text)))
+    return (*options, *_set(settings))
+
+
+def _set(settings: Sequence[str]) -> list[str]:
+    return [word for text in settings for word in ("--set", text)]
 
 
 def _prompt_file(step: Step) -> str:
@@ -161,18 +149,20 @@ def _evaluation(
     split: str,
     name: str,
     methods: Sequence[str],
-    settings: Sequence[str],
-    after: tuple[Step, ...],
+    settings: Sequence[str] = (),
+    trained: tuple[Step, ...] = (),
+    instruction: Step | None = None,
 ) -> Step:
     words = (
         "evaluation/run_evaluation.py", "--config", benchmark.main_config,
         "--data", benchmark.data, "--split", split, "--methods", ",".join(methods),
         "--images", f"demo/coco/{split}", "--output_dir", "{output}", "--overwrite_output_dir",
-        *(word for text in settings for word in ("--set", text)),
-        *(("--instructions", f"{{{after[-1].name}}}/{_INSTRUCTIONS}") if after else ()),
+        *_set(settings),
+        *(("--instructions", f"{{{instruction.name}}}/{_INSTRUCTIONS}") if instruction else ()),
         *(("--shuffle_image_vectors", "--against", ",".join(IMAGE_AGAINST))
           if IMAGE_METHODS[0] in methods else ()),
     )  # fmt: skip
+    after = (*trained, *((instruction,) if instruction else ()))
     return Step(f"{benchmark.name}-{split}-{name}", words, _inputs(benchmark, split), after)
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -80,13 +80,13 @@ _DONE, _LOG = "done.json", "step.log"
 
 
 def run_steps(steps: Iterable[Step], work: Path, *, jobs: int, threads: int) -> None:
-    """Runs steps, several at once; a step waits for those that it names.
+    """Runs steps and what they wait for, several at once.
 
     Raises:
         DataError: One fails; those that have begun are finished first.
     """
     levels: list[list[Step]] = []
-    for step in dict.fromkeys(steps):
+    for step in dict.fromkeys(_with_earlier(steps)):
         depth = _depth(step)
         while len(levels) <= depth:
             levels.append([])
@@ -95,6 +95,12 @@ def run_steps(steps: Iterable[Step], work: Path, *, jobs: int, threads: int) -> 
         with ThreadPoolExecutor(jobs) as pool:
             for done in [pool.submit(step.run, work, threads=threads) for step in level]:
                 done.result()
+
+
+def _with_earlier(steps: Iterable[Step]) -> Iterator[Step]:
+    for step in steps:
+        yield from _with_earlier(step.after)
+        yield step
 
 
 def _depth(step: Step) -> int:

@@ -89,8 +89,7 @@ def costs_table(data: Mapping[str, Any], lang: str) -> str:
 
 def parts_table(data: Mapping[str, Any], lang: str) -> str:
     """Returns the scores of the images that the knowledge base covers, and of the others."""
-    whole = {"images": data["images"], "methods": data["methods"]}
-    parts = {**data["parts"], "all": whole}
+    parts = {**data["parts"], "all": data}
     columns = [(key, part) for key in (*TESTED, "names_main_category") for part in parts]
     heads = [
         f"{_LABELS.get(key, _NAMES_MAIN[lang])}: {_PARTS[lang][part]} ({parts[part]['images']})"
