@@ -110,7 +110,9 @@ def model_columns(columns: Sequence[str]) -> list[str]:
 
 def target_lengths(dataset: Dataset) -> list[int]:
     """Returns the number of target tokens of each example."""
-    lengths: list[int] = compute.list_value_length(dataset.data.column("labels")).to_pylist()
+    # Not of dataset.data, which has the rows before they were selected or sorted.
+    labels = dataset.select_columns(["labels"]).with_format("arrow")[:]["labels"]
+    lengths: list[int] = compute.list_value_length(labels).to_pylist()
     return lengths
 
 

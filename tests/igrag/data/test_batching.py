@@ -4,8 +4,15 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from datasets import Dataset
 
-from igrag.data.batching import IMAGE_ROW, Collator, LengthGroupedBatches, model_columns
+from igrag.data.batching import (
+    IMAGE_ROW,
+    Collator,
+    LengthGroupedBatches,
+    model_columns,
+    target_lengths,
+)
 
 LENGTHS = [(7 * n) % 97 + 3 for n in range(1003)]
 TARGETS = [(5 * n) % 23 + 2 for n in range(1003)]
@@ -70,3 +77,10 @@ def test_collator_gives_each_example_the_vector_of_its_row() -> None:
     assert "image_vectors" not in Collator(0)(rows)
     assert model_columns(["prompt", "labels", "input_ids"]) == ["input_ids", "labels"]
     assert model_columns(["input_ids", "labels", IMAGE_ROW])[-1] == IMAGE_ROW
+
+
+def test_target_lengths_follow_selected_rows() -> None:
+    """Of a dataset that was sorted, they are in its order; another order would pad wrongly."""
+    data = Dataset.from_dict({"labels": [[1], [1, 2], [1, 2, 3]], "other": [0, 0, 0]})
+    assert target_lengths(data) == [1, 2, 3]
+    assert target_lengths(data.select([2, 0])) == [3, 1]
