@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.training import save_model, write_examples
+from benchmarks.shapes import save_model, training_options, write_examples
+from benchmarks.training import now
 from igrag.config import REPO_ROOT
 from igrag.files import write_json
 
@@ -175,7 +176,7 @@ def idle_share(arguments: argparse.Namespace) -> Figures:
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as profiled:
         passes()
-        _synchronize()
+        now()  # Waits for the device.
     key = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
     busy = sum(getattr(event, key) for event in profiled.key_averages()) / 1e6
     return {"seconds": round(seconds, 4), "idle_share": round(max(0.0, 1 - busy / seconds), 3)}
@@ -228,22 +229,13 @@ def _training(
 
 
 def _prompt_training(arguments: argparse.Namespace, folder: Path, checkpoint: Path | None) -> None:
-    config = folder / "config.yaml"
-    config.write_text(
-        f"base: {REPO_ROOT / 'configs' / 'config.yaml'}\n"
-        f"model_config:\n  models:\n    flan-t5:\n      path: {folder / 'model'}\n",
-        encoding="utf-8",
-    )
     settings = {
-        "model.main_config": config,
-        "data.train_file": folder / "train.jsonl",
-        "data.val_file": folder / "val.jsonl",
         "training.max_steps": 4,
         "evaluation.eval_steps": 2,
         "evaluation.max_new_tokens": 4,
         "output.output_dir": folder / "resumed",
     }
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    words = training_options(folder, settings)
     if checkpoint:
         words += ["--resume_from_checkpoint", str(checkpoint)]
     else:
@@ -299,19 +291,12 @@ def _tuner_and_batch(
     return tuner, {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def _seconds(run: Callable[[], Any]) -> float:
     """Returns the seconds of a second run; the first one warms up."""
     run()
-    _synchronize()
-    started = time.perf_counter()
+    started, _ = now()
     run()
-    _synchronize()
-    return time.perf_counter() - started
+    return now()[0] - started
 
 
 def _parse() -> argparse.Namespace:

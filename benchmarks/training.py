@@ -29,16 +29,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(_ROOT))
-_TOKENIZER = _ROOT / "demo" / "models" / "t5-mini"
-_SHAPES: dict[str, dict[str, Any]] = {
-    "small": {"d_model": 512, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
-    "base": {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
-    "large": {"d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
-    "tiny": {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 2},  # To try it out.
-}
-_VOCABULARY, _HEAD_WIDTH = 32_128, 64
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.shapes import SHAPES, save_model, training_options, write_examples
+
 _PROMPT_LENGTH, _NEW_TOKENS = 20, 24
 _EVAL_BATCH_SIZE = 32  # Ours' default; the library's is 8.
 _CONTESTANTS = ("ours", "a", "b")
@@ -108,37 +102,6 @@ def main() -> int:
     return 0
 
 
-def save_model(folder: Path, shape: str) -> None:
-    """Saves a T5 of a Flan-T5's shape with random weights, and a tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
-
-    torch.manual_seed(0)
-    untyped: dict[str, Any] = {"decoder_start_token_id": 0}
-    config = T5Config(
-        vocab_size=_VOCABULARY, d_kv=_HEAD_WIDTH, feed_forward_proj="gated-gelu",
-        **_SHAPES[shape], **untyped,
-    )  # fmt: skip
-    T5ForConditionalGeneration(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(_TOKENIZER, trust_remote_code=False).save_pretrained(folder)
-
-
-def write_examples(path: Path, count: int, *, seed: int) -> None:
-    """Writes examples whose sources and targets have the lengths of real ones.
-
-    Every word is one token, so that lengths are what they are drawn to be.
-    """
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    sources = np.clip(random.gamma(6, 260 / 6, count), 60, 512).astype(int)
-    targets = np.clip(random.normal(14, 3.5, count), 8, 30).astype(int)
-    with path.open("w", encoding="utf-8") as file:
-        for source, target in zip(sources, targets, strict=True):
-            line = {"prompt": " ".join(["dog"] * (source - 1)), "caption": "dog " * (target - 1)}
-            file.write(json.dumps(line) + "\n")
-
-
 def train_ours(arguments: argparse.Namespace) -> Measured:
     """Trains by the typed command's own function, and takes the time of steps and validation."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -169,8 +132,6 @@ def train_ours(arguments: argparse.Namespace) -> Measured:
     TrainingLog.step, Validation.score = timed_step, timed_score  # type: ignore[method-assign]
     folder = arguments.folder
     settings = {
-        "data.train_file": folder / "train.jsonl",
-        "data.val_file": folder / "val.jsonl",
         "prompt_tuning.prompt_length": _PROMPT_LENGTH,
         "training.num_train_epochs": 1,
         "training.per_device_train_batch_size": arguments.batch_size,
@@ -178,14 +139,7 @@ def train_ours(arguments: argparse.Namespace) -> Measured:
         "evaluation.max_new_tokens": _NEW_TOKENS,
         "output.output_dir": folder / "ours",
     }
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    config = folder / "config.yaml"
-    config.write_text(
-        f"base: {_ROOT / 'configs' / 'config.yaml'}\n"
-        f"model_config:\n  models:\n    flan-t5:\n      path: {folder / 'model'}\n",
-        encoding="utf-8",
-    )
-    words += ["--set", f"model.main_config={config}", "--overwrite_output_dir"]
+    words = [*training_options(folder, settings), "--overwrite_output_dir"]
     words += ["--dtype", arguments.dtype, "--device", arguments.device]
     if arguments.dtype == "float32":
         words += ["--set", "training.mixed_precision=fp32"]
@@ -200,11 +154,7 @@ def train_ours(arguments: argparse.Namespace) -> Measured:
 def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measured:
     """Trains by PEFT and the library's Seq2SeqTrainer."""
     import torch
-    from datasets import load_dataset
-    from peft import PromptTuningConfig, TaskType, get_peft_model
     from transformers import (
-        AutoModelForSeq2SeqLM,
-        AutoTokenizer,
         DataCollatorForSeq2Seq,
         Seq2SeqTrainer,
         Seq2SeqTrainingArguments,
@@ -214,20 +164,7 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
     from igrag.devices import auto_dtype
 
     folder = arguments.folder
-    tokenizer = AutoTokenizer.from_pretrained(folder / "model", trust_remote_code=False)
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder / "model", trust_remote_code=False)
-    prompt = PromptTuningConfig(
-        task_type=TaskType.SEQ_2_SEQ_LM, num_virtual_tokens=_PROMPT_LENGTH,
-        num_transformer_submodules=1,
-    )  # fmt: skip
-    model = get_peft_model(model, prompt)
-
-    def tokenize(row: dict[str, Any]) -> dict[str, Any]:
-        return {**tokenizer(row["prompt"]), "labels": tokenizer(row["caption"])["input_ids"]}
-
-    files = {name: str(folder / f"{name}.jsonl") for name in ("train", "val")}
-    data = load_dataset("json", data_files=files, cache_dir=str(folder / "cache"))
-    data = data.map(tokenize, remove_columns=["prompt", "caption"])
+    tokenizer, model, data = _peft_parts(folder)
     steps: list[Clock] = []
 
     class Clocks(TrainerCallback):
@@ -271,6 +208,29 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
         trainer.evaluate()
         validation = _since(before)
     return measured(steps, arguments, validation, max_memory())
+
+
+def _peft_parts(folder: Path) -> tuple[Any, Any, Any]:
+    """Returns tokenizer, PEFT's model with its soft prompt, and the tokenized examples."""
+    from datasets import load_dataset
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model", trust_remote_code=False)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder / "model", trust_remote_code=False)
+    prompt = PromptTuningConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM, num_virtual_tokens=_PROMPT_LENGTH,
+        num_transformer_submodules=1,
+    )  # fmt: skip
+    model = get_peft_model(model, prompt)
+
+    def tokenize(row: dict[str, Any]) -> dict[str, Any]:
+        return {**tokenizer(row["prompt"]), "labels": tokenizer(row["caption"])["input_ids"]}
+
+    files = {name: str(folder / f"{name}.jsonl") for name in ("train", "val")}
+    data = load_dataset("json", data_files=files, cache_dir=str(folder / "cache"))
+    data = data.map(tokenize, remove_columns=["prompt", "caption"])
+    return tokenizer, model, data
 
 
 def measured(
@@ -407,7 +367,7 @@ _WORKERS: dict[str, Callable[[argparse.Namespace], Measured]] = {
 def _parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--shape", choices=_SHAPES, default="small", help="of Flan-T5 (default: small)")
+    add("--shape", choices=SHAPES, default="small", help="of Flan-T5 (default: small)")
     add("--pairs", type=int, default=3, help="how often each contestant runs (default: 3)")
     add("--steps", type=int, default=3, help="optimizer steps, the first one not timed")
     add("--batch_size", type=int, default=16)

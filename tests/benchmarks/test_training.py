@@ -6,7 +6,8 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from benchmarks import training
-from benchmarks.training import Measured, measured, table, write_examples
+from benchmarks.shapes import TOKENIZER, write_examples
+from benchmarks.training import Measured, measured, table
 
 FOUND = Measured(10.0, 20.0, 100, 2.0, 4.0, 20, 10**9, 1e9, 5e7)
 
@@ -15,7 +16,7 @@ def test_examples_have_the_lengths_that_are_drawn(tmp_path: Path) -> None:
     """A word is a token: sources have 60 to 512 tokens, 260 in the mean, targets 8 to 30."""
     write_examples(tmp_path / "a.jsonl", 200, seed=0)
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    tokenizer = AutoTokenizer.from_pretrained(training._TOKENIZER, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER, trust_remote_code=False)
     sources, targets = (
         [len(tokenizer(line[key])["input_ids"]) for line in lines] for key in ("prompt", "caption")
     )
