@@ -1,7 +1,6 @@
 """The loss of a micro-batch, the gradient of a global batch, the optimizer and its schedule."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
@@ -11,9 +10,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from igrag.config import choices
-from igrag.data.batching import LABEL_IGNORED
 from igrag.errors import TrainingError
-from igrag.training.loss import head_on, summed_cross_entropy
+from igrag.training.loss import summed_target_loss
 from igrag.training.schedules import SCHEDULES
 from prompt_tuning.prompt_tuner import PromptTuner
 
@@ -28,18 +26,17 @@ def summed_loss(tuner: PromptTuner, batch: Mapping[str, Tensor]) -> Tensor:
         batch: input_ids and attention_mask [B, T], labels [B, L], for an image prompt image_vectors
             [B, D].
     """
-    labels = batch["labels"]
-    decoder_input_ids = tuner.model.prepare_decoder_input_ids_from_labels(labels)  # [B, L]
-    # On a GPU, counting the real tokens would make the host wait.
-    real = labels != LABEL_IGNORED if labels.device.type == "cpu" else None  # [B, L], N of them
-    with nullcontext() if real is None else head_on(tuner.model, real):
-        logits = tuner(
+
+    def logits_of(decoder_input_ids: Tensor) -> Tensor:
+        logits: Tensor = tuner(
             batch["input_ids"],
             batch["attention_mask"],
             image_vectors=batch.get("image_vectors"),
             decoder_input_ids=decoder_input_ids,
-        ).logits  # [N, V] or [B, L, V]
-    return summed_cross_entropy(logits, labels if real is None else labels[real])
+        ).logits
+        return logits
+
+    return summed_target_loss(tuner.model, batch["labels"], logits_of)
 
 
 class GradientSum:

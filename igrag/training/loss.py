@@ -1,6 +1,6 @@
 """The training loss as a sum, from which the mean over any number of batches can be made."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,27 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         ignore_index=LABEL_IGNORED,
         reduction="sum",
     )
+
+
+def summed_target_loss(
+    model: Any, labels: Tensor, logits_of: Callable[[Tensor], Tensor], *, whole: bool = False
+) -> Tensor:
+    """Returns the summed cross-entropy of a batch's target tokens, in nats and in float32.
+
+    Args:
+        model: A seq2seq model of transformers, or a PeftModel around one.
+        labels: Token ids [B, L]; `LABEL_IGNORED` marks padding.
+        logits_of: Runs the model on decoder_input_ids [B, L] and returns its logits.
+        whole: The caller needs the logits of padding, too.
+    """
+    decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels)
+    # On a GPU, counting the real tokens would make the host wait.
+    if whole or labels.device.type != "cpu":
+        return summed_cross_entropy(logits_of(decoder_input_ids), labels)
+    real = labels != LABEL_IGNORED  # [B, L], N of them
+    with head_on(model, real):
+        logits = logits_of(decoder_input_ids)  # [N, V]
+    return summed_cross_entropy(logits, labels[real])
 
 
 @contextmanager
