@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.figures import comparison, documents, outputs
+from benchmarks.figures import comparison, documents, outputs, variants
 from benchmarks.figures.steps import run_steps
 from igrag.cli import CommandParser, add_common_options, at_least, run_command
 from igrag.config import REPO_ROOT
@@ -24,6 +24,7 @@ from igrag.errors import UsageError
 from igrag.files import write_json
 
 FIGURES = REPO_ROOT / "docs" / "figures"
+_VARIANTS = "variants-"
 _WORK = Path.home() / ".cache" / "igrag" / "figures"
 
 
@@ -31,7 +32,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Measures what is missing, writes docs/figures, and fills in the documents."""
     if arguments.check:
         return check(FIGURES)
-    names = arguments.only or [*(b.name for b in comparison.BENCHMARKS), *outputs.BY_NAME]
+    benchmarks = [benchmark.name for benchmark in comparison.BENCHMARKS]
+    every = [*benchmarks, *(f"{_VARIANTS}{name}" for name in benchmarks), *outputs.BY_NAME]
+    names = arguments.only or every
     for name in names:
         measure(name, arguments)
     for path in documents.documents(REPO_ROOT):
@@ -57,8 +60,12 @@ def measure(name: str, arguments: argparse.Namespace) -> None:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
     }
-    benchmark = next((each for each in comparison.BENCHMARKS if each.name == name), None)
-    if benchmark:
+    known = {each.name: each for each in comparison.BENCHMARKS}
+    if name.startswith(_VARIANTS) and name.removeprefix(_VARIANTS) in known:
+        steps, read = variants.figure(known[name.removeprefix(_VARIANTS)])
+        run_steps(steps, work, **limits)
+        content = {**read(work), **environment}
+    elif benchmark := known.get(name):
         untrained = comparison.untrained_step(benchmark, arguments.split)
         evaluations = [
             comparison.seed_evaluation(benchmark, seed, arguments.split)

@@ -73,22 +73,22 @@ def _instruction_step(benchmark: Benchmark, split: str) -> Step:
 def seed_evaluation(benchmark: Benchmark, seed: int, split: str) -> Step:
     """Returns the evaluation of a seed, which waits for its trainings."""
     lora = _lora_training(benchmark, seed)
-    prompt = _prompt_training(benchmark, seed, "prompt")
-    both = _prompt_training(benchmark, seed, "both", on=lora)
+    prompt = prompt_training(benchmark, seed, "prompt")
+    both = prompt_training(benchmark, seed, "both", on=lora)
     settings = [
-        f"prompt_tuning.weights_path={_prompt_file(prompt)}",
-        f"prompt_tuning.weights_path_with_lora={_prompt_file(both)}",
+        f"prompt_tuning.weights_path={prompt_file(prompt)}",
+        f"prompt_tuning.weights_path_with_lora={prompt_file(both)}",
         f"lora_config.weights_path={{{lora.name}}}/best",
     ]
     image: tuple[Step, ...] = ()
     if seed in benchmark.image_seeds:
         tokens = (*IMAGE_SETTINGS, f"data.image_vectors={benchmark.image_vectors}")
         image = (
-            _prompt_training(benchmark, seed, "image", tokens),
-            _prompt_training(benchmark, seed, "image-both", tokens, on=lora),
+            prompt_training(benchmark, seed, "image", tokens),
+            prompt_training(benchmark, seed, "image-both", tokens, on=lora),
         )
         settings += [
-            f"prompt_tuning.prompts.{name}={_prompt_file(step)}"
+            f"prompt_tuning.prompts.{name}={prompt_file(step)}"
             for name, step in zip(IMAGE_METHODS, image, strict=True)
         ]
     # The baselines again, since the tests pair images.
@@ -99,21 +99,31 @@ def seed_evaluation(benchmark: Benchmark, seed: int, split: str) -> Step:
     )  # fmt: skip
 
 
-def _prompt_training(
+def prompt_training(
     benchmark: Benchmark,
     seed: int,
     name: str,
     settings: Sequence[str] = (),
     *,
     on: Step | None = None,
+    after: tuple[Step, ...] = (),
 ) -> Step:
-    """Returns the training of a prompt, perhaps on an adapter."""
+    """Returns the training of a prompt.
+
+    Args:
+        benchmark: Data and captioning configuration.
+        seed: Its seed.
+        name: What is trained, for the name of the step.
+        settings: Further keys of --set.
+        on: The training of the adapter that it is for; None for none.
+        after: Other steps whose output the settings name.
+    """
     settings = [f"model.main_config={benchmark.main_config}", *settings]
     if on:
         settings.append(f"model.lora_weights_path={{{on.name}}}/best")
     words = ("prompt_tuning/prompt_training.py", *_training_words(benchmark, seed, settings))
     inputs = (*_inputs(benchmark, "train"), REPO_ROOT / "prompt_tuning" / "config")
-    return Step(f"{benchmark.name}-{seed}-{name}", words, inputs, (on,) if on else ())
+    return Step(f"{benchmark.name}-{seed}-{name}", words, inputs, (*((on,) if on else ()), *after))
 
 
 def _lora_training(benchmark: Benchmark, seed: int) -> Step:
@@ -140,7 +150,8 @@ def _set(settings: Sequence[str]) -> list[str]:
     return [word for text in settings for word in ("--set", text)]
 
 
-def _prompt_file(step: Step) -> str:
+def prompt_file(step: Step) -> str:
+    """Names the best prompt of a training."""
     return f"{{{step.name}}}/best_model/prompt_embeddings.pt"
 
 

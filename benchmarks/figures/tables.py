@@ -139,6 +139,15 @@ def image_table(data: Mapping[str, Any], lang: str) -> str:
     return to_markdown(rows)
 
 
+def variants_table(data: Mapping[str, Any], lang: str) -> str:
+    """Returns the scores of what is no default, on val: mean of the seeds, lowest and highest."""
+    keys = [key for key in TESTED if any(each[key] for each in data["methods"].values())]
+    rows = [[_METHOD[lang], *(_LABELS[key] for key in keys)]]
+    for name, scores in data["methods"].items():
+        rows.append([name, *(_spread(scores[key]) for key in keys)])
+    return to_markdown(rows)
+
+
 def to_markdown(rows: Sequence[Sequence[str]]) -> str:
     """Returns rows, titles first, as a Markdown table whose figures align right."""
     rule = ["---", *("---:" for _ in rows[0][1:])]
