@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from igrag.config import REPO_ROOT
 from igrag.errors import DataError
 from igrag.files import sha256_file, write_json
@@ -39,7 +41,8 @@ class Step:
 
     def digest(self) -> str:
         """Returns a digest of the command, of its files, and of what it waits for."""
-        files = {str(path): _content(path) for path in self.inputs}
+        # Relative, so that a clone that has moved repeats nothing.
+        files = {os.path.relpath(path, REPO_ROOT): _content(path) for path in self.inputs}
         content = [self.words, files, [step.digest() for step in self.after]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -119,4 +122,7 @@ def _content(path: Path) -> str:
 
 @cache
 def _file_hash(path: Path, modified: int) -> str:
+    if path.suffix == ".yaml":  # Comments decide nothing.
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return sha256_file(path)
