@@ -15,6 +15,7 @@ from transformers import (
 
 from igrag.captioning.adapters import BaseModelIdentity, check_adapter, load_adapter
 from igrag.captioning.base_weights import BaseWeights, changes_base_weights
+from igrag.captioning.fused_layers import fuse_layers
 from igrag.devices import resolve_device, resolve_dtype
 from igrag.errors import ModelError
 from igrag.fingerprints import weights_hash
@@ -82,6 +83,7 @@ def load_language_model(
             "embeddings; they do not belong together"
         )
     check_weights(model, path)
+    fuse_layers(model)
     watch_logits(model, path)
     weights = weights_hash(model)  # Before an adapter is merged, which changes them.
     base_weights = BaseWeights()
