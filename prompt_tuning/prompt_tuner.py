@@ -258,11 +258,11 @@ class PromptTuner(nn.Module):
         states: Tensor = self.model.get_encoder()(**inputs).last_hidden_state
         return states, inputs["attention_mask"]
 
-    def forward_from(self, states: Tensor, mask: Tensor, labels: Tensor) -> Seq2SeqLMOutput:
-        """Runs the decoder on the output of `encode`."""
+    def forward_from(self, states: Tensor, mask: Tensor, **options: Any) -> Seq2SeqLMOutput:
+        """Runs the decoder on the output of `encode`; options as of the model's own forward."""
         encoded = BaseModelOutput(last_hidden_state=states)
         output: Seq2SeqLMOutput = self.model(
-            encoder_outputs=encoded, attention_mask=mask, labels=labels
+            encoder_outputs=encoded, attention_mask=mask, **options
         )
         return output
 

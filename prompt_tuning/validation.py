@@ -19,7 +19,7 @@ from igrag.data.batching import Collator, longest_first_order, model_columns, ta
 from igrag.errors import TrainingError
 from igrag.memory import explain_out_of_memory
 from igrag.metrics import BleuScore, bleu
-from igrag.training.loss import summed_cross_entropy
+from igrag.training.loss import summed_target_loss
 from prompt_tuning.global_batches import Batch
 from prompt_tuning.prompt_tuner import PromptTuner
 
@@ -141,14 +141,20 @@ class Validation:
                 batch["attention_mask"],
                 image_vectors=batch.get("image_vectors"),
             )
-            output = tuner.forward_from(states, mask, batch["labels"])
+
+            def logits_of(decoder_input_ids: Tensor) -> Tensor:
+                output = tuner.forward_from(
+                    states, mask, decoder_input_ids=decoder_input_ids, use_cache=False
+                )
+                return cast(Tensor, output.logits)
+
+            loss = summed_target_loss(tuner.model, batch["labels"], logits_of)
             tokens = (
                 tuner.generate_from(states, mask, generation_config=self._decoding)
                 if generate
                 else None
             )
-        loss = float(summed_cross_entropy(cast(Tensor, output.logits), batch["labels"]))
-        return loss, [] if tokens is None else clean_texts(self._tokenizer, tokens)
+        return float(loss), [] if tokens is None else clean_texts(self._tokenizer, tokens)
 
 
 def _coco_id(image_id: str, index: int) -> str | int:

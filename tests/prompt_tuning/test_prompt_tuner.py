@@ -219,7 +219,7 @@ def test_encoder_states_give_the_loss_and_tokens_of_the_inputs(language: Languag
     with torch.no_grad():
         states, mask = tuner.encode(**inputs)
         assert states.shape == (3, 6 + batch["input_ids"].shape[1], 32)
-        loss = tuner.forward_from(states, mask, batch["labels"]).loss
+        loss = tuner.forward_from(states, mask, labels=batch["labels"]).loss
         assert loss is not None and torch.equal(loss, tuner(**batch).loss)
         for num_beams in (1, 3):
             options: dict[str, Any] = {"max_new_tokens": 8, "num_beams": num_beams}
