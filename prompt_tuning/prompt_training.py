@@ -75,6 +75,7 @@ def train(
     optimizer, scheduler = setup.build_optimizer(settings, tuner, steps_per_epoch=len(batches))
     validation = setup.build_validation(settings, val_set, language_model, accelerator, vectors)
     setup.run_self_check(tuner, optimizer, batches, train_set, tokenizer, accelerator)
+    setup.compile_model(settings, tuner, batches, accelerator)
     record = run_record.new_record(
         settings, language_model, tuner, train_set, val_set, accelerator, vectors
     )

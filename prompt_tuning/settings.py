@@ -7,7 +7,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config
 from igrag.config.choices import (
+    AUTO,
     MOST_SOFT_TOKENS,
+    Auto,
     Initialization,
     Optimizer,
     Reparameterization,
@@ -168,6 +170,13 @@ class TrainingSettings(OptimizationSettings):
     optimizer: Optimizer = setting("adamw", "Optimizer of the prompt.", "软提示的优化器。")
     model_dropout: bool = setting(
         False, "Enable dropout in the frozen model.", "训练时启用冻结模型的 dropout。"
+    )
+    compile: bool | Auto = setting(
+        AUTO,
+        "Compile the encoder (torch.compile): true, false or auto, which does it in long trainings "
+        "on a GPU or on a CPU with fast bfloat16.",
+        "编译编码器（torch.compile）：true、false 或 auto；auto 仅用于 GPU 或 bf16 较快的 CPU 上的"
+        "长时间训练。",
     )
     seed: Seed = setting(
         42,

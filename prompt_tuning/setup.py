@@ -24,7 +24,7 @@ from igrag.memory import explain_out_of_memory
 from igrag.training import batch_size
 from igrag.training.precision import resolve_mixed_precision
 from igrag.training.self_check import check_reporter
-from prompt_tuning import optimization
+from prompt_tuning import compilation, optimization
 from prompt_tuning.checkpoints import CheckpointFolder
 from prompt_tuning.example_vectors import (
     TRAIN,
@@ -217,6 +217,32 @@ def build_validation(
         accelerator=accelerator,
         collator=collator_of(language_model.tokenizer, vectors, VAL),
     )
+
+
+def compile_model(
+    settings: PromptTrainingSettings,
+    tuner: PromptTuner,
+    batches: GlobalBatches,
+    accelerator: Accelerator,
+) -> None:
+    """Compiles the frozen model's encoder where `training.compile` asks for it."""
+    options = settings.training
+    steps = options.total_steps(len(batches))
+    if not compilation.is_worthwhile(
+        options.compile,
+        accelerator.device,
+        micro_batches=steps * options.gradient_accumulation_steps,
+    ):
+        return
+    first = next(next(batches.of_epoch(0)).micro_batches, None)
+
+    def first_step() -> None:
+        if first is not None:  # This process has no share of the first global batch.
+            with accelerator.autocast():
+                loss = optimization.summed_loss(tuner, first)
+            torch.autograd.grad(loss, tuner.trainable_parameters())
+
+    compilation.compile_encoder(tuner.model, first_step, required=options.compile is True)
 
 
 def run_self_check(
