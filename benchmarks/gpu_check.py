@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.measurement import now
 from benchmarks.shapes import save_model, training_options, write_examples
-from benchmarks.training import now
 from igrag.config import REPO_ROOT
 from igrag.files import write_json
 

@@ -47,13 +47,16 @@ def write_examples(path: Path, count: int, *, seed: int) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def training_options(folder: Path, settings: Mapping[str, object]) -> list[str]:
-    """Returns the options of prompt_training.py that train the folder's model on its examples.
+def training_options(
+    folder: Path, settings: Mapping[str, object], *, main_config: str = "model.main_config"
+) -> list[str]:
+    """Returns the options of a training command for the folder's model and its examples.
 
     Args:
         folder: It has model/, train.jsonl and val.jsonl; the captioning configuration is written
             there.
         settings: Further keys of --set.
+        main_config: What names the captioning configuration: a key of --set, or an option.
     """
     config = folder / "config.yaml"
     config.write_text(
@@ -62,9 +65,12 @@ def training_options(folder: Path, settings: Mapping[str, object]) -> list[str]:
         encoding="utf-8",
     )
     every = {
-        "model.main_config": config,
         "data.train_file": folder / "train.jsonl",
         "data.val_file": folder / "val.jsonl",
         **settings,
     }
-    return [word for key, value in every.items() for word in ("--set", f"{key}={value}")]
+    if main_config.startswith("--"):
+        named = [main_config, str(config)]
+    else:
+        named = ["--set", f"{main_config}={config}"]
+    return named + [word for key, value in every.items() for word in ("--set", f"{key}={value}")]

@@ -1,13 +1,16 @@
 """The timing of trainings: its examples and its table. The trainings themselves take minutes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from benchmarks import training
+from benchmarks import command_line, training, training_lines
+from benchmarks.measurement import Measured, measured
 from benchmarks.shapes import TOKENIZER, write_examples
-from benchmarks.training import Measured, measured, table
+from benchmarks.training import table
 
 FOUND = Measured(10.0, 20.0, 100, 2.0, 4.0, 20, 10**9, 1e9, 5e7)
 
@@ -42,3 +45,24 @@ def test_table_has_medians_and_the_ratios_of_each_pair() -> None:
     assert "| (a) | 4.00x (3.00 to 5.00) | 4.00x (4.00 to 4.00) | 0.50x (0.50 to 0.50) |" in text
     assert "50%" in text and text.startswith("Wall clock; 2 pairs.")
     assert "| (a) | 3.00x (2.00 to 4.00) |" in table(pairs, busy=True)
+
+
+def test_lines_are_compared_with_the_first_file() -> None:
+    """Time per sample on a larger file, run by run."""
+    text = training_lines.table({1000: [2.0, 4.0, 3.0], 100_000: [2.0, 6.0, 3.0]})
+    assert "| 100,000 | 3.00 | 1.00x (1.00 to 1.50) |" in text
+
+
+def test_command_line_is_compared_with_the_shortest_script() -> None:
+    """CPU seconds beside the script, and wall clock of an image of many."""
+    taken = {"script": [(2.0, 3.0)], "one": [(2.5, 3.3)], "many": [(10.0, 12.0)]}
+    text = command_line.table(taken, 100)
+    assert "CPU seconds: 1.10x" in text and "wall clock: 25.00x" in text
+
+
+def test_shortest_script_runs() -> None:
+    """It writes a caption, so that both do the same."""
+    found = subprocess.run(
+        [sys.executable, "-c", command_line.SHORTEST], capture_output=True, text=True, check=True
+    )
+    assert len(found.stdout.split()) > 2
