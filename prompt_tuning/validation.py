@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
@@ -126,9 +127,15 @@ class Validation:
         accelerator = self._accelerator
         share = self._batches[accelerator.process_index :: accelerator.num_processes]
         hidden = not accelerator.is_main_process
-        for indices in tqdm(share, desc=title, unit="batch", leave=False, disable=hidden or None):
-            batch = self._collator([self._examples[index] for index in indices])
-            yield indices, send_to_device(batch, accelerator.device)
+        loader: DataLoader[Batch] = DataLoader(
+            cast(Any, self._examples),
+            batch_sampler=share,
+            collate_fn=self._collator,
+            pin_memory=torch.cuda.is_available(),
+        )
+        bar = tqdm(loader, desc=title, unit="batch", leave=False, disable=hidden or None)
+        for indices, batch in zip(share, bar, strict=True):
+            yield indices, send_to_device(batch, accelerator.device, non_blocking=True)
 
     @torch.no_grad()
     def _score_batch(
