@@ -64,6 +64,10 @@ class PromptTuner(nn.Module):
         ValueError: The initial prompt is empty or of another width than the model's embeddings.
     """
 
+    # T5's loss is the mean over a batch, whatever number of items the library's Trainer hands on:
+    # with it, a gradient would be as many times too large as there are accumulation steps.
+    accepts_loss_kwargs = False
+
     def __init__(
         self,
         model: nn.Module,
