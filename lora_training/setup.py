@@ -71,7 +71,7 @@ def trainer_arguments(
         validate_first: Validate the untuned model before the first step.
 
     Raises:
-        ConfigError: TensorBoard is not installed.
+        ConfigError: What `report_to` names is not installed.
     """
     check_reporter(options.report_to, key="training.report_to")
     strategy = "epoch" if options.eval_steps is None else "steps"

@@ -18,6 +18,7 @@ if __name__ == "__main__":
     quiet_start()  # before the imports that take a while
 
 from igrag.config import Config, portable
+from igrag.config.choices import ReportTo, in_words
 from igrag.errors import UsageError
 from igrag.files import ADAPTER_WEIGHTS
 from igrag.output_lock import lock_folder
@@ -95,7 +96,7 @@ def _build_parser() -> argparse.ArgumentParser:
         help="replace data of other settings, and an earlier run in the output folder")  # fmt: skip
     add("--resume_from_checkpoint", metavar="latest|PATH",
         help="resume from a checkpoint of the output folder")  # fmt: skip
-    add("--report_to", metavar="none|tensorboard", help="where losses and scores are logged")
+    add("--report_to", metavar="NAME", help=f"where losses are logged: {in_words(ReportTo)}")
     add_data_options(parser)
     return parser
 

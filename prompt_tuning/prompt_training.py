@@ -260,8 +260,8 @@ def parse_arguments(
         help="replace an earlier training in the output folder")  # fmt: skip
     add("--resume_from_checkpoint", metavar="latest|PATH",
         help="resume from a checkpoint of the output folder")  # fmt: skip
-    add("--report_to", choices=words(ReportTo),
-        help="tensorboard: event files in output_dir/runs")  # fmt: skip
+    add("--report_to", choices=words(ReportTo), metavar="NAME",
+        help=f"where losses are logged: {in_words(ReportTo)}")  # fmt: skip
     add("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="override a key of the configuration for this run; may be repeated")  # fmt: skip
     add("--device", help="auto, cpu, cuda, cuda:N or mps")

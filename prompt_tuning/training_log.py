@@ -2,10 +2,13 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import LoggerType
 from tqdm import tqdm
 
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME, checkpoint_name
@@ -13,6 +16,8 @@ from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from igrag.training.summary import run_footer
 from prompt_tuning.checkpoints import CheckpointFolder, Progress, TrainingState
 from prompt_tuning.validation import ValidationResult
+
+_PROJECT = "igrag"
 
 
 class TrainingLog:
@@ -44,7 +49,12 @@ class TrainingLog:
         self._total_steps = total_steps
         # Events of an earlier run after this step are hidden: the steps are made once more.
         purge_step = progress.step + 1 if record.evaluations else 0
-        accelerator.init_trackers("runs", init_kwargs={"tensorboard": {"purge_step": purge_step}})
+        is_tensorboard = LoggerType.TENSORBOARD in accelerator.log_with
+        accelerator.init_trackers(
+            "runs" if is_tensorboard else _PROJECT,  # A folder there, a project elsewhere.
+            config=None if is_tensorboard else _flat(record.config),
+            init_kwargs={"tensorboard": {"purge_step": purge_step}},
+        )
 
     def __enter__(self) -> "TrainingLog":
         self._seconds_before = self._progress.seconds
@@ -141,3 +151,14 @@ class TrainingLog:
             return
         files = (folder.path / RESULTS_NAME, folder.path / CURVES_NAME)
         print(run_footer(self.record, folder.best_prompt, *files))
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the settings as trackers take them: "section.key" -> a number or a text."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
+    return flat

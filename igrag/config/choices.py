@@ -12,7 +12,10 @@ Reparameterization = Literal["none", "residual", "superpos"]
 Optimizer = Literal["adamw", "adafactor"]
 Schedule = Literal["constant", "linear", "cosine"]
 ObjectSource = Literal["none", "instances", "detector"]
-ReportTo = Literal["none", "tensorboard"]
+# What both accelerate and the library's Trainer report to.
+ReportTo = Literal[
+    "none", "tensorboard", "wandb", "trackio", "swanlab", "mlflow", "comet_ml", "clearml", "dvclive"
+]
 Pruner = Literal["none", "median", "asha"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Tokenizer = Literal["auto", "ptb", "zh", "char"]

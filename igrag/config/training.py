@@ -130,6 +130,8 @@ class ReportSettings(Section):
 
     report_to: ReportTo = setting(
         "none",
-        "tensorboard (pip install tensorboard) writes event files to output_dir/runs.",
-        "tensorboard（需 pip install tensorboard）将事件文件写入 output_dir/runs。",
+        "tensorboard writes event files to output_dir/runs; the others are services and programs "
+        "with settings of their own. Each needs its package.",
+        "tensorboard 将事件文件写入 output_dir/runs；其余为各有自身设置的服务或程序；"
+        "均需安装对应的包。",
     )

@@ -12,19 +12,18 @@ _MIN_LENGTH = 2  # A token and the end token.
 
 
 def check_reporter(report_to: str, *, key: str) -> None:
-    """Makes sure that event files can be written, before any model is loaded.
+    """Makes sure that what is reported to is installed, before any model is loaded.
 
     Args:
-        report_to: "none" or "tensorboard".
+        report_to: "none", or the name of a tracker, which is that of its module.
         key: The settings key, for the error.
 
     Raises:
-        ConfigError: TensorBoard is not installed.
+        ConfigError: It is not installed.
     """
-    if report_to == "tensorboard" and not importlib.util.find_spec("tensorboard"):
-        raise ConfigError(
-            f"{key}: tensorboard is not installed; pip install tensorboard, or set none"
-        )
+    if report_to != "none" and not importlib.util.find_spec(report_to):
+        package = report_to.replace("_", "-")
+        raise ConfigError(f"{key}: {package} is not installed; pip install {package}, or set none")
 
 
 def raise_problems(problems: Sequence[str]) -> None:

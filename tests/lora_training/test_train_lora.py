@@ -500,7 +500,7 @@ def test_usage_errors_exit_with_2_before_heavy_imports(tmp_path: Path) -> None:
         (["--train", "--set", "model.name=t6"], "error: model.name t6: expected one of flan-t5"),
         (["--build-data", "--set", "data.sede=1"], "seed"),
         (["--train", "--set", "lora.rank=8"], "lora.rank"),
-        (["--train", "--report_to", "wandb"], "error: --report_to: found"),
+        (["--train", "--report_to", "weights"], "error: --report_to: found"),
         (["--bild-data"], "unrecognized arguments"),
     ):
         done = subprocess.run(

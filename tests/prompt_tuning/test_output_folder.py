@@ -1,8 +1,12 @@
 """The output folder is checked before any model is loaded, and left as it is by a refused run."""
 
+import importlib.util
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from accelerate import tracking
+from accelerate.tracking import GeneralTracker
 
 from igrag.cli import run
 from igrag.errors import DataError, UsageError
@@ -103,3 +107,46 @@ def test_event_files_have_every_step_once(trainer: Trainer) -> None:
             (found.step, round(figure, 4))
             for found, figure in zip(evaluations, figures, strict=True)
         ]
+
+
+class Recorder(GeneralTracker):
+    """A tracker of accelerate's that keeps what it is given."""
+
+    name = "wandb"
+    requires_logging_directory = False
+    kept: ClassVar[list[Any]] = []
+
+    def __init__(self, run_name: str, **_: Any) -> None:
+        super().__init__()
+        self.kept.append(run_name)
+
+    @property
+    def tracker(self) -> None:
+        """There is no run behind it."""
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        """Keeps the settings."""
+        self.kept.append(values)
+
+    def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
+        """Keeps a step."""
+        self.kept.append((step, values))
+
+
+def test_trackers_get_settings_and_scores(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service gets the settings by their keys, then every step and validation."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", Recorder)
+    monkeypatch.setattr(tracking, "_available_trackers", [tracking.LoggerType.WANDB])
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [tracking.LoggerType.WANDB])
+    monkeypatch.setattr(Recorder, "kept", [])
+    output = trainer.train(output__report_to="wandb")
+    project, settings, *logged = Recorder.kept
+    assert project == "igrag"
+    assert settings["training.learning_rate"] == 0.3
+    assert settings["prompt_tuning.init_text"] == "None"  # Trackers take numbers and texts.
+    steps = [values["train/loss"] for _, values in logged if "train/loss" in values]
+    assert steps == losses(output)
+    assert sum("val/bleu4" in values for _, values in logged) == len(record_of(output).evaluations)
