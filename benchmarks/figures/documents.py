@@ -24,6 +24,7 @@ VIEWS: dict[str, View] = {
     "parts": tables.parts_table,
     "parts_sentences": tables.parts_sentences,
     "image": tables.image_table,
+    "instruction": tables.instruction_sentence,
     "variants": tables.variants_table,
     "output": code_block,
     "markdown": markdown,

@@ -10,6 +10,7 @@ from benchmarks.figures import comparison, documents, tables
 from benchmarks.figures.__main__ import check
 from benchmarks.figures.outputs import Output
 from benchmarks.figures.steps import Step, run_steps
+from demo.language import requests
 from igrag.config import REPO_ROOT
 from igrag.errors import DataError
 
@@ -22,7 +23,10 @@ def _run(difference: float, p: float, score: float, *, image: bool = False) -> d
     others = (*comparison.BASELINES, *(comparison.IMAGE_AGAINST if image else ()))
     over = {name: {"bleu4": found, "cider_d": found} for name in others}
     method = {"bleu4": score, "cider_d": 2 * score, "rouge_l": score, "over": over}
-    method["training"] = {"trainable_parameters": 2560}
+    method["training"] = {
+        "trainable_parameters": 2560, "trainable_percent": 0.137, "size_bytes": 12393,
+        "training_seconds": 170.4,
+    }  # fmt: skip
     names = (*comparison.IMAGE_METHODS, *comparison.SHUFFLED) if image else ()
     methods = dict.fromkeys((*comparison.TRAINED, *names), method)
     groups = [{"by": "coverage", "group": name, "images": 3, "methods": methods} for name in _PARTS]
@@ -34,7 +38,9 @@ def _summary(*, image: bool = False) -> dict[str, Any]:
         "methods": {
             name: {"bleu4": 0.5, "cider_d": 1.0, "rouge_l": 0.25} for name in comparison.UNTRAINED
         },
-        "instruction": {"text": "Describe it."},
+        "instruction": {
+            "text": "Describe it.", "scores": [{}, {}], "data": "val.jsonl", "images": 100,
+        },
         "images": 6,
     }
     untrained["retrieval_quality"] = [
@@ -104,6 +110,7 @@ def test_sentences_say_what_beats_what(lang: str) -> None:
     summary["methods"]["prompt"]["over"]["nearest"]["bleu4"]["largest_p"] = 0.3
     changed = tables.sentences(summary, lang)
     assert {"en": "is not told apart from nearest", "zh": "与 nearest 并非"}[lang] in changed
+    assert {"en": "p up to 0.300", "zh": "p 最大 0.300"}[lang] in changed
 
 
 def test_parts_stand_beside_the_whole() -> None:
@@ -121,9 +128,37 @@ def test_image_tokens_are_compared_with_what_they_are_added_to() -> None:
     table = tables.image_table(summary, "en")
     assert "over prompt: not covered" in table and "over lora: all" in table
     assert "| image-prompt-shuffled, BLEU-4 | +0.150 (+0.100 … +0.200), p ≤ 0.004 |" in table
+    over = summary["methods"]["image-prompt"]["over"]["prompt"]["bleu4"]
+    over["largest_p"] = 0.983
+    assert "(+0.100 … +0.200), p up to 0.983 |" in tables.image_table(summary, "en")
     assert "| lora+image-prompt-shuffled | 0.650" in tables.scores_table(summary, "en")
     assert "**lora+image-prompt**" in tables.sentences(summary, "en")
     assert "shuffled" not in tables.sentences(summary, "en")
+
+
+def test_costs_are_those_that_other_jobs_do_not_change() -> None:
+    """The table has parameters and size; how long trainings took side by side is no cost."""
+    assert tables.costs_table(_summary(), "en").splitlines() == [
+        "| Method | Trainable parameters | Share | Size on disk |",
+        "| --- | ---: | ---: | ---: |",
+        *(f"| {name} | 2,560 | 0.14% | 12 kB |" for name in comparison.TRAINED),
+    ]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_chosen_instruction_is_shown(lang: str) -> None:
+    """The documents say which instruction was chosen, of how many and on which images."""
+    text = tables.instruction_sentence(_summary(), lang)
+    for word in ("Describe it.", "2", "100", "`val.jsonl`"):
+        assert word in text
+
+
+def test_chosen_instruction_is_one_of_the_base_models_own() -> None:
+    """The documents say that the base model was trained with the instruction that was chosen."""
+    own = {request.format("first") for request in requests.SELECT}
+    for benchmark in comparison.BENCHMARKS:
+        figures = json.loads((_FIGURES / f"{benchmark.name}.json").read_text(encoding="utf-8"))
+        assert figures["instruction"]["text"] in own
 
 
 def test_steps_run_once_and_in_order(tmp_path: Path) -> None:
