@@ -4,7 +4,9 @@
     python -m benchmarks.figures --only covered       # one file of docs/figures
     python -m benchmarks.figures --check              # are the documents those files?
 
-A command that has finished is not repeated, unless its data, models or settings have changed.
+A command that has finished is not repeated, unless its data, models or settings have changed. The
+code does not count: after a change of it, delete the work folder. Each file that is written names
+the commits whose code measured it.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.figures import comparison, documents, outputs, variants
-from benchmarks.figures.steps import run_steps
+from benchmarks.figures.steps import measuring_commit, run_steps
 from igrag.cli import CommandParser, add_common_options, at_least, run_command
 from igrag.config import REPO_ROOT
 from igrag.errors import UsageError
@@ -54,34 +56,37 @@ def measure(name: str, arguments: argparse.Namespace) -> None:
         DataError: A command fails.
     """
     work, limits = arguments.work, {"jobs": arguments.jobs, "threads": arguments.threads}
-    environment = {
-        "torch": torch.__version__,
-        "threads": arguments.threads,
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-    }
     known = {each.name: each for each in comparison.BENCHMARKS}
     if name.startswith(_VARIANTS) and name.removeprefix(_VARIANTS) in known:
         steps, read = variants.figure(known[name.removeprefix(_VARIANTS)])
         run_steps(steps, work, **limits)
-        content = {**read(work), **environment}
+        content = read(work)
     elif benchmark := known.get(name):
         untrained = comparison.untrained_step(benchmark, arguments.split)
         evaluations = [
             comparison.seed_evaluation(benchmark, seed, arguments.split)
             for seed in comparison.SEEDS
         ]
-        run_steps([untrained, *evaluations], work, **limits)
+        steps = [untrained, *evaluations]
+        run_steps(steps, work, **limits)
         seeds = [comparison.read_metrics(step, work) for step in evaluations]
         data = comparison.summarize(comparison.read_metrics(untrained, work), seeds)
-        content = {"benchmark": name, "split": arguments.split, **data, **environment}
+        content = {"benchmark": name, "split": arguments.split, **data}
     elif name in outputs.BY_NAME:
         output = outputs.BY_NAME[name]
-        run_steps([output.step()], work, **limits)
-        content = {**output.read(work), **environment}
+        steps = [output.step()]
+        run_steps(steps, work, **limits)
+        content = output.read(work)
     else:
         raise UsageError(f"--only {name}: no such figure")
-    write_json(FIGURES / f"{name}.json", content)
+    environment = {
+        "torch": torch.__version__,
+        "threads": arguments.threads,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "commit": measuring_commit(steps, work),
+        "python": platform.python_version(),
+    }
+    write_json(FIGURES / f"{name}.json", {**content, **environment})
     print(f"docs/figures/{name}.json: written", flush=True)
 
 

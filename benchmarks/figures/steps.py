@@ -76,7 +76,15 @@ class Step:
         if finished.returncode:
             raise DataError(f"{folder / _LOG}: exit code {finished.returncode} of {words[0]}")
         seconds = round(time.perf_counter() - started, 1)
-        write_json(folder / _DONE, {"digest": self.digest(), "seconds": seconds, "words": words})
+        write_json(
+            folder / _DONE,
+            {
+                "digest": self.digest(),
+                "seconds": seconds,
+                "words": words,
+                "commit": current_commit(REPO_ROOT),
+            },
+        )
 
 
 _DONE, _LOG = "done.json", "step.log"
@@ -98,6 +106,30 @@ def run_steps(steps: Iterable[Step], work: Path, *, jobs: int, threads: int) -> 
         with ThreadPoolExecutor(jobs) as pool:
             for done in [pool.submit(step.run, work, threads=threads) for step in level]:
                 done.result()
+
+
+def measuring_commit(steps: Iterable[Step], work: Path) -> str | None:
+    """Returns the commits whose code ran the steps and what they wait for.
+
+    A step that has finished is not repeated after a change of the code: there may be several.
+
+    Returns:
+        One or more commits, as `current_commit` writes them; None where one is not known.
+    """
+    done = [step.folder(work) / _DONE for step in _with_earlier(steps)]
+    commits = {json.loads(path.read_text()).get("commit") for path in done}
+    return None if None in commits else ", ".join(sorted(commits))
+
+
+@cache  # Later the documents are written, and the clone differs from every commit.
+def current_commit(root: Path) -> str | None:
+    """Returns the commit of a clone, with -dirty where files differ; None without git."""
+    try:
+        words = ("git", "describe", "--always", "--dirty")
+        found = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
 
 
 def _with_earlier(steps: Iterable[Step]) -> Iterator[Step]:

@@ -1,6 +1,8 @@
 """The figures of the documents: steps that are run once, blocks, and figures outside of them."""
 
 import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from benchmarks.figures import comparison, documents, tables
 from benchmarks.figures.__main__ import check
 from benchmarks.figures.outputs import Output
-from benchmarks.figures.steps import Step, run_steps
+from benchmarks.figures.steps import Step, current_commit, measuring_commit, run_steps
 from demo.language import requests
 from igrag.config import REPO_ROOT
 from igrag.errors import DataError
@@ -39,7 +41,10 @@ def _summary(*, image: bool = False) -> dict[str, Any]:
             name: {"bleu4": 0.5, "cider_d": 1.0, "rouge_l": 0.25} for name in comparison.UNTRAINED
         },
         "instruction": {
-            "text": "Describe it.", "scores": [{}, {}], "data": "val.jsonl", "images": 100,
+            "text": "Describe it.",
+            "scores": [{}, {}],
+            "data": "val.jsonl",
+            "images": 100,
         },
         "images": 6,
     }
@@ -177,6 +182,38 @@ def test_steps_run_once_and_in_order(tmp_path: Path) -> None:
     source.write_text("other", encoding="utf-8")
     run_steps([first, second], tmp_path / "work", jobs=1, threads=1)
     assert log.read_text(encoding="utf-8") == "1212"
+
+
+def test_commit_is_that_of_the_clone(tmp_path: Path) -> None:
+    """The commit is marked where files differ from it, and is None without git."""
+    clones = [tmp_path / name for name in ("none", "clean", "changed")]
+    words = ("-c", "user.name=A", "-c", "user.email=a@b", "commit", "--quiet", "--message=One")
+    for clone in clones:
+        clone.mkdir()
+        (clone / "a.txt").write_text("a", encoding="utf-8")
+    for clone in clones[1:]:
+        for each in (("init", "--quiet"), ("add", "a.txt"), words):
+            subprocess.run(["git", *each], cwd=clone, check=True)
+    (clones[2] / "a.txt").write_text("b", encoding="utf-8")
+    none, clean, changed = map(current_commit, clones)
+    assert none is None
+    assert clean is not None and re.fullmatch("[0-9a-f]{7,}", clean)
+    assert changed is not None and re.fullmatch("[0-9a-f]{7,}-dirty", changed)
+
+
+def test_figure_has_the_commits_of_its_steps(tmp_path: Path) -> None:
+    """A figure names the commits of all its steps, and none where a step has not recorded one."""
+    first = Step("first", ("-c", ""))
+    second = Step("second", ("-c", ""), after=(first,))
+    run_steps([second], tmp_path, jobs=1, threads=1)
+    assert measuring_commit([second], tmp_path) == current_commit(REPO_ROOT)
+    record = tmp_path / "first" / "done.json"
+    done = json.loads(record.read_text())
+    record.write_text(json.dumps({**done, "commit": "0000000"}), encoding="utf-8")
+    (tmp_path / "second" / "done.json").write_text(json.dumps({**done, "commit": "1111111"}))
+    assert measuring_commit([second], tmp_path) == "0000000, 1111111"
+    record.write_text(json.dumps({"digest": done["digest"]}), encoding="utf-8")
+    assert measuring_commit([second], tmp_path) is None
 
 
 def test_failing_step_is_named_and_not_done(tmp_path: Path) -> None:
