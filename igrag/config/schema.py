@@ -77,8 +77,8 @@ class ModelConfig(Section):
     )
     attn_implementation: AttentionImplementation = setting(
         "eager",
-        "Attention implementation; eager is faster for T5 on CPUs.",
-        "注意力实现；T5 在 CPU 上用 eager 更快。",
+        "Attention implementation.",
+        "注意力实现。",
     )
     max_source_length: Positive = setting(
         512,
@@ -254,8 +254,8 @@ class LoraConfig(Section):
     )
     merge_and_unload: bool = setting(
         True,
-        "Merge it into the weights: the same captions, faster.",
-        "将其合并进权重：描述相同，速度更快。",
+        "Merge it into the weights: the same up to rounding, without the adapter's extra products.",
+        "将其合并进权重：结果在舍入误差内相同，省去适配器的额外乘法。",
     )
 
 
