@@ -1,7 +1,7 @@
 """Compares the logits of an adapter merged into the weights with those of the unmerged adapter.
 
-On the first prompts and captions of the demo test split, in float64 and in float32; for comparison
-also float32 with float64 of the unmerged adapter.
+On the first prompts and captions of the demo validation split, in float64 and in float32; for
+comparison also float32 with float64 of the unmerged adapter.
 """
 
 import argparse
