@@ -9,8 +9,8 @@ from demo.world.scenes import Scene, sample_scene
 
 SPLIT_SIZES = {"train": 2000, "val": 300, "dev": 300, "test": 300}
 SEED = 2017
-# The test split was drawn when base model, settings and code were final: by the hash of the commit
-# that froze them, which nobody could choose.
+# The test split was drawn when base model and settings were final: by the hash of the commit that
+# froze them, which nobody could choose.
 TEST_SEED = 0x03062827
 _LARGEST_ID = 600_000
 # Names of the images in input/, which belong to no split.
