@@ -135,7 +135,9 @@ def check_words(command: str) -> None:
         return
     assert find_spec(module) is not None, command
     if re.match(r"demo|benchmarks", module):  # They parse inside main(): nothing to call.
-        source = (REPO_ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        path = REPO_ROOT / module.replace(".", "/")
+        file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        source = file.read_text(encoding="utf-8")
         options = [word.partition("=")[0] for word in words if word.startswith("--")]
         assert [option for option in options if f'"{option}"' not in source] == [], command
         return
