@@ -35,7 +35,9 @@ MODELS = {
     "prompt_tuning/config": "prompt_tuning.settings.PromptTrainingSettings",
     "prompt_tuning/sweep": "prompt_tuning.sweep.settings.SweepSettings",
 }
-DOCUMENT_FOLDERS = (".", "docs", "demo", "evaluation", "lora_training", "prompt_tuning")
+DOCUMENT_FOLDERS = (
+    ".", "docs", "benchmarks", "demo", "evaluation", "lora_training", "prompt_tuning"
+)  # fmt: skip
 _COLUMN = 40  # where comments begin, if the line is not longer
 _LONGEST_LINE = 72  # a comment after a longer one would not be seen: it goes above
 _TABLE = re.compile(
