@@ -18,12 +18,12 @@ _TYPES = (
 )
 # Of a model's or adapter's folder, what a library reads.
 _READ_BY_LIBRARIES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".txt"})
-_HEAD = 512  # bytes that show what a file is
+HEAD = 512  # bytes that show what a file is
 _POINTER = b"version https://git-lfs"
 _PAGE = re.compile(rb"\s*<(!doctype html|html|head|\?xml)", re.IGNORECASE)
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch.load's error: what a pickle asks for
-_LONGEST_HEADER = 100_000_000  # bytes of a safetensors header; the library has the same limit
+_LONGESTHEADER = 100_000_000  # bytes of a safetensors header; the library has the same limit
 
 
 class InvalidJsonError(ValueError):
@@ -123,14 +123,12 @@ def actual_content(path: Path) -> str | None:
     """Returns what a file is instead of its suffix's format; None if nothing is found."""
     try:
         with open_input(path) as stream:
-            head = stream.read(_HEAD)
+            head = stream.read(HEAD)
             size = stream.seek(0, os.SEEK_END)
     except OSError as error:
         return error.strerror
-    if head.startswith(_POINTER):
-        return "a pointer of Git LFS, not the file itself; run git lfs pull, or download the file"
-    if _PAGE.match(head):
-        return "an HTML page, not the file itself; download the file again"
+    if found := content_in_place(head):
+        return found
     if path.suffix == ".safetensors":
         return _actual_safetensors(path, head, size)
     if path.suffix in (".pt", ".pth", ".bin"):
@@ -138,11 +136,20 @@ def actual_content(path: Path) -> str | None:
     return None
 
 
+def content_in_place(head: bytes) -> str | None:
+    """Returns what often lies in place of a file, by its first bytes; None for anything else."""
+    if head.startswith(_POINTER):
+        return "a pointer of Git LFS, not the file itself; run git lfs pull, or download the file"
+    if _PAGE.match(head):
+        return "an HTML page, not the file itself; download the file again"
+    return None
+
+
 def _actual_safetensors(path: Path, head: bytes, size: int) -> str | None:
     if head.startswith((_ZIP, _PICKLE)):
         return "a pickle (of torch.save), expected safetensors; save it in that format"
     length = int.from_bytes(head[:8], "little")
-    if length > _LONGEST_HEADER:
+    if length > _LONGESTHEADER:
         return "not a safetensors file; download it again"
     expected = 8 + length
     if expected <= size:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from igrag.errors import ImageError
-from igrag.inputs import actual_content
+from igrag.inputs import HEAD, actual_content, content_in_place
 
 # Pillow's own default: an image above it decodes to more than 256 MB of RGB.
 MAX_PIXELS = 89_478_485
@@ -31,6 +34,7 @@ SUFFIXES = HEIF_SUFFIXES | {
 # rows; the photos of a telephone (12 megapixels) are not.
 _FULL_PIXELS = 1 << 24
 _STRIP_ROWS = 512
+_UNKNOWN, _EMPTY = "not an image in a known format", "the file is empty"
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
@@ -52,28 +56,27 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         ImageError: The file is missing, not an image, truncated, or too large.
     """
     path = Path(path)
-    try:
+    with _as_image_errors(str(path), partial(_describe_file, path)):
         _check_is_file(path)
-        # Pillow warns of large images, corrupt EXIF data and the like; here max_pixels decides,
-        # and what can be read is read.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=_known_formats()) as image:
-                _check_size(path, image.size, max_pixels)
-                return _decode(image)
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: the image is too large ({_one_line(error)})") from None
-    except UnidentifiedImageError:
-        found = "not an image in a known format" if path.stat().st_size else "the file is empty"
-        found = actual_content(path) or found
-        raise ImageError(f"{path}: {found}") from None
-    except Exception as error:
-        # Pillow's decoders raise nearly anything on damaged files (OSError, SyntaxError,
-        # struct.error, IndexError, ...): for the caller they all mean that the image is unusable.
-        reason = getattr(error, "strerror", None) or _one_line(error)
-        raise ImageError(f"{path}: the image cannot be read ({reason})") from error
+        return _read(path, str(path), max_pixels)
+
+
+def read_image(stream: BinaryIO, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Reads one image from a stream, such as an upload; otherwise as `open_image`.
+
+    Args:
+        stream: The image's bytes; it can seek.
+        name: Names the image in errors. No file of this name is opened.
+        max_pixels: Maximum of width times height, checked before decoding.
+
+    Returns:
+        An image in mode RGB.
+
+    Raises:
+        ImageError: The bytes are not an image, truncated, or too large.
+    """
+    with _as_image_errors(name, partial(_describe_stream, stream)):
+        return _read(stream, name, max_pixels)
 
 
 def list_images(path: Path) -> list[Path]:
@@ -158,6 +161,51 @@ def knows_heif() -> bool:
     return True
 
 
+@contextmanager
+def _as_image_errors(name: str, describe: Callable[[], str]) -> Iterator[None]:
+    """Turns whatever is raised inside into an `ImageError`.
+
+    Args:
+        name: The image's name in the error.
+        describe: Describes what is no image.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: the image is too large ({_one_line(error)})") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: {describe()}") from None
+    except Exception as error:
+        # Pillow's decoders raise nearly anything on damaged files (OSError, SyntaxError,
+        # struct.error, IndexError, ...): for the caller they all mean that the image is unusable.
+        reason = getattr(error, "strerror", None) or _one_line(error)
+        raise ImageError(f"{name}: the image cannot be read ({reason})") from error
+
+
+def _read(source: Path | BinaryIO, name: str, max_pixels: int) -> Image.Image:
+    # Pillow warns of large images, corrupt EXIF data and the like; here max_pixels decides,
+    # and what can be read is read.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(source, formats=_known_formats()) as image:
+            _check_size(name, image.size, max_pixels)
+            return _decode(image)
+
+
+def _describe_file(path: Path) -> str:
+    """Returns what a file is that is no image."""
+    return actual_content(path) or (_UNKNOWN if path.stat().st_size else _EMPTY)
+
+
+def _describe_stream(stream: BinaryIO) -> str:
+    """Returns what a stream holds that is no image."""
+    stream.seek(0)
+    head = stream.read(HEAD)
+    return content_in_place(head) or (_UNKNOWN if head else _EMPTY)
+
+
 def _decode(image: Image.Image) -> Image.Image:
     """Decodes an image to upright RGB; a big one at a fraction of its size, 1 over 2, 3, ...
 
@@ -197,11 +245,11 @@ def _check_is_file(path: Path) -> None:
         raise ImageError(f"{path}: {'is a folder, not an image' if path.is_dir() else found}")
 
 
-def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise ImageError(
-            f"{path}: the image is too large ({width} x {height} pixels, at most "
+            f"{name}: the image is too large ({width} x {height} pixels, at most "
             f"{max_pixels} in all are accepted)"
         )
 

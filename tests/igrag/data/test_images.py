@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import struct
 import warnings
 import zlib
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igrag.data.images import list_images, open_image
+from igrag.data.images import list_images, open_image, read_image
 from igrag.errors import ImageError
 
 
@@ -223,3 +224,30 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(ImageError, match="not a folder"):
         list_images(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no image", b"<!doctype html>", png_header(20_000, 20_000), png_header(9, 9)],
+    ids=["empty", "text", "page", "huge", "truncated"],
+)
+def test_stream_has_the_errors_of_a_file(tmp_path: Path, content: bytes) -> None:
+    """What cannot be opened is the same error from a stream, under the name that it is given."""
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError) as of_file:
+        open_image(path)
+    with pytest.raises(ImageError) as of_stream:
+        read_image(io.BytesIO(content), "a.png")
+    assert str(of_stream.value) == str(of_file.value).replace(str(path), "a.png")
+
+
+def test_stream_is_read_and_its_name_is_not(tmp_path: Path) -> None:
+    """The image is that of the bytes, even under the name of a file that exists."""
+    other = tmp_path / "other.png"
+    Image.new("RGB", (3, 3), "red").save(other)
+    stream = io.BytesIO()
+    Image.new("RGB", (2, 2), "blue").save(stream, "PNG")
+    stream.seek(0)
+    image = read_image(stream, str(other))
+    assert image.size == (2, 2) and pixel(image) == (0, 0, 255)
