@@ -60,9 +60,21 @@ class Captioner:
             encoder, knowledge_base, template, top_k=top_k, detector=detector
         )
 
-    def caption(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[CaptionResult]:
-        """Captions a batch of RGB images; `names` are their file names."""
-        retrieved = self._retrieve(images, names)
+    def caption(
+        self,
+        images: Sequence[Image.Image],
+        names: Sequence[str],
+        *,
+        top_k: Sequence[int] | None = None,
+    ) -> list[CaptionResult]:
+        """Captions a batch of RGB images.
+
+        Args:
+            images: The images.
+            names: Their file names.
+            top_k: For each image the similar images in its prompt; by default `top_k` of all.
+        """
+        retrieved = self._retrieve(images, names, top_k)
         captions = self.generator.generate(
             [each.prompt for each in retrieved],
             image_vectors=[each.vector for each in retrieved],
@@ -77,6 +89,8 @@ class Captioner:
         images: Sequence[Image.Image],
         names: Sequence[str],
         prompt_names: Sequence[Sequence[str | None]],
+        *,
+        top_k: Sequence[int] | None = None,
     ) -> list[list[CaptionResult]]:
         """Captions a batch of RGB images with soft prompts by name, several in one batch.
 
@@ -85,11 +99,12 @@ class Captioner:
             names: Their file names.
             prompt_names: For each image its soft prompts, None for no prompt. The generator's model
                 must be a PromptTuner that has them.
+            top_k: For each image the similar images in its prompt; by default `top_k` of all.
 
         Returns:
             For each image a result for each of its soft prompts.
         """
-        retrieved = self._retrieve(images, names)
+        retrieved = self._retrieve(images, names, top_k)
         pairs = [
             (each, name)
             for each, wanted in zip(retrieved, prompt_names, strict=True)
@@ -107,11 +122,12 @@ class Captioner:
         return [list(islice(results, len(wanted))) for wanted in prompt_names]
 
     def _retrieve(
-        self, images: Sequence[Image.Image], names: Sequence[str]
+        self, images: Sequence[Image.Image], names: Sequence[str], top_k: Sequence[int] | None
     ) -> list[RetrievedPrompt]:
         return self._prompts.build(
             images,
             names,
             count_tokens=self.generator.count_tokens,
             max_tokens=self.generator.max_source_length,
+            top_k=top_k,
         )

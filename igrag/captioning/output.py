@@ -44,16 +44,26 @@ def as_json(path: Path, result: CaptionResult, *, ascii_only: bool = False, **fa
         ascii_only: Escape all other characters too, for a stream that is not UTF-8.
         facts: More keys: model, prompt_tuning, lora, prompt_name, id, seconds.
     """
+    text = json.dumps(as_object(str(path), result, **facts), ensure_ascii=ascii_only)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_object(image: str, result: CaptionResult, **facts: Any) -> dict[str, Any]:
+    """Returns a result with the keys of its JSON, in their order.
+
+    Args:
+        image: The image's name.
+        result: Its caption, with the prompt and the matches.
+        facts: More keys, see `as_json`.
+    """
     retrieved = [
         {"image_id": match.image_id, "score": match.score, "captions": list(match.captions)}
         for match in result.matches
     ]
-    content = {
-        "image": str(path),
+    return {
+        "image": image,
         "caption": result.caption,
         "retrieved": retrieved,
         "prompt": result.prompt,
         **facts,
     }
-    text = json.dumps(content, ensure_ascii=ascii_only)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -74,6 +74,7 @@ class RetrievalPrompts:
         *,
         count_tokens: Callable[[str], int],
         max_tokens: int,
+        top_k: Sequence[int] | None = None,
         skip_ids: Sequence[ImageId | None] | None = None,
         skip_duplicates: bool = False,
     ) -> list[RetrievedPrompt]:
@@ -84,6 +85,7 @@ class RetrievalPrompts:
             names: Their file names, for the detector.
             count_tokens: Counts a prompt's tokens.
             max_tokens: Longest prompt in tokens, see `PromptTemplate.build`.
+            top_k: For each image the similar images in its prompt; by default `top_k` of all.
             skip_ids: For each image the id that it must not find (its own), or None.
             skip_duplicates: Pass over exact copies of an image.
         """
@@ -95,6 +97,7 @@ class RetrievalPrompts:
             [detect(image, name) for image, name in zip(images, names, strict=True)],
             count_tokens=count_tokens,
             max_tokens=max_tokens,
+            top_k=top_k,
             skip_ids=skip_ids,
             skip_duplicates=skip_duplicates,
         )
@@ -106,6 +109,7 @@ class RetrievalPrompts:
         *,
         count_tokens: Callable[[str], int],
         max_tokens: int,
+        top_k: Sequence[int] | None = None,
         skip_ids: Sequence[ImageId | None] | None = None,
         skip_duplicates: bool = False,
         filter_matches: MatchFilter | None = None,
@@ -117,11 +121,14 @@ class RetrievalPrompts:
             objects: The objects of each image.
             count_tokens: Counts a prompt's tokens.
             max_tokens: Longest prompt in tokens.
+            top_k: For each image the similar images in its prompt; by default `top_k` of all.
             skip_ids: For each image the id that it must not find, or None.
             skip_duplicates: Pass over exact copies of an image.
             filter_matches: Drops matches, or some of their captions; the search goes on farther
                 away until enough are left.
         """
+        shown_matches = [self._top_k] * len(vectors) if top_k is None else top_k
+        searched = max([self._searched, *shown_matches])
 
         def search(indices: Sequence[int], k: int) -> list[list[Match]]:
             return self._knowledge_base.search(
@@ -132,22 +139,24 @@ class RetrievalPrompts:
             )
 
         if filter_matches is None:
-            found = search(range(len(vectors)), self._searched)
+            found = search(range(len(vectors)), searched)
         else:
-            found = self._filtered(search, len(vectors), filter_matches)
+            found = self._filtered(search, len(vectors), filter_matches, searched)
         return [
             RetrievedPrompt(
                 self._template.build(
-                    matches[: self._top_k],
+                    matches[:k],
                     shown,
                     count_tokens=count_tokens,
                     max_tokens=max_tokens,
                 ),
-                tuple(matches[: self._top_k]),
+                tuple(matches[:k]),
                 vector,
                 tuple(matches),
             )
-            for matches, shown, vector in zip(found, objects, vectors, strict=True)
+            for matches, shown, vector, k in zip(
+                found, objects, vectors, shown_matches, strict=True
+            )
         ]
 
     def _filtered(
@@ -155,9 +164,9 @@ class RetrievalPrompts:
         search: Callable[[Sequence[int], int], list[list[Match]]],
         count: int,
         filter_matches: MatchFilter,
+        wanted: int,
     ) -> list[list[Match]]:
         """Searches enough matches that the filter keeps, farther away where too few are left."""
-        wanted = self._searched
         found = search(range(count), wanted * _SPARE)
         for index, matches in enumerate(found):
             k = wanted * _SPARE

@@ -100,3 +100,17 @@ def test_detector_sees_the_image_and_its_name(
     prompts = [result.prompt for result in captioner.caption([image, image], ["dog", "cat"])]
     assert "\n- dog 48: top left\nCaption:" in prompts[0]
     assert "\n- cat 48: top left\nCaption:" in prompts[1]
+
+
+def test_top_k_of_each_image_is_its_own(
+    coco: CocoFolder,
+    parts: tuple[ImageEncoder, KnowledgeBase, PromptTemplate, CaptionGenerator],
+) -> None:
+    """In one batch each image gets what it gets alone from a captioner with its top_k."""
+    counts = [1, 5, 3]
+    images = [open_image(coco.image(image_id)) for image_id in (3, 11, 7)]
+    found = Captioner(*parts, top_k=2).caption(images, ["a", "b", "c"], top_k=counts)
+    assert [len(result.matches) for result in found] == counts
+    for image, k, result in zip(images, counts, found, strict=True):
+        alone = Captioner(*parts, top_k=k).caption([image], ["a"])[0]
+        assert (alone.prompt, alone.matches) == (result.prompt, result.matches)
