@@ -23,7 +23,7 @@ FLOORS = (
     ("data", "metrics"),
     ("retrieval", "training"),
     ("captioning",),
-    ("from_config",),
+    ("from_config", "serving"),
     ("commands",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -42,7 +42,9 @@ HEAVY = (
 )
 NOT_FOR_CAPTIONS = (
     "datasets",
+    "fastapi",
     "pandas",
+    "prometheus_client",
     "pyarrow.compute",
     "pyarrow.dataset",
     "matplotlib",
@@ -50,6 +52,7 @@ NOT_FOR_CAPTIONS = (
     "optuna",
     "peft",
     "torchvision",
+    "uvicorn",
 )
 
 

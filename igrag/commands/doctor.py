@@ -21,6 +21,7 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "pillow",
 # What is used where it is installed -> its package, and what for.
 OPTIONAL = {
     "optuna": "igrag sweep",
+    "fastapi": "igrag serve, with the rest of the extra serve",
     "tensorboard": "--report_to tensorboard",
     "pycocoevalcap": "METEOR and SPICE, with Java",
     "pillow_heif": "HEIC images",

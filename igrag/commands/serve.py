@@ -1,0 +1,224 @@
+"""Serves captions over HTTP: images are sent to it, captions come back as JSON.
+
+igrag serve
+igrag serve --host 0.0.0.0 --port 8000     (with a token in IGRAG_TOKEN)
+
+It needs the extra "serve": pip install 'igrag[serve]'
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from igrag.cli import (
+    CommandParser,
+    add_common_options,
+    add_config_options,
+    at_least,
+    config_overrides,
+    run_command,
+    setup_logging,
+)
+from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
+from igrag.errors import ModelError, UsageError
+
+if TYPE_CHECKING:  # torch and FastAPI take seconds to load: --help must not wait for them.
+    from fastapi import FastAPI
+
+    from igrag.captioning.captioner import CaptionResult
+    from igrag.serving.engine import CaptionEngine, CaptionItem, Choices, ScoreResults
+
+TOKEN = "IGRAG_TOKEN"
+_EXTRA = {  # module -> package
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+}
+_SHORTEST_TOKEN = 16
+
+
+def command(words: Sequence[str] | None = None) -> int:
+    """Runs the command with the given words, else those typed; returns its exit code."""
+    return run_command(parse_arguments, main, words)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Checks everything that is cheap, loads the models once, and serves until it is stopped."""
+    config = Config.load(arguments.config, config_overrides(arguments))
+    log = config.log_config
+    setup_logging(log.level, verbose=arguments.verbose, file=log.file)
+    model = find_model(config.models, arguments.model)
+    check_extra()
+
+    from igrag.serving.server import bind, serve
+
+    token = find_token(arguments.host, os.environ)
+    with bind(arguments.host, arguments.port) as bound:
+        if model.notice:
+            print(f"note: {model.notice}", file=sys.stderr)
+        app = load_app(arguments, config, model, token)
+        serve(app, bound, stop_seconds=arguments.stop_seconds)
+    return 0
+
+
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = CommandParser(__doc__ or "")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", metavar="HOST",
+        help=f"where to listen; other machines need a token, in {TOKEN} (default: 127.0.0.1)",
+    )  # fmt: skip
+    add("--port", type=at_least(0), default=8000, metavar="N", help="0: any (default: 8000)")
+    add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
+    add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
+        help="default: configs/config.yaml")  # fmt: skip
+    add("--batch_size", type=at_least(1), metavar="N",
+        help="most images of a batch (default: generation_config.batch_size)")  # fmt: skip
+    add("--batch_wait_ms", type=at_least(0), default=5, metavar="N",
+        help="how long the first image of a batch waits for others (default: 5)")  # fmt: skip
+    add("--queue_size", type=at_least(1), default=64, metavar="N",
+        help="images that may wait; more are answered with 429 (default: 64)")  # fmt: skip
+    add("--max_upload_mb", type=at_least(1), default=32, metavar="N",
+        help="most megabytes of a request (default: 32)")  # fmt: skip
+    add("--max_megapixels", type=at_least(1), default=50, metavar="N",
+        help="most megapixels of an image (default: 50)")  # fmt: skip
+    add("--stop_seconds", type=at_least(1), default=60, metavar="N",
+        help="how long accepted requests are worked on after SIGTERM (default: 60)")  # fmt: skip
+    add_config_options(parser)
+    add_common_options(parser)
+    return parser.parse_args(words)
+
+
+def check_extra() -> None:
+    """Checks that what the server needs is installed.
+
+    Raises:
+        UsageError: A package is missing.
+    """
+    missing = [package for module, package in _EXTRA.items() if find_spec(module) is None]
+    if missing:
+        raise UsageError(
+            f"igrag serve needs {', '.join(missing)}, not installed; pip install 'igrag[serve]'"
+        )
+
+
+def find_token(host: str, environment: Mapping[str, str]) -> str | None:
+    """Returns the token that requests must have; None: the server is for this machine alone.
+
+    Raises:
+        UsageError: Other machines could reach the server without a token, or it is too short.
+    """
+    from igrag.serving.server import is_loopback
+
+    token = environment.get(TOKEN, "").strip()
+    if not token:
+        if not is_loopback(host):
+            raise UsageError(
+                f"--host {host}: other machines can reach it, expected a token in {TOKEN}; "
+                f"export {TOKEN}=$(openssl rand -hex 32)"
+            )
+        return None
+    if len(token) < _SHORTEST_TOKEN:
+        raise UsageError(
+            f"{TOKEN}: found {len(token)} characters, expected at least {_SHORTEST_TOKEN}; "
+            f"export {TOKEN}=$(openssl rand -hex 32)"
+        )
+    return token
+
+
+def load_app(
+    arguments: argparse.Namespace, config: Config, model: ModelEntry, token: str | None
+) -> "FastAPI":
+    """Loads the models and makes the application around them.
+
+    Raises:
+        IgragError: A part is missing or damaged, or belongs to something else.
+    """
+    from igrag.serving.app import CaptionQueue, ServerOptions, create_app
+    from igrag.serving.gate import GateRules
+    from igrag.serving.metrics import ServerMetrics
+
+    name = public_name(model.path)
+    engine, choices = load_engine(config, model.path, name)
+
+    def run(items: "Sequence[CaptionItem]") -> list[dict[str, Any]]:
+        started = time.perf_counter()
+        found = engine.caption(items)
+        metrics.count_batch(len(items), time.perf_counter() - started)
+        return found
+
+    queue = CaptionQueue(
+        run,
+        batch_size=arguments.batch_size or config.generation_config.batch_size,
+        wait=arguments.batch_wait_ms / 1000,
+        capacity=arguments.queue_size,
+    )
+    metrics = ServerMetrics(lambda: queue.waiting)
+    options = ServerOptions(
+        model_name=name,
+        top_k=config.retrieval_config.top_k,
+        max_pixels=arguments.max_megapixels * 10**6,
+        rules=GateRules(token, most_bytes=arguments.max_upload_mb * 10**6),
+    )
+    return create_app(queue, metrics, choices, options)
+
+
+def load_engine(config: Config, model_path: str, name: str) -> "tuple[CaptionEngine, Choices]":
+    """Loads the models once, for every method and every soft prompt of the configuration."""
+    from igrag.devices import tune_allocator
+    from igrag.serving.engine import CaptionEngine, Choice, Choices
+    from prompt_tuning.methods import configured_method
+    from prompt_tuning.served_methods import load_served_methods
+
+    tune_allocator()
+    captioner, served = load_served_methods(config, model_path)
+    for key, note in served.notes.items():
+        print(f"note: {key}: {note}", file=sys.stderr)
+    engine = CaptionEngine(
+        captioner,
+        served.models,
+        named={lora: bool(names) for lora, names in served.prompts.items()},
+        model_name=name,
+        score=_load_clip_score(config),
+    )
+    choices = Choices(
+        methods={method: Choice(*chosen) for method, chosen in served.methods.items()},
+        default=configured_method(config),
+        prompts=served.names,
+    )
+    return engine, choices
+
+
+def public_name(model_path: str) -> str:
+    """Returns a model's hub id, or its folder's name: clients see no path of this machine."""
+    path = Path(model_path)
+    return path.name if path.is_absolute() else model_path
+
+
+def _load_clip_score(config: Config) -> "ScoreResults | None":
+    """Returns a function that scores results by CLIPScore; None if the encoder reads no text."""
+    import numpy as np
+
+    from igrag import from_config
+    from igrag.metrics.clip_score import ClipVectors, clip_scores
+
+    try:
+        encoder = from_config.load_text_encoder(config)
+    except ModelError as error:
+        print(f"note: no clip_score: {error}", file=sys.stderr)
+        return None
+
+    def score(results: "Sequence[CaptionResult]") -> list[float]:
+        images = np.stack([result.vector for result in results if result.vector is not None])
+        vectors = ClipVectors(images, encoder.encode)
+        captions = vectors.captions([result.caption for result in results])
+        found: list[float] = clip_scores(images, captions).tolist()
+        return found
+
+    return score

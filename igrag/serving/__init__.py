@@ -1,0 +1,1 @@
+"""The server of `igrag serve`: requests over HTTP are captioned in batches."""
