@@ -168,3 +168,34 @@ def test_failed_run_fails_the_sweep(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "| 1 epoch, learning rate 0.1 | - | failed | - |" in done.stdout
     assert "none.jsonl" in done.stderr
+
+
+def test_loads_of_a_server_are_a_table() -> None:
+    """Each row has requests a second, percentiles, and the ratio to one request at a time."""
+    pytest.importorskip("httpx")
+    from benchmarks import serving
+
+    latencies = [number / 1000 for number in range(100, 0, -1)]
+    rows = serving.table(
+        [
+            serving.Load("in batches", 8, 2.0, latencies),
+            serving.Load("one at a time", 8, 5.0, latencies),
+        ]
+    ).splitlines()
+    assert rows[2:] == [
+        "| in batches | 8 | 50.0 | 50 | 99 | 2.50x |",
+        "| one at a time | 8 | 20.0 | 50 | 99 | 1.00x |",
+    ]
+
+
+@pytest.mark.slow
+def test_server_is_loaded_in_batches_and_one_at_a_time() -> None:
+    """Two servers, each with every number of clients."""
+    done = run("serving.py", "--requests", 6, "--clients", 1, 3)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:3] for line in done.stdout.splitlines()[2:]]
+    assert rows == [
+        [f" {server} ", f" {clients} "]
+        for server in ("in batches", "one at a time")
+        for clients in (1, 3)
+    ]
