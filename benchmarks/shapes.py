@@ -32,16 +32,19 @@ def save_model(folder: Path, shape: str) -> None:
     AutoTokenizer.from_pretrained(TOKENIZER, trust_remote_code=False).save_pretrained(folder)
 
 
-def write_examples(path: Path, count: int, *, seed: int) -> None:
+def write_examples(path: Path, count: int, *, seed: int, spread: bool = True) -> None:
     """Writes examples whose sources and targets have the lengths of real ones.
 
-    Every word is one token, so that lengths are what they are drawn to be.
+    Every word is one token, so that lengths are what they are drawn to be. Without `spread` each
+    example has the mean length.
     """
     import numpy as np
 
     random = np.random.default_rng(seed)
     sources = np.clip(random.gamma(6, 260 / 6, count), 60, 512).astype(int)
     targets = np.clip(random.normal(14, 3.5, count), 8, 30).astype(int)
+    if not spread:
+        sources[:], targets[:] = 260, 14
     with path.open("w", encoding="utf-8") as file:
         for source, target in zip(sources, targets, strict=True):
             line = {"prompt": " ".join(["dog"] * (source - 1)), "caption": "dog " * (target - 1)}
