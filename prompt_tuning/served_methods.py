@@ -7,6 +7,7 @@ are at most two models that generate: one without the adapter and one with it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from igrag.captioning.captioner import Captioner
 from igrag.captioning.generator import GenerativeModel
@@ -136,7 +137,8 @@ def _open_model(
     encoder: EncoderIdentity,
 ) -> GenerativeModel:
     """Returns the model with or without the adapter, all soft prompts loaded."""
-    model: GenerativeModel = language.model
+    # The library's base class does not declare `generate`.
+    model = cast(GenerativeModel, language.model)
     if files:
         tuner = open_prompt(
             language,

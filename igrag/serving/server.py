@@ -36,8 +36,8 @@ def bind(host: str, port: int) -> socket.socket:
     """
     bound: socket.socket | None = None
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind)
+        family, socket_type, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket_type)
         if os.name == "posix":  # Elsewhere it would take the port of another program.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
