@@ -127,7 +127,7 @@ def actual_content(path: Path) -> str | None:
             size = stream.seek(0, os.SEEK_END)
     except OSError as error:
         return error.strerror
-    if found := content_in_place(head):
+    if found := common_stand_in(head):
         return found
     if path.suffix == ".safetensors":
         return _actual_safetensors(path, head, size)
@@ -136,8 +136,8 @@ def actual_content(path: Path) -> str | None:
     return None
 
 
-def content_in_place(head: bytes) -> str | None:
-    """Returns what often lies in place of a file, by its first bytes; None for anything else."""
+def common_stand_in(head: bytes) -> str | None:
+    """Returns what often lies there instead of a file, by its first bytes; None for anything else."""
     if head.startswith(_POINTER):
         return "a pointer of Git LFS, not the file itself; run git lfs pull, or download the file"
     if _PAGE.match(head):

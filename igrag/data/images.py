@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from igrag.errors import ImageError
-from igrag.inputs import HEAD, actual_content, content_in_place
+from igrag.inputs import HEAD, actual_content, common_stand_in
 
 # Pillow's own default: an image above it decodes to more than 256 MB of RGB.
 MAX_PIXELS = 89_478_485
@@ -203,7 +203,7 @@ def _describe_stream(stream: BinaryIO) -> str:
     """Returns what a stream holds that is no image."""
     stream.seek(0)
     head = stream.read(HEAD)
-    return content_in_place(head) or (_UNKNOWN if head else _EMPTY)
+    return common_stand_in(head) or (_UNKNOWN if head else _EMPTY)
 
 
 def _decode(image: Image.Image) -> Image.Image:

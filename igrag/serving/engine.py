@@ -54,7 +54,7 @@ class Choices:
 
         Args:
             method: The name of a method; None for the default.
-            prompt_name: A soft prompt in place of the method's own; the method then only decides
+            prompt_name: A soft prompt instead of the method's own; the method then only decides
                 on the adapter.
 
         Raises:

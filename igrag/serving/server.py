@@ -36,11 +36,11 @@ def bind(host: str, port: int) -> socket.socket:
     """
     bound: socket.socket | None = None
     try:
-        family, socket_type, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, socket_type)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(found[0], found[1])
         if os.name == "posix":  # Elsewhere it would take the port of another program.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        bound.bind(found[4])
     except OSError as error:
         if bound is not None:
             bound.close()
