@@ -137,7 +137,7 @@ def actual_content(path: Path) -> str | None:
 
 
 def common_stand_in(head: bytes) -> str | None:
-    """Returns what often lies there instead of a file, by its first bytes; None for anything else."""
+    """Returns what often stands in for a file, by its first bytes; None for anything else."""
     if head.startswith(_POINTER):
         return "a pointer of Git LFS, not the file itself; run git lfs pull, or download the file"
     if _PAGE.match(head):
