@@ -18,7 +18,7 @@ from igrag import __version__
 from igrag.cli import shorten
 from igrag.data.images import read_image
 from igrag.errors import IgragError, ImageError, MemoryExhaustedError
-from igrag.serving.batching import BatchQueue, QueueFullError
+from igrag.serving.batch_queue import BatchQueue, QueueFullError
 from igrag.serving.engine import CaptionItem, Choice, ChoiceError, Choices
 from igrag.serving.gate import CAPTIONS, HEALTH, Gate, GateRules
 from igrag.serving.metrics import CONTENT_TYPE, ServerMetrics

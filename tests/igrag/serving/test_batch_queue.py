@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from igrag.serving.batching import BatchQueue, QueueFullError
+from igrag.serving.batch_queue import BatchQueue, QueueFullError
 
 
 class Doubler:
