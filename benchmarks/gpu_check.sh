@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks and times everything on a machine with a CUDA device, in under six minutes, without a network:
+# Checks and times the project on a machine with a CUDA device, without a network; no part starts after 330 seconds:
 #     bash benchmarks/gpu_check.sh OUTPUT_FOLDER
 #     bash benchmarks/gpu_check.sh OUTPUT_FOLDER --dry_run    # the same on the CPU, with tiny models
 # Needs torch, transformers, peft, accelerate, datasets. Writes gpu_check.json and gpu_check.md after every part.

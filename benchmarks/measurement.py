@@ -53,6 +53,8 @@ def measured(
     steps: Sequence[Clock], arguments: argparse.Namespace, validation: Clock, peak: int
 ) -> Measured:
     """Joins the figures; the first step, which warms everything up, is left out."""
+    if len(steps) != arguments.steps:
+        raise ValueError(f"found {len(steps)} steps, expected {arguments.steps}: too few examples")
     (first_wall, first_cpu), (last_wall, last_cpu) = steps[0], steps[-1]
     return Measured(
         train_wall=last_wall - first_wall,

@@ -87,7 +87,7 @@ OUTPUTS = (
     Output("training-lora",
            ("benchmarks/training.py", "--shape", "small", "--method", "lora", "--pairs", "2",
             "--steps", "2"), (), pattern=r"(Wall clock|CPU seconds).*"),
-    Output("training-lines", ("benchmarks/training_lines.py", "--steps", "9"), (), pattern=r"\| lines.*"),
+    Output("training-lines", ("benchmarks/training_lines.py",), (), pattern=r"\| lines.*"),
     Output("training-times",
            ("benchmarks/training_times.py", "{prompt-training}", "{lora-training}"),
            after=("prompt-training", "lora-training")),

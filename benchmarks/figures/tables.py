@@ -1,5 +1,6 @@
 """Tables and sentences of a comparison over several seeds, in English and Chinese."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ _COSTS = {
     "en": ["Method", "Trainable parameters", "Share", "Size on disk"],
     "zh": ["方法", "可训练参数", "占模型比例", "文件大小"],
 }
-_P_BELOW = "p ≤ {:.3f}"
+_P_BELOW = "p ≤ {:.4f}"
 _P_ABOVE = {"en": "p up to {:.3f}", "zh": "p 最大 {:.3f}"}
 _CLAUSES = {
     "en": {
@@ -183,7 +184,9 @@ def _clause(found: Mapping[str, float], baseline: str, lang: str) -> str:
 def _largest_p(found: Mapping[str, float], lang: str) -> str:
     """Returns the largest p of all seeds: a bound where all are significant, else their highest."""
     p = found["largest_p"]
-    return (_P_BELOW if p < SIGNIFICANT else _P_ABOVE[lang]).format(p)
+    if p >= SIGNIFICANT:
+        return _P_ABOVE[lang].format(p)
+    return _P_BELOW.format(math.ceil(p * 10_000) / 10_000)  # A bound is rounded up.
 
 
 def _trained(data: Mapping[str, Any]) -> list[str]:
