@@ -22,6 +22,10 @@ SUBCOMMANDS = {
     "explain": ("prompt_tuning.analysis.explain", "look into a soft prompt, token by token"),
     "prune": ("prompt_tuning.analysis.prune", "shorten a soft prompt"),
     "average": ("prompt_tuning.analysis.average", "average several soft prompts"),
+    "export": (
+        "prompt_tuning.export.run_export",
+        "export a soft prompt with its model, for other runtimes",
+    ),
     "curves": ("igrag.commands.curves", "draw the training curves of one or several runs"),
     "convert-prompt": (
         "igrag.commands.convert_prompt",
