@@ -42,10 +42,13 @@ def build_captioner(
         raise ConfigError("prompt_tuning.enabled: found true, expected `choose_model` to load it")
     detector = build_detector(config.prompt_config.objects, config.models.device)
     encoder, knowledge_base = open_retrieval(config)
-    language = load_language(config, model_path)
-    generator = build_generator(config, language)
-    if choose_model is not None:
-        generator.switch_to(choose_model(language, template))
+    if config.models.engine == "ctranslate2":
+        generator = load_exported_generator(config, model_path, template)
+    else:
+        language = load_language(config, model_path)
+        generator = build_generator(config, language)
+        if choose_model is not None:
+            generator.switch_to(choose_model(language, template))
     return Captioner(
         encoder,
         knowledge_base,
@@ -104,7 +107,17 @@ def load_text_encoder(config: Config) -> TextEncoder:
 
 
 def load_language(config: Config, model_path: str) -> LanguageModel:
-    """Loads the language model, with the LoRA adapter where one is enabled."""
+    """Loads the language model in torch, with the LoRA adapter where one is enabled.
+
+    Raises:
+        ConfigError: The configuration selects another engine.
+        IgragError: The model or the adapter is missing or damaged.
+    """
+    if config.models.engine != "torch":
+        raise ConfigError(
+            f"model_config.engine: found {config.models.engine}, which main.py alone can use, "
+            "expected torch"
+        )
     lora = config.lora_config
     language = load_language_model(
         model_path,
@@ -120,14 +133,49 @@ def load_language(config: Config, model_path: str) -> LanguageModel:
     return language
 
 
-def build_generator(config: Config, language: LanguageModel) -> CaptionGenerator:
-    """Makes the generator around a loaded model."""
+def load_exported_generator(
+    config: Config, folder: str, template: PromptTemplate
+) -> CaptionGenerator:
+    """Opens a model that igrag export has made, in CTranslate2.
+
+    Raises:
+        ConfigError: A soft prompt or an adapter is enabled, too.
+        IgragError: The folder is missing or damaged, or CTranslate2 is not installed.
+    """
+    from igrag.captioning.ctranslate2_model import load_ctranslate2
+
+    for section, enabled in (("prompt_tuning", config.prompt_tuning.enabled),
+                             ("lora_config", config.lora_config.enabled)):  # fmt: skip
+        if enabled:
+            raise ConfigError(
+                f"{section}.enabled: found true with model_config.engine: ctranslate2, expected "
+                "false: an exported model has its soft prompt and adapter already"
+            )
+    language, exported = load_ctranslate2(
+        folder, template=template.fingerprint(), device=config.models.device
+    )
+    logger.info("%s: %s with %d soft tokens, in CTranslate2", folder, exported.base_model,
+                exported.prompt_length)  # fmt: skip
+    longest = config.models.max_source_length + exported.prompt_length
+    return build_generator(config, language, max_source_length=longest)
+
+
+def build_generator(
+    config: Config, language: LanguageModel, *, max_source_length: int | None = None
+) -> CaptionGenerator:
+    """Makes the generator around a loaded model.
+
+    Args:
+        config: The whole configuration.
+        language: The model.
+        max_source_length: Longest input in tokens; None: the configuration's.
+    """
     options = config.generation_config.model_dump(exclude={"batch_size", "seed"})
     return CaptionGenerator(
         language.model,
         language.tokenizer,
         decoding=Decoding(**options),
-        max_source_length=config.models.max_source_length,
+        max_source_length=max_source_length or config.models.max_source_length,
         batch_size=config.generation_config.batch_size,
         seed=config.generation_config.seed,
     )

@@ -69,7 +69,9 @@ def read_export(folder: Path, *, runtime: str) -> ExportedModel:
         name = wrong[0] if wrong else "format_version"
         raise ModelError(f"{path}: {name}: found {content[name]!r}; damaged, or from a newer IGRAG")
     if exported.format != runtime:
-        raise ModelError(f"{path}: found a model for {exported.format}, expected {runtime}; {remedy}")
+        raise ModelError(
+            f"{path}: found a model for {exported.format}, expected {runtime}; {remedy}"
+        )
     return exported
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igrag.captioning.caption_requests import CaptionRequest, read_requests, used_names
+from igrag.captioning.exported_model import read_export
 from igrag.captioning.results_file import ResultsFile, open_results
 from igrag.cli import (
     CommandParser,
@@ -21,6 +22,8 @@ from igrag.cli import (
     setup_logging,
 )
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
+from igrag.config.choices import Engine
+from igrag.config.choices import words as words_of
 from igrag.errors import ImageError, ModelError, UsageError
 from igrag.files import is_folder
 
@@ -56,8 +59,8 @@ def main(arguments: argparse.Namespace) -> int:
 def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -> int:
     """Loads the configuration and the models, captions every image, and returns the exit code."""
     overrides = config_overrides(arguments)
-    if arguments.top_k is not None:
-        overrides.append(f"retrieval_config.top_k={arguments.top_k}")
+    keys = {"retrieval_config.top_k": arguments.top_k, "model_config.engine": arguments.engine}
+    overrides += [f"{key}={value}" for key, value in keys.items() if value is not None]
     config = Config.load(arguments.config, overrides)
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
@@ -65,6 +68,11 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
     requests, empty = _find_requests(arguments)
     prompts = config.prompt_tuning.prompts
     names = used_names(requests, prompts, key="prompt_tuning.prompts")
+    if config.models.engine != "torch" and (names or arguments.compare):
+        raise UsageError(
+            f"--{'compare' if arguments.compare else 'prompt'}: needs --engine torch, found "
+            f"{config.models.engine}: an exported model has one soft prompt, that of its folder"
+        )
     if results:
         results.check_settings(partial(_facts, config, model))
         requests = _leave_out_done(requests, results)
@@ -109,6 +117,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--recursive", action="store_true", help="caption the images in subfolders too")
     add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
+    add("--engine", choices=words_of(Engine),
+        help="what runs the model; ctranslate2: a folder of igrag export, given as --model")  # fmt: skip
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="default: configs/config.yaml")  # fmt: skip
     add("--top_k", type=int, metavar="N", help="similar images to use")
@@ -133,6 +143,9 @@ def _facts(config: Config, model: ModelEntry, prompt_name: str | None) -> dict[s
         "prompt_tuning": config.prompt_tuning.enabled or prompt_name is not None,
         "lora": config.lora_config.enabled,
     }
+    if config.models.engine != "torch":
+        exported = read_export(Path(model.path), runtime=config.models.engine)
+        facts |= {"engine": config.models.engine, "prompt_tuning": True, "lora": exported.lora}
     return facts if prompt_name is None else {**facts, "prompt_name": prompt_name}
 
 

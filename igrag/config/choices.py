@@ -3,6 +3,7 @@
 from typing import Any, Literal, get_args
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Engine = Literal["torch", "ctranslate2"]
 AttentionImplementation = Literal["eager", "sdpa"]
 MixedPrecision = Literal["auto", "bf16", "fp32"]
 AUTO = "auto"

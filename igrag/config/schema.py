@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from igrag.config.choices import (
     AttentionImplementation,
     DType,
+    Engine,
     Initialization,
     LogLevel,
     ObjectSource,
@@ -79,6 +80,11 @@ class ModelConfig(Section):
         "eager",
         "Attention implementation.",
         "注意力实现。",
+    )
+    engine: Engine = setting(
+        "torch",
+        "What runs the model; ctranslate2: one that igrag export has made.",
+        "运行模型的引擎；ctranslate2：由 igrag export 导出的模型。",
     )
     max_source_length: Positive = setting(
         512,

@@ -27,7 +27,10 @@ from prompt_tuning.prompt_tuner import PromptTuner
 _TRANSFORMERS, _CTRANSLATE2, _FLOAT32 = "transformers", "ctranslate2", "float32"
 _BATCH_SIZE = 8
 _NO_ONNX = (
-    "no exporter writes this T5 for ONNX Runtime: optimum; expected transformers or ctranslate2"
+    "no exporter of T5 works with transformers 5 (optimum-onnx 0.1 needs 4.57, onnxruntime's "
+    "convert_generation fails); export --format transformers, then in an environment of its own: "
+    "pip install optimum-onnx onnxruntime; optimum-cli export onnx --model FOLDER --task "
+    "text2text-generation-with-past OUTPUT, for ORTModelForSeq2SeqLM"
 )
 
 
@@ -122,11 +125,12 @@ def _check_equal(
     captions = len(before.tokens)
     if (equal := after.equal_to(before)) == captions:
         return
-    pairs = zip(before.tokens, after.tokens, strict=True)
-    number, (ours, theirs) = next((i, pair) for i, pair in enumerate(pairs, 1) if len({*map(tuple, pair)}) > 1)
+    pairs = list(zip(before.tokens, after.tokens, strict=True))
+    number = next(index for index, (ours, theirs) in enumerate(pairs) if ours != theirs)
+    wanted, found = (tokenizer.decode(tokens) for tokens in pairs[number])
     raise ModelError(
         f"{exported.base_model}: not exported: for {exported.format} {equal} of {captions} captions "
         f"have the PromptTuner's tokens, expected all; the first that differs is of example "
-        f"{number}: {tokenizer.decode(theirs)!r} instead of {tokenizer.decode(ours)!r}; try "
+        f"{number + 1}: {found!r} instead of {wanted!r}; try "
         "--set generation_config.num_beams=1"
     )

@@ -19,6 +19,7 @@ from igrag.hub import from_pretrained, reason_of
 from prompt_tuning.export.comparison import Generate, model_generate
 from prompt_tuning.export.tokens import save_model, save_tokenizer
 
+
 def set_decoding(model: PreTrainedModel, decoding: GenerationConfig, suppressed: list[int]) -> None:
     """Gives a model the decoding that its folder will have.
 
@@ -88,7 +89,9 @@ def open_transformers(folder: Path, decoding: GenerationConfig) -> Generate:
     model: Any = from_pretrained(AutoModelForSeq2SeqLM, str(folder)).eval()
     set_decoding(model, decoding, model.generation_config.suppress_tokens)
     tokenizer = open_tokenizer(folder)
-    return model_generate(model, tokenizer, model.generation_config, max_length=tokenizer.model_max_length)
+    return model_generate(
+        model, tokenizer, model.generation_config, max_length=tokenizer.model_max_length
+    )
 
 
 def open_ctranslate2(folder: Path, decoding: GenerationConfig) -> Generate:

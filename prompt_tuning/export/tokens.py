@@ -103,6 +103,8 @@ def tokenizer_with_soft_tokens(
         unk_token=tokenizer.unk_token,
         model_max_length=max_length + prompt_length,
         clean_up_tokenization_spaces=False,
+        # Version 4 of transformers would add token_type_ids, which T5 refuses.
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 
