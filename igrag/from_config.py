@@ -133,6 +133,23 @@ def load_language(config: Config, model_path: str) -> LanguageModel:
     return language
 
 
+def check_engine(config: Config) -> None:
+    """Checks that no soft prompt or adapter is enabled in addition to an exported model's own.
+
+    Raises:
+        ConfigError: One is.
+    """
+    if config.models.engine == "torch":
+        return
+    for section, enabled in (("prompt_tuning", config.prompt_tuning.enabled),
+                             ("lora_config", config.lora_config.enabled)):  # fmt: skip
+        if enabled:
+            raise ConfigError(
+                f"{section}.enabled: found true with model_config.engine: ctranslate2, expected "
+                "false: an exported model has its soft prompt and adapter already"
+            )
+
+
 def load_exported_generator(
     config: Config, folder: str, template: PromptTemplate
 ) -> CaptionGenerator:
@@ -144,13 +161,7 @@ def load_exported_generator(
     """
     from igrag.captioning.ctranslate2_model import load_ctranslate2
 
-    for section, enabled in (("prompt_tuning", config.prompt_tuning.enabled),
-                             ("lora_config", config.lora_config.enabled)):  # fmt: skip
-        if enabled:
-            raise ConfigError(
-                f"{section}.enabled: found true with model_config.engine: ctranslate2, expected "
-                "false: an exported model has its soft prompt and adapter already"
-            )
+    check_engine(config)
     language, exported = load_ctranslate2(
         folder, template=template.fingerprint(), device=config.models.device
     )

@@ -17,7 +17,7 @@ from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config
 from igrag.errors import CheckpointError
 from igrag.files import ADAPTER_WEIGHTS
-from igrag.from_config import build_captioner
+from igrag.from_config import build_captioner, check_engine
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.storage import read_encoder, read_manifest
 from prompt_tuning.ensemble import PromptEnsemble
@@ -132,6 +132,7 @@ def load_captioner(
     Raises:
         IgragError: A part is missing or damaged, or belongs to something else.
     """
+    check_engine(config)
     path = enabled_prompt(config)
     named = {name: _checked_prompt(config, file) for name, file in (named or {}).items()}
 

@@ -118,7 +118,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--recursive", action="store_true", help="caption the images in subfolders too")
     add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
     add("--engine", choices=words_of(Engine),
-        help="what runs the model; ctranslate2: a folder of igrag export, given as --model")  # fmt: skip
+        help="what runs the model; ctranslate2: one of igrag export, as --model")  # fmt: skip
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="default: configs/config.yaml")  # fmt: skip
     add("--top_k", type=int, metavar="N", help="similar images to use")

@@ -123,8 +123,10 @@ def comparable(config: GenerationConfig, *, early_stopping: bool = False) -> Gen
 
 
 def _trim(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Drops the start token, and the end token or the padding with what follows."""
-    ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    """Drops the start token, the end token with what follows, and padding at the end."""
     caption = ids[1:]
-    length = next((index for index, token in enumerate(caption) if token in ends), len(caption))
-    return caption[:length]
+    if tokenizer.eos_token_id in caption:
+        caption = caption[: caption.index(tokenizer.eos_token_id)]
+    while caption and caption[-1] == tokenizer.pad_token_id:
+        caption = caption[:-1]
+    return caption

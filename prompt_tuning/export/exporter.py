@@ -129,8 +129,8 @@ def _check_equal(
     number = next(index for index, (ours, theirs) in enumerate(pairs) if ours != theirs)
     wanted, found = (tokenizer.decode(tokens) for tokens in pairs[number])
     raise ModelError(
-        f"{exported.base_model}: not exported: for {exported.format} {equal} of {captions} captions "
-        f"have the PromptTuner's tokens, expected all; the first that differs is of example "
+        f"{exported.base_model}: not exported: for {exported.format} {equal} of {captions} "
+        f"captions have the PromptTuner's tokens, expected all; the first that differs is of example "
         f"{number + 1}: {found!r} instead of {wanted!r}; try "
         "--set generation_config.num_beams=1"
     )

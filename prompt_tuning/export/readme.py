@@ -78,9 +78,9 @@ def readme(exported: ExportedModel, lines: str, result: str) -> str:
     return f"""\
 # {exported.base_model}{lora} and a soft prompt, for {exported.format} ({exported.quantization})
 
-Made by `igrag export`. The soft prompt is in the embedding matrix, as {exported.prompt_length} special
-tokens from `<soft_0>` on. The tokenizer puts them before each text, and no caption may contain
-them. From the folder above this one:
+Made by `igrag export`. The soft prompt is in the embedding matrix, as {exported.prompt_length}
+special tokens from `<soft_0>` on. The tokenizer puts them before each text, and no caption may
+contain them. From the folder above this one:
 
 ```python
 {lines}```

@@ -195,7 +195,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="its decoding is exported, too; default: configs/config.yaml")  # fmt: skip
     add("--examples", type=Path, metavar="FILE",
-        help="JSONL of examples to compare on; default: the validation examples of prompt tuning")  # fmt: skip
+        help="JSONL of examples to compare on; default: prompt tuning's val_file")  # fmt: skip
     add("--samples", type=at_least(1), default=40, metavar="N",
         help="how many of them (default: %(default)s)")  # fmt: skip
     add_config_options(parser, dtype=False)

@@ -60,8 +60,8 @@ def convert_to_ctranslate2(source: Path, folder: Path, *, quantization: str) -> 
     class Converter(TransformersConverter):  # type: ignore[misc]  # has no types
         """The library's converter, with T5's configuration as it expects it.
 
-        It scales the decoder's output where tie_word_embeddings is true, as versions of transformers
-        before 5 did; these set it for every T5, and keep the scaling in a key of its own.
+        It scales the decoder's output where tie_word_embeddings is true, as transformers did before
+        version 5, which sets it for every T5 and has a key of its own for the scaling.
         """
 
         def load_model(self, *words: Any, **options: Any) -> Any:
