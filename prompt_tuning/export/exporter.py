@@ -130,7 +130,6 @@ def _check_equal(
     wanted, found = (tokenizer.decode(tokens) for tokens in pairs[number])
     raise ModelError(
         f"{exported.base_model}: not exported: for {exported.format} {equal} of {captions} "
-        f"captions have the PromptTuner's tokens, expected all; the first that differs is of example "
-        f"{number + 1}: {found!r} instead of {wanted!r}; try "
-        "--set generation_config.num_beams=1"
+        f"captions have the PromptTuner's tokens, expected all; of example {number + 1} it "
+        f"generates {found!r} instead of {wanted!r}; try --set generation_config.num_beams=1"
     )
