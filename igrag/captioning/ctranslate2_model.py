@@ -99,7 +99,8 @@ class CTranslate2Model:
             suppress_sequences=self._suppressed,
             **self._options(generation_config),
         )
-        found = [self._tokenizer.convert_tokens_to_ids(each.hypotheses[0]) for each in results]
+        to_ids: Any = self._tokenizer.convert_tokens_to_ids
+        found: list[list[int]] = [to_ids(each.hypotheses[0]) for each in results]
         start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
         longest = max(map(len, found))
         return torch.tensor([[start, *ids, *[pad] * (longest - len(ids))] for ids in found])

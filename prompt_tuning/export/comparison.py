@@ -99,7 +99,7 @@ def generate_tokens(
         found = [row for batch in batches for row in generate(batch).tolist()]
         seconds = time.perf_counter() - started
     tokens = [_trim(row, tokenizer) for row in found]
-    captions = [" ".join(tokenizer.decode(each).split()) for each in tokens]
+    captions = [" ".join(str(tokenizer.decode(each)).split()) for each in tokens]
     return GeneratedTokens(tokens, bleu(captions, sample.references).bleu4, seconds)
 
 

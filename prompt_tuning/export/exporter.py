@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -89,9 +90,8 @@ def export_model(
         tokenizer, len(prompt), vocabulary=len(embedding_weight(model)), max_length=longest
     )
     is_tied = add_soft_tokens(model, prompt)
-    runtimes.set_decoding(
-        model, decoding, [extended.convert_tokens_to_ids(name) for name in soft_tokens(len(prompt))]
-    )
+    to_id: Any = extended.convert_tokens_to_ids
+    runtimes.set_decoding(model, decoding, [to_id(name) for name in soft_tokens(len(prompt))])
     exported.write(folder)
     with TemporaryDirectory(dir=folder) as temporary:
         plain = folder if exported.format == _TRANSFORMERS else Path(temporary)

@@ -95,7 +95,9 @@ def tokenizer_with_soft_tokens(
                 f"{expected}: its ids have gaps, or it has such a token already; use the base model"
             )
     state = json.loads(copy.to_str())
-    _put_first(state, {name: copy.token_to_id(name) for name in names}, tokenizer.name_or_path)
+    first = len(tokenizer) + len(unused)
+    ids = {name: first + index for index, name in enumerate(names)}  # As was just checked.
+    _put_first(state, ids, tokenizer.name_or_path)
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         pad_token=tokenizer.pad_token,

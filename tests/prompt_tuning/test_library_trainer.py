@@ -35,7 +35,7 @@ def library_trainer(
             use_cpu=True,
             seed=0,
         ),
-        train_dataset=examples,  # type: ignore[arg-type]
+        train_dataset=examples,
         data_collator=DataCollatorForSeq2Seq(language.tokenizer, padding=True),
     )
 

@@ -109,7 +109,7 @@ def test_event_files_have_every_step_once(trainer: Trainer) -> None:
         ]
 
 
-class Recorder(GeneralTracker):
+class Recorder(GeneralTracker):  # type: ignore[misc]  # has no types
     """A tracker of accelerate's that keeps what it is given."""
 
     name = "wandb"
