@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
-IMAGES = ROOT / "demo" / "coco" / "test"
+IMAGES = ROOT / "demo" / "coco" / "val"
 SERVERS = {
     "in batches": [],
     "one at a time": ["--batch_size", "1", "--batch_wait_ms", "0"],

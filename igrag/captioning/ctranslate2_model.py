@@ -170,7 +170,7 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """
     try:
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
-            str(folder), local_files_only=True
+            str(folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # tokenizers raise a bare one
         raise ModelError(

@@ -4,7 +4,7 @@ The library computes the tanh approximation of GELU by ten operators, and T5's l
 each with a tensor of its own that a backward pass keeps. torch has one operator for either.
 """
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 
 
@@ -30,8 +30,19 @@ def _is_rms_norm(module: nn.Module) -> bool:
     return type(module).__name__.endswith("T5LayerNorm") and hasattr(module, "variance_epsilon")
 
 
+class _FusedNorm(nn.RMSNorm):
+    """T5's layer norm, whose output has the dtype of its weights.
+
+    In float16 the feed-forward layers put out float32, which the next ones do not take.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalizes the last dimension of a tensor."""
+        return super().forward(x).to(self.weight.dtype)
+
+
 def _fused_norm(norm: nn.Module) -> nn.RMSNorm:
     weight: nn.Parameter = norm.weight  # type: ignore[assignment]
-    fused = nn.RMSNorm(weight.shape, eps=norm.variance_epsilon)  # type: ignore[arg-type]
+    fused = _FusedNorm(weight.shape, eps=norm.variance_epsilon)  # type: ignore[arg-type]
     fused.weight = weight
     return fused

@@ -132,7 +132,7 @@ def test_image_tokens_are_compared_with_what_they_are_added_to() -> None:
     assert summary["image_seeds"] == 2
     table = tables.image_table(summary, "en")
     assert "over prompt: not covered" in table and "over lora: all" in table
-    assert "| image-prompt-shuffled, BLEU-4 | +0.150 (+0.100 … +0.200), p ≤ 0.004 |" in table
+    assert "| image-prompt-shuffled, BLEU-4 | +0.150 (+0.100 … +0.200), p ≤ 0.0040 |" in table
     over = summary["methods"]["image-prompt"]["over"]["prompt"]["bleu4"]
     over["largest_p"] = 0.983
     assert "(+0.100 … +0.200), p up to 0.983 |" in tables.image_table(summary, "en")
