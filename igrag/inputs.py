@@ -23,7 +23,7 @@ _POINTER = b"version https://git-lfs"
 _PAGE = re.compile(rb"\s*<(!doctype html|html|head|\?xml)", re.IGNORECASE)
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch.load's error: what a pickle asks for
-_LONGESTHEADER = 100_000_000  # bytes of a safetensors header; the library has the same limit
+_LONGEST_HEADER = 100_000_000  # bytes of a safetensors header; the library has the same limit
 
 
 class InvalidJsonError(ValueError):
@@ -149,7 +149,7 @@ def _actual_safetensors(path: Path, head: bytes, size: int) -> str | None:
     if head.startswith((_ZIP, _PICKLE)):
         return "a pickle (of torch.save), expected safetensors; save it in that format"
     length = int.from_bytes(head[:8], "little")
-    if length > _LONGESTHEADER:
+    if length > _LONGEST_HEADER:
         return "not a safetensors file; download it again"
     expected = 8 + length
     if expected <= size:
