@@ -33,7 +33,7 @@ from igrag.memory import explain_out_of_memory
 from igrag.metrics import bleu
 from igrag.training.checkpoints import checkpoint_name
 from igrag.training.interruption import Interrupted
-from igrag.training.loss import summed_target_loss
+from igrag.training.loss import head_on_targets, summed_cross_entropy
 from lora_training.callbacks import RecordCallback
 
 
@@ -116,15 +116,10 @@ class AdapterTrainer(Seq2SeqTrainer):
         """
         labels = inputs["labels"]
         sources = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        outputs: Any = None
-
-        def logits_of(decoder_input_ids: Tensor) -> Tensor:
-            nonlocal outputs
+        whole = return_outputs
+        with head_on_targets(self.model, labels, whole=whole) as (decoder_input_ids, targets):
             outputs = model(**sources, decoder_input_ids=decoder_input_ids)
-            logits: Tensor = outputs.logits
-            return logits
-
-        total = summed_target_loss(self.model, labels, logits_of, whole=return_outputs)
+        total = summed_cross_entropy(outputs.logits, targets)
         tokens = (labels != LABEL_IGNORED).sum()
         loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
         return (loss, outputs) if return_outputs else loss

@@ -11,7 +11,7 @@ from transformers import get_scheduler
 
 from igrag.config import choices
 from igrag.errors import TrainingError
-from igrag.training.loss import summed_target_loss
+from igrag.training.loss import head_on_targets, summed_cross_entropy
 from igrag.training.schedules import SCHEDULES
 from prompt_tuning.prompt_tuner import PromptTuner
 
@@ -26,17 +26,14 @@ def summed_loss(tuner: PromptTuner, batch: Mapping[str, Tensor]) -> Tensor:
         batch: input_ids and attention_mask [B, T], labels [B, L], for an image prompt image_vectors
             [B, D].
     """
-
-    def logits_of(decoder_input_ids: Tensor) -> Tensor:
-        logits: Tensor = tuner(
+    with head_on_targets(tuner.model, batch["labels"]) as (decoder_input_ids, labels):
+        logits = tuner(
             batch["input_ids"],
             batch["attention_mask"],
             image_vectors=batch.get("image_vectors"),
             decoder_input_ids=decoder_input_ids,
         ).logits
-        return logits
-
-    return summed_target_loss(tuner.model, batch["labels"], logits_of)
+    return summed_cross_entropy(logits, labels)
 
 
 class GradientSum:

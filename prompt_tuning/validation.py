@@ -20,7 +20,7 @@ from igrag.data.batching import Collator, longest_first_order, model_columns, ta
 from igrag.errors import TrainingError
 from igrag.memory import explain_out_of_memory
 from igrag.metrics import BleuScore, bleu
-from igrag.training.loss import summed_target_loss
+from igrag.training.loss import head_on_targets, summed_cross_entropy
 from prompt_tuning.global_batches import Batch
 from prompt_tuning.prompt_tuner import PromptTuner
 
@@ -148,20 +148,17 @@ class Validation:
                 batch["attention_mask"],
                 image_vectors=batch.get("image_vectors"),
             )
-
-            def logits_of(decoder_input_ids: Tensor) -> Tensor:
+            with head_on_targets(tuner.model, batch["labels"]) as (decoder_input_ids, labels):
                 output = tuner.forward_from(
                     states, mask, decoder_input_ids=decoder_input_ids, use_cache=False
                 )
-                return cast(Tensor, output.logits)
-
-            loss = summed_target_loss(tuner.model, batch["labels"], logits_of)
             tokens = (
                 tuner.generate_from(states, mask, generation_config=self._decoding)
                 if generate
                 else None
             )
-        return float(loss), [] if tokens is None else clean_texts(self._tokenizer, tokens)
+        loss = float(summed_cross_entropy(cast(Tensor, output.logits), labels))
+        return loss, [] if tokens is None else clean_texts(self._tokenizer, tokens)
 
 
 def _coco_id(image_id: str, index: int) -> str | int:

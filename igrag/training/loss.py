@@ -1,6 +1,6 @@
 """The training loss as a sum, from which the mean over any number of batches can be made."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,25 +28,29 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     )
 
 
-def summed_target_loss(
-    model: Any, labels: Tensor, logits_of: Callable[[Tensor], Tensor], *, whole: bool = False
-) -> Tensor:
-    """Returns the summed cross-entropy of a batch's target tokens, in nats and in float32.
+@contextmanager
+def head_on_targets(
+    model: Any, labels: Tensor, *, whole: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inside the block the head sees the real target tokens alone, where that is worthwhile.
 
     Args:
         model: A seq2seq model of transformers, or a PeftModel around one.
         labels: Token ids [B, L]; `LABEL_IGNORED` marks padding.
-        logits_of: Runs the model on decoder_input_ids [B, L] and returns its logits.
-        whole: The caller needs the logits of padding, too.
+        whole: The logits of padding are needed, too.
+
+    Yields:
+        decoder_input_ids [B, L] to run the model on, and the labels of the logits that it then
+        returns: [N] of [N, V], or [B, L] of [B, L, V].
     """
     decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels)
     # On a GPU, counting the real tokens would make the host wait.
     if whole or labels.device.type != "cpu":
-        return summed_cross_entropy(logits_of(decoder_input_ids), labels)
-    real = labels != LABEL_IGNORED  # [B, L], N of them
+        yield decoder_input_ids, labels
+        return
+    real = labels != LABEL_IGNORED
     with head_on(model, real):
-        logits = logits_of(decoder_input_ids)  # [N, V]
-    return summed_cross_entropy(logits, labels[real])
+        yield decoder_input_ids, labels[real]
 
 
 @contextmanager
