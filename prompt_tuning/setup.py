@@ -34,7 +34,7 @@ from prompt_tuning.example_vectors import (
     with_rows,
 )
 from prompt_tuning.fingerprint import NO_ADAPTER, Fingerprint, adapter_hash, fingerprint_of
-from prompt_tuning.global_batches import GlobalBatches
+from prompt_tuning.global_batches import Batch, GlobalBatches
 from prompt_tuning.image_prompt import make_image_prompt
 from prompt_tuning.initialization import make_initial_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
@@ -155,12 +155,10 @@ def fit_batch_size(
     options = settings.training
     if options.per_device_train_batch_size != AUTO:
         return settings
-    parameters, device = tuner.trainable_parameters(), accelerator.device
+    device = accelerator.device
 
     def step(batch: dict[str, torch.Tensor]) -> None:
-        with accelerator.autocast():
-            loss = optimization.summed_loss(tuner, send_to_device(batch, device))
-        torch.autograd.grad(loss, parameters)
+        _forward_and_backward(tuner, send_to_device(batch, device), accelerator)
 
     def smallest(size: int) -> int:
         return int(accelerator.gather(torch.tensor([size], device=device)).min())
@@ -234,13 +232,11 @@ def compile_model(
         micro_batches=steps * options.gradient_accumulation_steps,
     ):
         return
-    first = next(next(batches.of_epoch(0)).micro_batches, None)
+    first = _first_micro_batch(batches)
 
     def first_step() -> None:
-        if first is not None:  # This process has no share of the first global batch.
-            with accelerator.autocast():
-                loss = optimization.summed_loss(tuner, first)
-            torch.autograd.grad(loss, tuner.trainable_parameters())
+        if first is not None:
+            _forward_and_backward(tuner, first, accelerator)
 
     compilation.compile_encoder(tuner.model, first_step, required=options.compile is True)
 
@@ -254,8 +250,8 @@ def run_self_check(
     accelerator: Accelerator,
 ) -> None:
     """Runs the self-check on the first micro-batch; see `check_before_training`."""
-    first = next(next(batches.of_epoch(0)).micro_batches, None)
-    if first is None:  # No share of the first global batch: the other processes check the same.
+    first = _first_micro_batch(batches)
+    if first is None:  # The other processes check the same.
         return
     size = batches.micro_batch_size
     with accelerator.autocast(), explain_out_of_memory(batch_size.KEY, size):
@@ -268,6 +264,18 @@ def run_self_check(
             target_lengths=target_lengths(train),
         )
     logger.info("self-check: the prompt alone is trained, gets a gradient and changes the output")
+
+
+def _first_micro_batch(batches: GlobalBatches) -> Batch | None:
+    """Returns the first micro-batch; None: the first global batch is for other processes alone."""
+    return next(next(batches.of_epoch(0)).micro_batches, None)
+
+
+def _forward_and_backward(tuner: PromptTuner, batch: Batch, accelerator: Accelerator) -> None:
+    """Computes the gradient of a micro-batch, and drops it."""
+    with accelerator.autocast():
+        loss = optimization.summed_loss(tuner, batch)
+    torch.autograd.grad(loss, tuner.trainable_parameters())
 
 
 def _fingerprint(language_model: LanguageModel, template: PromptTemplate | None) -> Fingerprint:
