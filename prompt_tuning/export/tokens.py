@@ -115,7 +115,11 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     # transformers 5 calls the class TokenizersBackend, which version 4 does not know.
-    write_json(path, {**read_json(path), "tokenizer_class": _CLASS})
+    config = {**read_json(path), "tokenizer_class": _CLASS}
+    splitting = read_json(folder / "tokenizer.json")["pre_tokenizer"] or {}
+    if "add_prefix_space" in splitting:  # Version 4 sets it to false where it is not stated here.
+        config["add_prefix_space"] = splitting["add_prefix_space"]
+    write_json(path, config)
 
 
 def save_model(model: PreTrainedModel, folder: Path, *, is_tied: bool) -> None:

@@ -11,8 +11,9 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from igrag.captioning.language_model import load_language_model
+from igrag.config import REPO_ROOT
 from prompt_tuning.export import run_export
-from prompt_tuning.export.tokens import add_soft_tokens, tokenizer_with_soft_tokens
+from prompt_tuning.export.tokens import add_soft_tokens, save_tokenizer, tokenizer_with_soft_tokens
 from tests.prompt_tuning.adapters import save_adapter
 from tests.prompt_tuning.export.conftest import HEADS, Export, read_json, save_prompt_for
 from tests.prompt_tuning.models import TEXTS, image_prompt_of, noise, tuner_of
@@ -103,6 +104,16 @@ def test_folder_is_read_by_other_versions(
         tokenizer = read_json(tmp_path / head / "tokenizer_config.json")
         assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
         assert tokenizer["model_input_names"] == ["input_ids", "attention_mask"]
+
+
+def test_space_before_the_first_word_is_stated(tmp_path: Path) -> None:
+    """Version 4 of transformers would drop it from tokenizer.json, and change the first token."""
+    base = AutoTokenizer.from_pretrained(REPO_ROOT / "demo" / "models" / "t5-mini")
+    tokenizer = tokenizer_with_soft_tokens(base, 2, vocabulary=len(base), max_length=512)
+    save_tokenizer(tokenizer, tmp_path)
+    assert read_json(tmp_path / "tokenizer_config.json")["add_prefix_space"] is True
+    ids = AutoTokenizer.from_pretrained(tmp_path)("Generate a caption")["input_ids"]
+    assert ids == [len(base), len(base) + 1, *base("Generate a caption")["input_ids"]]
 
 
 def test_long_texts_keep_their_length(
