@@ -53,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
     images = [path.read_bytes() for path in sorted(IMAGES.glob("*.jpg"))[: arguments.requests]]
     loads = []
     for server, options in SERVERS.items():
-        with started([*options, *arguments.options]) as address:
+        with started([*options, *arguments.options]) as (_, address):
             asyncio.run(measure(address, images[:8], 8))  # Everything is warm after these.
             for clients in arguments.clients:
                 seconds, latencies = asyncio.run(
@@ -115,8 +115,8 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 @contextmanager
-def started(options: Sequence[str]) -> Iterator[str]:
-    """Runs igrag serve inside the block; yields its address."""
+def started(options: Sequence[str]) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Runs igrag serve inside the block; yields the process and its address."""
     command = [sys.executable, "-m", "igrag.commands", "serve", "--port", "0", *options]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "IGRAG_TOKEN": ""}
     process = subprocess.Popen(
@@ -128,11 +128,11 @@ def started(options: Sequence[str]) -> Iterator[str]:
         for line in process.stderr:
             lines.append(line)
             if found := re.search(r"listening on (http://\S+)", line):
-                yield found[1]
+                yield process, found[1]
                 return
         raise SystemExit("igrag serve has not started:\n" + "".join(lines))
     finally:
-        process.terminate()
+        process.kill()  # Nothing is left to be answered.
         process.wait()
         process.stderr.close()
 

@@ -113,11 +113,7 @@ def load_language(config: Config, model_path: str) -> LanguageModel:
         ConfigError: The configuration selects another engine.
         IgragError: The model or the adapter is missing or damaged.
     """
-    if config.models.engine != "torch":
-        raise ConfigError(
-            f"model_config.engine: found {config.models.engine}, which main.py alone can use, "
-            "expected torch"
-        )
+    require_torch(config)
     lora = config.lora_config
     language = load_language_model(
         model_path,
@@ -131,6 +127,19 @@ def load_language(config: Config, model_path: str) -> LanguageModel:
     adapter = f", with {language.lora_path}" if language.lora_path else ""
     logger.info("%s: %s on %s%s", model_path, model.dtype, model.device, adapter)
     return language
+
+
+def require_torch(config: Config) -> None:
+    """Checks that the configuration selects no other engine.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if config.models.engine != "torch":
+        raise ConfigError(
+            f"model_config.engine: found {config.models.engine}, which main.py alone can use, "
+            "expected torch"
+        )
 
 
 def check_engine(config: Config) -> None:

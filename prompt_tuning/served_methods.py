@@ -15,7 +15,7 @@ from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config
 from igrag.errors import CheckpointError
-from igrag.from_config import build_captioner
+from igrag.from_config import build_captioner, require_torch
 from igrag.retrieval.image_encoder import EncoderIdentity
 from prompt_tuning.fingerprint import NO_ADAPTER
 from prompt_tuning.methods import (
@@ -79,6 +79,7 @@ def load_served_methods(config: Config, model_path: str) -> tuple[Captioner, Ser
     Raises:
         IgragError: A part is missing or damaged, or belongs to something else.
     """
+    require_torch(config)
     enabled_prompt(config, warn=False)
     available = available_prompts(config)
     notes = dict(available.notes)

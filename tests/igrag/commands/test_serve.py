@@ -1,21 +1,15 @@
 """igrag serve: what it refuses before models are loaded, and how it stops."""
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from igrag.cli import EXIT_TERMINATED
 from igrag.commands import serve
-from igrag.config import REPO_ROOT
 from tests.command import one_error
 from tests.tiny import CocoFolder
 
@@ -79,28 +73,11 @@ def test_missing_extra_is_one_line(
     assert expected in refusal(capfd)
 
 
-@contextmanager
-def started(settings: list[str], *words: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Starts a server on tiny models in a process of its own; yields it and its address."""
-    overrides = [word for each in settings for word in ("--set", each)]
-    command = [sys.executable, "-m", "igrag.commands", "serve", "--port", "0", *words, *overrides]
-    environment = {name: os.environ[name] for name in os.environ if name != serve.TOKEN}
-    process = subprocess.Popen(
-        command, cwd=REPO_ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.search(r"listening on (http://\S+)", line):
-                yield process, found[1]
-                return
-        raise AssertionError("".join(lines))
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+def test_exported_model_is_refused(no_token: None, capfd: pytest.CaptureFixture[str]) -> None:
+    """It has one soft prompt and no method to choose: the server would have none at all."""
+    pytest.importorskip("fastapi")
+    line = refusal(capfd, "--port", "0", "--set", "model_config.engine=ctranslate2")
+    assert "model_config.engine: found ctranslate2, which main.py alone can use" in line
 
 
 def test_sigterm_finishes_what_is_accepted(
@@ -109,11 +86,14 @@ def test_sigterm_finishes_what_is_accepted(
     """Requests in the queue are answered, and then the exit code is SIGTERM's."""
     pytest.importorskip("fastapi")
     httpx = pytest.importorskip("httpx")
+    from benchmarks.serving import started
+
     settings = [
         f"retrieval_config.encoder={tiny_clip}", f"model_config.models.flan-t5.path={tiny_t5}",
         f"knowledge_base_config.path={knowledge_base}", "generation_config.max_new_tokens=60",
         "generation_config.no_repeat_ngram_size=1",
     ]  # fmt: skip
+    overrides = [word for each in settings for word in ("--set", each)]
     image = coco.image(1).read_bytes()
 
     def ask(address: str) -> int:
@@ -125,7 +105,7 @@ def test_sigterm_finishes_what_is_accepted(
         return float(re.findall(r"^igrag_images_waiting (\S+)$", metrics, re.MULTILINE)[0])
 
     with (
-        started(settings, "--batch_size", "1") as (process, address),
+        started(["--batch_size", "1", *overrides]) as (process, address),
         ThreadPoolExecutor(5) as clients,
     ):
         answers = [clients.submit(ask, address) for _ in range(5)]
