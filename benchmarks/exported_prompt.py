@@ -9,6 +9,7 @@ ratios. Captions are compared with the PromptTuner's, whose beam search ends as 
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -49,16 +50,11 @@ def export(arguments: argparse.Namespace, sample: Sample, folder: Path, quantiza
     length = tuner.prompt_length
     exported = ExportedModel(
         "ctranslate2", quantization, length, _LONGEST + length, language.name, False, None,
-        vars_of(Decoding(num_beams=1)),
+        asdict(Decoding(num_beams=1)),
     )  # fmt: skip
     folder.mkdir()
     few = Sample(sample.prompts[:4], sample.references[:4])
     export_model(tuner, language.tokenizer, exported, folder, sample=few)
-
-
-def vars_of(decoding: Decoding) -> dict[str, object]:
-    """Returns a decoding's fields."""
-    return {name: getattr(decoding, name) for name in decoding.__slots__}
 
 
 def main(arguments: argparse.Namespace) -> None:

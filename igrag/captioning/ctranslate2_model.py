@@ -22,6 +22,21 @@ from igrag.errors import ConfigError, ModelError, UsageError
 from igrag.hub import reason_of
 
 RUNTIME = "ctranslate2"
+# The names of a decoding in transformers' GenerationConfig -> CTranslate2's.
+OPTION_NAMES = {
+    "max_new_tokens": "max_decoding_length",
+    "num_beams": "beam_size",
+    "length_penalty": "length_penalty",
+    "no_repeat_ngram_size": "no_repeat_ngram_size",
+    "repetition_penalty": "repetition_penalty",
+}
+# What the library means where a GenerationConfig leaves them open.
+_UNSET = {
+    "num_beams": 1,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+}
 
 
 class CTranslate2Model:
@@ -108,13 +123,10 @@ class CTranslate2Model:
     def _options(self, config: GenerationConfig) -> dict[str, Any]:
         """Returns CTranslate2's names of a decoding; what it shares with torch is seeded."""
         wanted: Any = config  # whose attributes the library's types leave open
-        options = {
-            "beam_size": wanted.num_beams or 1,
-            "max_decoding_length": wanted.max_new_tokens,
-            "no_repeat_ngram_size": wanted.no_repeat_ngram_size or 0,
-            "repetition_penalty": wanted.repetition_penalty or 1.0,
-            "length_penalty": 1.0 if wanted.length_penalty is None else wanted.length_penalty,
-        }
+        options: dict[str, Any] = {}
+        for name, theirs in OPTION_NAMES.items():
+            value = getattr(wanted, name)
+            options[theirs] = _UNSET.get(name) if value is None else value
         if not wanted.do_sample:
             return options
         if options["beam_size"] > 1:

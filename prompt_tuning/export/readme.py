@@ -1,5 +1,6 @@
 """README.md of an exported folder: the few lines that run it, which the command prints, too."""
 
+from igrag.captioning.ctranslate2_model import OPTION_NAMES
 from igrag.captioning.exported_model import ExportedModel
 from igrag.training.summary import aligned
 from prompt_tuning.export.comparison import GeneratedTokens
@@ -31,19 +32,11 @@ print(tokenizer.decode([tokenizer.token_to_id(token) for token in result.hypothe
 _STOP = """ CTranslate2's beam search ends with the
 first finished captions, and so did that of the PromptTuner here (`early_stopping=True`)."""
 _LINES = {"transformers": _TRANSFORMERS, "ctranslate2": _CTRANSLATE2}
-# CTranslate2's names of a decoding.
-_OPTIONS = {
-    "max_new_tokens": "max_decoding_length",
-    "num_beams": "beam_size",
-    "length_penalty": "length_penalty",
-    "no_repeat_ngram_size": "no_repeat_ngram_size",
-    "repetition_penalty": "repetition_penalty",
-}
 
 
 def lines_for(exported: ExportedModel, folder: str, text: str) -> str:
     """Returns the Python code that captions from `text` with an exported folder."""
-    options = {_OPTIONS[name]: exported.decoding[name] for name in _OPTIONS}
+    options = {theirs: exported.decoding[ours] for ours, theirs in OPTION_NAMES.items()}
     return _LINES[exported.format].format(
         folder=folder,
         text=text,
