@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,20 +21,20 @@ from igrag.cli import (
     run_command,
     setup_logging,
 )
+from igrag.commands.clip_scores import load_clip_score
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
 from igrag.config.choices import Engine
 from igrag.config.choices import words as words_of
-from igrag.errors import ImageError, ModelError, UsageError
+from igrag.errors import ImageError, UsageError
 from igrag.files import is_folder
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from PIL import Image
 
     from igrag.captioning.captioner import Captioner, CaptionResult
+    from igrag.captioning.exported_model import ExportedModel
     from igrag.captioning.generator import GenerativeModel
-
-    # An image's result and captions -> their CLIPScores.
-    ScoreCaptions = Callable[[CaptionResult, Sequence[str]], list[float]]
+    from igrag.commands.clip_scores import ScoreCaptions
 
 _EXIT_SOME_FAILED = 1
 
@@ -73,8 +73,9 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
             f"--{'compare' if arguments.compare else 'prompt'}: needs --engine torch, found "
             f"{config.models.engine}: an exported model has one soft prompt, that of its folder"
         )
+    exported = _read_export(config, model)
     if results:
-        results.check_settings(partial(_facts, config, model))
+        results.check_settings(partial(_facts, config, model, exported))
         requests = _leave_out_done(requests, results)
     failures = _errors_before_first_image(requests)
     if len(failures) == len(requests):  # before any model is loaded
@@ -83,7 +84,7 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
         print(f"note: {model.notice}", file=sys.stderr)
     named = {name: prompts[name] for name in names}
     captioner, methods = _load(config, model, named, compare=arguments.compare)
-    score = _load_clip_score(config) if arguments.json else None
+    score = load_clip_score(config) if arguments.json else None
     failures = []
     try:
         for request, found, seconds, captions in _caption_all(
@@ -93,7 +94,7 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
                 _print_text(request, found, captions)
                 continue
             for name, result in zip(request.prompt_names, found, strict=True):
-                facts = _facts(config, model, name)
+                facts = _facts(config, model, exported, name)
                 if request.request_id is not None:
                     facts["id"] = request.request_id
                 _print_json(
@@ -136,15 +137,25 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _facts(config: Config, model: ModelEntry, prompt_name: str | None) -> dict[str, object]:
+def _read_export(config: Config, model: ModelEntry) -> "ExportedModel | None":
+    """Returns what is known of a model for another engine than torch."""
+    engine = config.models.engine
+    return None if engine == "torch" else read_export(Path(model.path), runtime=engine)
+
+
+def _facts(
+    config: Config,
+    model: ModelEntry,
+    exported: "ExportedModel | None",
+    prompt_name: str | None,
+) -> dict[str, object]:
     """Returns the keys of a result that say how it was made."""
     facts: dict[str, object] = {
         "model": model.path,
         "prompt_tuning": config.prompt_tuning.enabled or prompt_name is not None,
         "lora": config.lora_config.enabled,
     }
-    if config.models.engine != "torch":
-        exported = read_export(Path(model.path), runtime=config.models.engine)
+    if exported is not None:
         facts |= {"engine": config.models.engine, "prompt_tuning": True, "lora": exported.lora}
     return facts if prompt_name is None else {**facts, "prompt_name": prompt_name}
 
@@ -232,26 +243,6 @@ def _load(
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return captioner, methods
-
-
-def _load_clip_score(config: Config) -> "ScoreCaptions | None":
-    """Returns a function that scores captions by CLIPScore; None if the encoder reads no text."""
-    from igrag import from_config
-    from igrag.metrics.clip_score import ClipVectors, clip_scores
-
-    try:
-        encoder = from_config.load_text_encoder(config)
-    except ModelError as error:
-        print(f"note: no clip_score: {error}", file=sys.stderr)
-        return None
-
-    def score(result: "CaptionResult", captions: Sequence[str]) -> list[float]:
-        assert result.vector is not None  # The captioner has encoded the image.
-        vectors = ClipVectors(result.vector[None].repeat(len(captions), axis=0), encoder.encode)
-        found: list[float] = clip_scores(vectors.images, vectors.captions(captions)).tolist()
-        return found
-
-    return score
 
 
 def _caption_with_methods(
@@ -379,7 +370,7 @@ def _print_json(
     from igrag.captioning import output
 
     texts = [result.caption, *captions.values()]
-    scores = [round(each, 4) for each in score(result, texts)] if score else [None] * len(texts)
+    scores = score([result] * len(texts), texts) if score else [None] * len(texts)
     facts = {"clip_score": scores[0], **facts, "seconds": round(seconds, 3)}
     if captions:
         facts["captions"] = captions

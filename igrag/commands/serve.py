@@ -24,14 +24,14 @@ from igrag.cli import (
     run_command,
     setup_logging,
 )
+from igrag.commands.clip_scores import load_clip_score
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
-from igrag.errors import ModelError, UsageError
+from igrag.errors import UsageError
 
 if TYPE_CHECKING:  # torch and FastAPI take seconds to load: --help must not wait for them.
     from fastapi import FastAPI
 
-    from igrag.captioning.captioner import CaptionResult
-    from igrag.serving.engine import CaptionEngine, CaptionItem, Choices, ScoreResults
+    from igrag.serving.engine import CaptionEngine, CaptionItem, Choices
 
 TOKEN = "IGRAG_TOKEN"
 _EXTRA = {  # module -> package
@@ -185,7 +185,7 @@ def load_engine(config: Config, model_path: str, name: str) -> "tuple[CaptionEng
         served.models,
         named={lora: bool(names) for lora, names in served.prompts.items()},
         model_name=name,
-        score=_load_clip_score(config),
+        score=load_clip_score(config),
     )
     choices = Choices(
         methods={method: Choice(*chosen) for method, chosen in served.methods.items()},
@@ -199,26 +199,3 @@ def public_name(model_path: str) -> str:
     """Returns a model's hub id, or its folder's name: clients see no path of this machine."""
     path = Path(model_path)
     return path.name if path.is_absolute() else model_path
-
-
-def _load_clip_score(config: Config) -> "ScoreResults | None":
-    """Returns a function that scores results by CLIPScore; None if the encoder reads no text."""
-    import numpy as np
-
-    from igrag import from_config
-    from igrag.metrics.clip_score import ClipVectors, clip_scores
-
-    try:
-        encoder = from_config.load_text_encoder(config)
-    except ModelError as error:
-        print(f"note: no clip_score: {error}", file=sys.stderr)
-        return None
-
-    def score(results: "Sequence[CaptionResult]") -> list[float]:
-        images = np.stack([result.vector for result in results if result.vector is not None])
-        vectors = ClipVectors(images, encoder.encode)
-        captions = vectors.captions([result.caption for result in results])
-        found: list[float] = clip_scores(images, captions).tolist()
-        return found
-
-    return score

@@ -12,8 +12,8 @@ from igrag.captioning import output
 from igrag.captioning.captioner import Captioner, CaptionResult
 from igrag.captioning.generator import GenerativeModel
 
-# Results -> their CLIPScores.
-ScoreResults = Callable[[Sequence[CaptionResult]], list[float]]
+# Results, and a caption for the image of each -> the captions' CLIPScores.
+ScoreCaptions = Callable[[Sequence[CaptionResult], Sequence[str]], list[float]]
 
 
 class ChoiceError(Exception):
@@ -119,7 +119,7 @@ class CaptionEngine:
         *,
         named: Mapping[bool, bool],
         model_name: str,
-        score: ScoreResults | None = None,
+        score: ScoreCaptions | None = None,
     ) -> None:
         self._captioner = captioner
         self._models = models
@@ -150,7 +150,8 @@ class CaptionEngine:
             results = [each for (each,) in found]
         else:
             results = self._captioner.caption(images, names, top_k=top_k)
-        scores = [round(each, 4) for each in self._score(results)] if self._score else None
+        captions = [result.caption for result in results]
+        scores = self._score(results, captions) if self._score else None
         seconds = round((time.perf_counter() - started) / len(items), 3)
         return [
             self._as_object(item, result, scores[index] if scores else None, seconds)
