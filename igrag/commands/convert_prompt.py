@@ -86,10 +86,11 @@ def _to_peft(path: Path, folder: Path, model: str) -> None:
 
 def _from_peft(folder: Path, path: Path) -> None:
     """Writes the prompt of an adapter's folder as a prompt file."""
+    from igrag.captioning.adapters import find_adapter
     from prompt_tuning.peft_format import import_peft
     from prompt_tuning.prompt_file import save_prompt
 
-    save_prompt(path, import_peft(folder))
+    save_prompt(path, import_peft(find_adapter(folder)))
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

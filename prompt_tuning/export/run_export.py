@@ -112,6 +112,7 @@ def _open_model(
     Raises:
         IgragError: A part is missing or damaged, belongs to something else, or cannot be merged.
     """
+    from igrag.captioning.adapters import find_adapter
     from igrag.captioning.language_model import load_language_model
     from igrag.devices import tune_allocator
     from igrag.from_config import build_template
@@ -119,7 +120,7 @@ def _open_model(
     from prompt_tuning.methods import open_prompt
 
     tune_allocator()
-    lora: Path | None = arguments.lora
+    lora: Path | None = None if arguments.lora is None else find_adapter(arguments.lora)
     adapter = NO_ADAPTER if lora is None else adapter_hash(lora)
     name = find_model(config.models, arguments.model).path
     language = load_language_model(name, device="cpu", dtype="float32", lora_path=lora)
