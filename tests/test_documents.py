@@ -54,7 +54,7 @@ _NOT_RUN = re.compile(
     r"|python -m (venv|pip|demo\.build).*"
     r"|python benchmarks/(real_shapes|sweep_prompt_tuning|compare_with_revision)\.py.*"
     r"|igrag sweep .*"
-    r"|(igrag serve|curl|export) ?.*"  # Its own tests start a server and send it requests.
+    r"|(igrag (serve|push)|curl|export) ?.*"  # Its own tests start a server and send it requests.
 )
 # Typed scripts -> the module that parses their words.
 _SCRIPTS = {

@@ -31,6 +31,7 @@ SUBCOMMANDS = {
         "igrag.commands.convert_prompt",
         "convert soft prompts to and from PEFT's format",
     ),
+    "push": ("igrag.commands.push", "upload a soft prompt or a LoRA adapter to the hub"),
     "serve": ("igrag.commands.serve", "caption images that programs send over HTTP"),
     "doctor": ("igrag.commands.doctor", "show versions, devices, precision and optional parts"),
 }

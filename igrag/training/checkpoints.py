@@ -308,6 +308,27 @@ def record_of(checkpoint: Path) -> TrainingRecord:
     return TrainingRecord.read(checkpoint / RECORD_NAME)
 
 
+def find_record(folder: Path, method: str) -> TrainingRecord | None:
+    """Reads the record next to a checkpoint or the best one, if it belongs to its training.
+
+    Args:
+        folder: The checkpoint, in the output folder of its training.
+        method: What it holds: the record's `method`.
+
+    Raises:
+        CheckpointError: The record is damaged.
+    """
+    path = folder.resolve().parent / RESULTS_NAME
+    if not path.is_file():
+        return None
+    record = TrainingRecord.read(path)
+    known = {record.best_folder, *(found.checkpoint for found in record.evaluations)}
+    if record.method != method or folder.name not in known:
+        logger.warning("%s: is not the record of %s; its figures are left out", path, folder)
+        return None
+    return record
+
+
 def is_interruption(checkpoint: Path) -> bool:
     """Returns whether a checkpoint was saved by an interruption, so without a validation."""
     step = step_of(checkpoint)
