@@ -1,4 +1,5 @@
 """Builds training data and trains a LoRA adapter: python lora_training/train_lora.py --all."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Trains a soft prompt: python prompt_tuning/prompt_training.py --train."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import argparse
 import os

@@ -93,9 +93,10 @@ def _to_model_reference(value: object, info: ValidationInfo) -> object:
 
 def _to_checkpoint_path(value: object, info: ValidationInfo) -> object:
     path = _to_path(value, info)
+    if not isinstance(value, str | Path) or not isinstance(path, Path):
+        return path
     # Relative, where every other path is absolute: `igrag.hub.fetch` looks for it on the hub.
-    is_id = isinstance(value, str | Path) and isinstance(path, Path) and may_be_hub_id(value)
-    return Path(str(value)) if is_id and not exists(path) else path
+    return Path(str(value)) if may_be_hub_id(value) and not exists(path) else path
 
 
 # A file or folder; it need not exist.
