@@ -323,7 +323,7 @@ class PromptTuner(nn.Module):
         self._named_prompts.add(name, embeddings.to(self.device), image_prompt)
 
     def load_prompt(self, path: Path, name: str) -> PromptFile:
-        """Adds the prompt of a file, or of the folder that holds it, under a name.
+        """Adds the prompt of a file, or of the folder or hub id that holds it, under a name.
 
         Raises:
             CheckpointError: It is missing or damaged, or belongs to something else.

@@ -184,12 +184,12 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = CommandParser(__doc__ or "")
     add = parser.add_argument
     add("prompt", type=Path, metavar="PROMPT",
-        help="prompt_embeddings.pt, or a folder that holds it")  # fmt: skip
+        help="prompt_embeddings.pt, a folder that holds it, or its hub id")  # fmt: skip
     add("--format", required=True, choices=_FORMATS, help="what the folder is for")
     add("--output", type=Path, required=True, metavar="FOLDER", help="where it goes")
     add("--overwrite_output_dir", action="store_true", help="replace an earlier export")
     add("--lora", type=Path, metavar="FOLDER",
-        help="the LoRA adapter that the prompt was trained on; it is merged")  # fmt: skip
+        help="the LoRA adapter that the prompt was trained on (or its hub id), merged")  # fmt: skip
     add("--quantization", choices=_QUANTIZATIONS, default="float32",
         help="of the weights, for ctranslate2 (default: %(default)s)")  # fmt: skip
     add("--model", metavar="NAME|PATH", help="default: the config's default model")
