@@ -182,10 +182,13 @@ def train(
                 tokenizer=language.tokenizer,
                 base=base,
                 callback=callback,
+                samples=setup.reported_samples(settings, val_data),
+                more_callbacks=setup.tracker_callbacks(settings.training),
             )
             size = arguments.per_device_train_batch_size
             with suppress(StoppedImproving), explain_out_of_memory(KEY, size):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.report_files([folder.path / record.best_folder, folder.path / RESULTS_NAME])
     print_results(record, folder)
 
 

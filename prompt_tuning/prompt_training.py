@@ -94,6 +94,7 @@ def train(
         accelerator,
         steps_per_epoch=len(batches),
         total_steps=settings.training.total_steps(len(batches)),
+        samples=setup_examples.reported_samples(settings, val_set),
     )
     if checkpoint is None:  # The untuned model is what every checkpoint is compared with.
         with tuner.disabled():

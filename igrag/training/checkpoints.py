@@ -22,7 +22,7 @@ CURVES_NAME = "training_curves.png"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # Settings of two runs that are compared as the same training with other seeds.
 _MAY_DIFFER = re.compile(
-    r"training\.(seed|output_dir|report_to|save_total_limit)|output\..*"
+    r"training\.(seed|output_dir|report_to|report_images|save_total_limit)|output\..*"
     r"|prompt_tuning\.weights_path|evaluation\.save_total_limit"
 )
 logger = logging.getLogger(__name__)
