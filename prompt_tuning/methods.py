@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from igrag.captioning.base_weights import BaseWeights
 from igrag.captioning.captioner import Captioner
-from igrag.captioning.generator import GenerativeModel, takes_image_vectors
+from igrag.captioning.generator import GenerativeModel, generate_tokens, takes_image_vectors
 from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config
@@ -96,7 +96,8 @@ class WithoutAdapter:
         """Returns token ids [B, L] for ids and mask [B, T]; see `GenerativeModel`."""
         try:
             with self._adapted.disable_adapter(), self._base_weights.restored():
-                return self._model.generate(
+                return generate_tokens(
+                    self._model,
                     input_ids=input_ids,
                     attention_mask=attention_mask,
                     generation_config=generation_config,

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 from transformers import PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from igrag.captioning import shared_cross_attention
 from igrag.captioning.language_model import embedding_weight
 from igrag.retrieval.image_encoder import EncoderIdentity
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
@@ -246,8 +247,7 @@ class PromptTuner(nn.Module):
             Token ids [B, L].
         """
         inputs = self._encoder_inputs(input_ids, attention_mask, prompts, image_vectors)
-        tokens: Tensor = self.model.generate(**inputs, **options)
-        return tokens
+        return shared_cross_attention.generate(self.model, inputs, **options)
 
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor, *, image_vectors: Tensor | None = None
@@ -263,21 +263,18 @@ class PromptTuner(nn.Module):
         return states, inputs["attention_mask"]
 
     def forward_from(self, states: Tensor, mask: Tensor, **options: Any) -> Seq2SeqLMOutput:
-        """Runs the decoder on the output of `encode`; options as of the model's own forward."""
-        encoded = BaseModelOutput(last_hidden_state=states)
-        output: Seq2SeqLMOutput = self.model(
-            encoder_outputs=encoded, attention_mask=mask, **options
+        """Runs the decoder on the output of `encode`; options as of the model's own forward.
+
+        With a `CrossAttentionCache` as keys_and_values it keeps what `generate_from` needs.
+        """
+        output: Seq2SeqLMOutput = shared_cross_attention.forward_from(
+            self.model, states, mask, **options
         )
         return output
 
     def generate_from(self, states: Tensor, mask: Tensor, **options: Any) -> Tensor:
-        """Generates from the output of `encode`: token ids [B, L]."""
-        # A new object at every call: beam search expands the states in place.
-        encoded = BaseModelOutput(last_hidden_state=states)
-        tokens: Tensor = self.model.generate(
-            encoder_outputs=encoded, attention_mask=mask, **options
-        )
-        return tokens
+        """Generates from the output of `encode`, or of `forward_from`: token ids [B, L]."""
+        return shared_cross_attention.generate_from(self.model, states, mask, **options)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
