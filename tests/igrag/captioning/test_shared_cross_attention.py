@@ -24,7 +24,8 @@ from tests.tiny import WORDS, save_t5
 def model(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
     """A T5 of random weights."""
     path: Path = save_t5(tmp_path_factory.mktemp("t5"), words=WORDS.split(), seed=5)
-    return T5ForConditionalGeneration.from_pretrained(path).eval()
+    loaded: PreTrainedModel = T5ForConditionalGeneration.from_pretrained(path).eval()
+    return loaded
 
 
 @pytest.fixture
@@ -86,9 +87,10 @@ def test_beam_search_copies_no_keys() -> None:
     """Another order of the beams leaves the tensors as they are."""
     cache = CrossAttentionCache()
     cache.update(torch.randn(6, 2, 5, 4), torch.randn(6, 2, 5, 4), 0)
-    keys = cache.layers[0].keys
+    layer: Any = cache.layers[0]
+    keys = layer.keys
     cache.reorder_cache(torch.tensor([1, 0, 2, 4, 4, 3]))
-    assert cache.layers[0].keys is keys
+    assert layer.keys is keys
 
 
 def test_keys_of_a_loss_serve_generation(model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
