@@ -205,10 +205,10 @@ class AdapterTrainer(Seq2SeqTrainer):
         if not self._samples:
             return
         if self._reporter is None:  # Only now has the tracker's own callback started a run.
-            writers = (getattr(each, "tb_writer", None) for each in self.callback_handler.callbacks)
-            writer = next((each for each in writers if each is not None), None)
+            found = (getattr(each, "tb_writer", None) for each in self.callback_handler.callbacks)
+            events = next((each for each in found if each is not None), None)
             names = cast("list[str]", self.args.report_to)
-            self._reporter = make_reporter(names[0], writer) if names else None
+            self._reporter = make_reporter(names[0], events) if names else None
         if self._reporter is not None:
             self._reporter.captions(self._samples, self._scorer.captions, step)
 

@@ -62,8 +62,8 @@ class TrainingLog:
         self._reporter: Reporter | None = None
         if samples and accelerator.is_main_process and accelerator.trackers:
             tracker = accelerator.trackers[0]
-            writer = tracker.writer if is_tensorboard else tracker
-            self._reporter = make_reporter(tracker.name, writer)
+            handle = tracker.tracker if is_tensorboard else tracker
+            self._reporter = make_reporter(tracker.name, handle)
 
     def __enter__(self) -> "TrainingLog":
         self._seconds_before = self._progress.seconds

@@ -1,7 +1,7 @@
 """Sample captions with their images, and final files, for the tracker that a training reports to.
 
 Losses and scores are logged by accelerate (prompt tuning) and by transformers' Trainer (LoRA); what
-neither of them logs is added here, where the tracker has a place for it: tensorboard gets texts
+neither of them logs is added here, where the tracker can show it: tensorboard gets texts
 and images, wandb a table and an artifact, mlflow artifacts, and those whose tracker of accelerate
 has `log_table` or `log_images` get that. Others get nothing.
 """
@@ -84,7 +84,7 @@ def _thumbnail(path: Path | None) -> Image.Image | None:
 
 
 def make_reporter(name: str, tracker: Any = None) -> Reporter | None:
-    """Returns the reporter of a tracker; None of one that has no place for captions and files.
+    """Returns the reporter of a tracker; None of one that takes neither captions nor files.
 
     Args:
         name: Of the tracker, as in `report_to`.
@@ -105,20 +105,20 @@ def make_reporter(name: str, tracker: Any = None) -> Reporter | None:
 class TensorBoardReporter:
     """Texts with a table of the captions, and the images once; event files hold no other files."""
 
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
+    def __init__(self, events: Any) -> None:
+        self._events = events
         self._has_images = False
 
     def captions(self, samples: Sequence[Sample], captions: Sequence[str], step: int) -> None:
         """Writes a text, and at the first time the images."""
-        self._writer.add_text(_CAPTIONS, as_markdown(samples, captions), step)
+        self._events.add_text(_CAPTIONS, as_markdown(samples, captions), step)
         for sample in [] if self._has_images else samples:
             if sample.image is not None:
                 pixels = np.asarray(sample.image.convert("RGB"))
                 tag = f"{_IMAGES}/{sample.image_id}"
-                self._writer.add_image(tag, pixels, step, dataformats="HWC")
+                self._events.add_image(tag, pixels, step, dataformats="HWC")
         self._has_images = True
-        self._writer.flush()
+        self._events.flush()
 
     def files(self, paths: Sequence[Path]) -> None:
         """Does nothing."""

@@ -41,7 +41,7 @@ def test_pushed_adapter_and_prompt_caption_as_the_local_ones(
     files = hub.files["user/adapter"]
     assert files.keys() == {ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD_NAME}
     assert files[ADAPTER_WEIGHTS] == (adapter / ADAPTER_WEIGHTS).read_bytes()
-    assert ModelCard(files[CARD_NAME].decode()).data.to_dict()["library_name"] == "peft"
+    assert vars(ModelCard(files[CARD_NAME].decode()).data)["library_name"] == "peft"
     captions = []
     for lora, soft in ((adapter, prompt), ("user/adapter", "user/prompt@main")):
         settings = (

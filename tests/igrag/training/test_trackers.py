@@ -116,7 +116,7 @@ def test_others_get_what_accelerate_has_for_them(name: str, expected: object) ->
     assert tracker.images == [({"val/images/7": expected}, 0)]
 
 
-def test_tracker_without_a_place_for_captions_gets_none() -> None:
+def test_tracker_that_takes_no_captions_has_no_reporter() -> None:
     """Losses and scores are all that it takes."""
     assert make_reporter("dvclive", object()) is None
     assert make_reporter("clearml") is None
