@@ -54,6 +54,9 @@ def test_options_of_a_subcommand_are_completed(tmp_path: Path) -> None:
     assert found == ["--top_k"]
     _, found = complete("igrag caption --engine c", tmp_path, code=IGRAG)
     assert found == ["ctranslate2"]
+    # A file, and no second argument: the subcommand's name is none of its own arguments.
+    _, found = complete("igrag explain CHANGEL", tmp_path, code=IGRAG)
+    assert found == ["CHANGELOG.md"]
 
 
 def test_options_of_a_script_are_completed(tmp_path: Path) -> None:
