@@ -44,6 +44,7 @@ LANGUAGES = ("en", "zh")  # The first one is the default.
 _IMAGES = (".jpg", ".png", ".svg")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 _HEADING = re.compile(r"(#+) (.+)")
+_CHINESE = re.compile("[\u3001-\u9fff\uff01-\uff60]")
 _TO_TWIN = ("English: [", "中文版：[")  # The site has a menu for it.
 _slug: Callable[[str, str], str] = slugify(case="lower")
 
@@ -202,8 +203,14 @@ def with_site_links(source: Source, lang: str) -> str:
         href = posixpath.relpath(target.url, folder)
         return f'<a href="{escape(href + end)}">{text}</a>'
 
-    lines = outside_code(read(source).splitlines())
-    return "\n".join(_LINK.sub(replace, line) if is_text else line for line, is_text in lines)
+    lines: list[str] = []
+    for line, is_text in outside_code(read(source).splitlines()):
+        line = _LINK.sub(replace, line) if is_text else line
+        if is_text and lines and _CHINESE.match(line) and _CHINESE.match(lines[-1][-1:]):
+            lines[-1] += line  # HTML would show a space for the end of the line.
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 # Events of mkdocs

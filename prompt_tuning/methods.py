@@ -123,7 +123,7 @@ def load_captioner(
 ) -> Captioner:
     """Loads the pipeline, with a soft prompt where one is enabled.
 
-    Example:
+    Examples:
         >>> from igrag import Config, open_image
         >>> captioner = load_captioner(Config.load())
         >>> result = captioner.caption([open_image("input/802.jpg")])[0]
