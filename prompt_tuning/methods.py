@@ -6,12 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-from transformers import GenerationConfig
-
-from igrag.captioning.base_weights import BaseWeights
 from igrag.captioning.captioner import Captioner
-from igrag.captioning.generator import GenerativeModel, takes_image_vectors
+from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, find_model
@@ -24,6 +20,7 @@ from prompt_tuning.ensemble import PromptEnsemble
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import DEFAULT_NAME, PromptTuner
+from prompt_tuning.without_adapter import WithoutAdapter
 
 BASE, PROMPT, LORA, BOTH = "base", "prompt", "lora", "lora+prompt"
 METHODS = (BASE, PROMPT, LORA, BOTH)
@@ -62,48 +59,6 @@ class AvailablePrompts:
     prompt_on_lora: Path | None
     has_lora: bool
     notes: dict[str, str] = field(default_factory=dict, compare=False)
-
-
-class WithoutAdapter:
-    """A model with its adapter disabled while it generates.
-
-    Args:
-        adapted: A PeftModel.
-        model: The PeftModel itself, or a PromptTuner or an ensemble around it.
-        base_weights: Weights that loading the adapter changed.
-    """
-
-    def __init__(
-        self, adapted: Any, model: GenerativeModel, base_weights: BaseWeights | None = None
-    ) -> None:
-        self._adapted = adapted
-        self._model = model
-        self._base_weights = base_weights or BaseWeights()
-
-    @property
-    def takes_image_vectors(self) -> bool:
-        """Whether the model generates from the vectors of the images, too."""
-        return takes_image_vectors(self._model)
-
-    def generate(
-        self,
-        *,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        generation_config: GenerationConfig,
-        **options: Any,
-    ) -> Tensor:
-        """Returns token ids [B, L] for ids and mask [B, T]; see `GenerativeModel`."""
-        try:
-            with self._adapted.disable_adapter(), self._base_weights.restored():
-                return self._model.generate(
-                    input_ids=input_ids,
-                    attention_mask=attention_mask,
-                    generation_config=generation_config,
-                    **options,
-                )
-        finally:
-            self._adapted.requires_grad_(False)  # PEFT unfreezes an adapter that it enables again.
 
 
 def method_name(*, prompt: bool, lora: bool) -> str:

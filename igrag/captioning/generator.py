@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from igrag.captioning import shared_cross_attention
 from igrag.data.text_length import cut_text
 from igrag.data.unknown_tokens import NOTICEABLE, unknown_shares
 from igrag.memory import explain_out_of_memory
@@ -64,6 +65,22 @@ class GenerativeModel(Protocol):
     ) -> Tensor:
         """Returns token ids [B, L] for ids and mask [B, T]."""
         ...
+
+
+def generate_tokens(model: GenerativeModel, **inputs: Any) -> Tensor:
+    """Generates from ids and mask [B, T]; a model of the library computes no beam's work twice.
+
+    Args:
+        model: What generates.
+        inputs: As its `generate` takes them.
+
+    Returns:
+        Token ids [B, L].
+    """
+    if not hasattr(model, "get_encoder"):  # Of the project's own, or on another engine.
+        return model.generate(**inputs)
+    encoder_inputs = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
+    return shared_cross_attention.generate(model, encoder_inputs, **inputs)
 
 
 def takes_image_vectors(model: GenerativeModel) -> bool:
@@ -183,7 +200,8 @@ class CaptionGenerator:
         ).to(self._model.device)
         self._warn_of_unknown(prompts, encoded["input_ids"])
         with explain_out_of_memory("generation_config.batch_size", self._batch_size):
-            tokens = self._generative.generate(
+            tokens = generate_tokens(
+                self._generative,
                 input_ids=encoded["input_ids"],  # [B, T]
                 attention_mask=encoded["attention_mask"],
                 generation_config=self._config,
