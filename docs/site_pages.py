@@ -196,7 +196,7 @@ def with_site_links(source: Source, lang: str) -> str:
         if target is None:
             copy = copied(file)
             return text if copy is None else f"{mark}[{text}]({posixpath.relpath(copy, here)})"
-        if target.lang == lang or f"{target.page}.{lang}.md" not in sources():
+        if target.lang == lang or Source(target.page, lang, "").uri not in sources():
             return f"[{text}]({posixpath.relpath(f'{target.page}.md', here)}{end})"
         # The other language's site, whose pages mkdocs does not know while it builds this one.
         folder = posixpath.dirname(Source(source.page, lang, "").url) or "."

@@ -104,6 +104,8 @@ def test_pages_show_what_the_repository_has(site: Path, documents: dict[Path, Do
     assert "基于检索的图像描述生成" in texts["zh/index.html"]
     assert 'id="结果"' in texts["zh/evaluation.html"]
     assert 'id="comparison"' not in texts["index.html"]  # a page of its own
+    assert 'href="zh/prompt_tuning.html"' in texts["index.html"]  # where the README links 中文
+    assert 'href="../prompt_tuning.html"' in texts["zh/index.html"]
     assert "load_captioner" in texts["quickstart.html"]
     assert "软提示" in texts["zh/quickstart.html"]
     assert "A frozen T5 and one learnable tensor" in texts["api/prompt_tuning.html"]
