@@ -22,7 +22,7 @@ from prompt_tuning.caption_sampling import CaptionSampler
 Batch = dict[str, Tensor]
 # Source tokens of a forward pass on a CPU: the matmuls are as fast as with more, and what a pass
 # keeps for the backward pass grows with them.
-CPU_PASS_TOKENS = 4096
+CPU_PASS_TOKENS = 3072
 
 
 @dataclass(frozen=True, slots=True)

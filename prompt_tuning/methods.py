@@ -11,7 +11,7 @@ from igrag.captioning.captioner import Captioner
 from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
-from igrag.config import Config
+from igrag.config import Config, find_model
 from igrag.errors import CheckpointError
 from igrag.files import ADAPTER_WEIGHTS
 from igrag.from_config import build_captioner, check_engine
@@ -75,13 +75,19 @@ def configured_method(config: Config) -> str:
 
 
 def load_captioner(
-    config: Config, model_path: str, *, named: Mapping[str, Path] | None = None
+    config: Config, model_path: str | None = None, *, named: Mapping[str, Path] | None = None
 ) -> Captioner:
     """Loads the pipeline, with a soft prompt where one is enabled.
 
+    Examples:
+        >>> from igrag import Config, open_image
+        >>> captioner = load_captioner(Config.load())
+        >>> result = captioner.caption([open_image("input/802.jpg")])[0]
+        >>> result.caption, result.prompt, result.matches
+
     Args:
         config: The whole configuration.
-        model_path: Folder or hub id of the language model.
+        model_path: Folder or hub id of the language model; None: the configuration's default.
         named: Files of more soft prompts by name, for `Captioner.caption_with_prompts`; it takes
             them under these names, and what the configuration enables as `name_in_tuner`.
 
@@ -108,7 +114,8 @@ def load_captioner(
             tuner.load_prompt(file, name)
         return tuner
 
-    return build_captioner(config, model_path, choose_model=choose_model)
+    path_or_id = model_path or find_model(config.models, None).path
+    return build_captioner(config, path_or_id, choose_model=choose_model)
 
 
 def name_in_tuner(config: Config, name: str | None) -> str | None:

@@ -37,7 +37,7 @@ class PromptTuner(nn.Module):
     The model is frozen here and stays in eval mode even after `.train()`: dropout in a frozen
     model only adds noise to the prompt's gradient (arXiv 2406.05279, section 5).
 
-    Example:
+    Examples:
         >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
         >>> from prompt_tuning.initialization import random_prompt
         >>> path = "demo/models/t5-mini"

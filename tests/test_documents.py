@@ -38,7 +38,7 @@ TRANSLATED = [
 ]
 ALL_DOCUMENTS = sorted(
     path.relative_to(REPO_ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "demo/**/*.md", "*_t*ning/*.md", "evaluation/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "demo/**/*.md", "*_t*ning/*.md", "evaluation/*.md")
     for path in REPO_ROOT.glob(pattern)
 )
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)

@@ -126,6 +126,16 @@ class CaptionGenerator:
         """Generates with `model` from now on; None: with the model as it was loaded."""
         self._generative = model or self._loaded
 
+    @property
+    def model(self) -> GenerativeModel:
+        """What generates: the frozen model, or a PromptTuner around it."""
+        return self._generative
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        return self._tokenizer
+
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of `text` as the model sees it, its end token included.
 
