@@ -1,7 +1,8 @@
 """The methods base, prompt, lora and lora+prompt, around one model that is loaded once."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,20 @@ class WithoutAdapter:
         **options: Any,
     ) -> Tensor:
         """Returns token ids [B, L] for ids and mask [B, T]; see `GenerativeModel`."""
+        with self.disabled() as model:
+            return model.generate(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                generation_config=generation_config,
+                **options,
+            )
+
+    @contextmanager
+    def disabled(self) -> Iterator[GenerativeModel]:
+        """Gives the model; inside the block, its adapter is disabled."""
         try:
             with self._adapted.disable_adapter(), self._base_weights.restored():
-                return self._model.generate(
-                    input_ids=input_ids,
-                    attention_mask=attention_mask,
-                    generation_config=generation_config,
-                    **options,
-                )
+                yield self._model
         finally:
             self._adapted.requires_grad_(False)  # PEFT unfreezes an adapter that it enables again.
 
