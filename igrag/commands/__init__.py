@@ -31,6 +31,7 @@ SUBCOMMANDS = {
         "igrag.commands.convert_prompt",
         "convert soft prompts to and from PEFT's format",
     ),
+    "app": ("igrag.commands.app", "open a page to try captions in the browser"),
     "serve": ("igrag.commands.serve", "caption images that programs send over HTTP"),
     "doctor": ("igrag.commands.doctor", "show versions, devices, precision and optional parts"),
 }
