@@ -1,5 +1,7 @@
 """A model whose LoRA adapter is off while it generates."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -39,14 +41,20 @@ class WithoutAdapter:
         **options: Any,
     ) -> Tensor:
         """Returns token ids [B, L] for ids and mask [B, T]; see `GenerativeModel`."""
+        with self.disabled() as model:
+            return generate_tokens(
+                model,
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                generation_config=generation_config,
+                **options,
+            )
+
+    @contextmanager
+    def disabled(self) -> Iterator[GenerativeModel]:
+        """Gives the model; inside the block, its adapter is disabled."""
         try:
             with self._adapted.disable_adapter(), self._base_weights.restored():
-                return generate_tokens(
-                    self._model,
-                    input_ids=input_ids,
-                    attention_mask=attention_mask,
-                    generation_config=generation_config,
-                    **options,
-                )
+                yield self._model
         finally:
             self._adapted.requires_grad_(False)  # PEFT unfreezes an adapter that it enables again.

@@ -13,7 +13,7 @@ from igrag.config import REPO_ROOT
 
 RECIPES = ("lora_training", "prompt_tuning")
 # What is outside of the package, which runs without it but for its top floor.
-OUTSIDE = (*RECIPES, "evaluation", "demo", "benchmarks", "scripts", "tests", "main")
+OUTSIDE = (*RECIPES, "evaluation", "demo", "benchmarks", "scripts", "tests", "main", "app")
 # Each floor imports from itself and from those before it.
 FLOORS = (
     ("errors",),
@@ -23,7 +23,7 @@ FLOORS = (
     ("data", "metrics"),
     ("retrieval", "training"),
     ("captioning",),
-    ("from_config", "serving"),
+    ("app", "from_config", "serving"),
     ("commands",),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -43,6 +43,7 @@ HEAVY = (
 NOT_FOR_CAPTIONS = (
     "datasets",
     "fastapi",
+    "gradio",
     "pandas",
     "prometheus_client",
     "pyarrow.compute",
@@ -165,7 +166,7 @@ def test_evaluation_uses_package_and_recipes() -> None:
         assert [name for name in names if name.split(".")[0] not in allowed] == [], file
 
 
-@pytest.mark.parametrize("package", ["demo", "benchmarks", "scripts", "main.py"])
+@pytest.mark.parametrize("package", ["demo", "benchmarks", "scripts", "app.py", "main.py"])
 def test_nothing_imports_the_evaluation(package: str) -> None:
     """It is an end: what others need of it belongs in the package."""
     files = [REPO_ROOT / package] if package.endswith(".py") else modules(package).values()

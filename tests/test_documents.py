@@ -53,10 +53,12 @@ _NOT_RUN = re.compile(
     r"|python -m (venv|pip|demo\.build).*"
     r"|python benchmarks/(real_shapes|sweep_prompt_tuning|compare_with_revision)\.py.*"
     r"|igrag sweep .*"
-    r"|(igrag (serve|push)|curl|export) ?.*"  # Its own tests start a server and send it requests.
+    # Their own tests start a server and send it requests.
+    r"|(igrag (serve|app|push)|python app\.py|curl|export) ?.*"
 )
 # Typed scripts -> the module that parses their words.
 _SCRIPTS = {
+    "app.py": "igrag.commands.app",
     "main.py": "igrag.commands.caption",
     "scripts/build_knowledge_base.py": "igrag.commands.build_knowledge_base",
     "scripts/convert_prompt.py": "igrag.commands.convert_prompt",

@@ -74,7 +74,7 @@ class Captioner:
             names: Their file names, for a detector that looks objects up by them.
             top_k: For each image the similar images in its prompt; by default `top_k` of all.
         """
-        retrieved = self._retrieve(images, names or [""] * len(images), top_k)
+        retrieved = self.retrieve(images, names or [""] * len(images), top_k)
         captions = self.generator.generate(
             [each.prompt for each in retrieved],
             image_vectors=[each.vector for each in retrieved],
@@ -83,6 +83,21 @@ class Captioner:
             CaptionResult(caption, each.prompt, each.matches, each.vector)
             for caption, each in zip(captions, retrieved, strict=True)
         ]
+
+    def retrieve(
+        self,
+        images: Sequence[Image.Image],
+        names: Sequence[str],
+        top_k: Sequence[int] | None = None,
+    ) -> list[RetrievedPrompt]:
+        """Finds similar images of a batch of RGB images, and builds the prompts; see `caption`."""
+        return self._prompts.build(
+            images,
+            names,
+            count_tokens=self.generator.count_tokens,
+            max_tokens=self.generator.max_source_length,
+            top_k=top_k,
+        )
 
     def caption_with_prompts(
         self,
@@ -104,7 +119,7 @@ class Captioner:
         Returns:
             For each image a result for each of its soft prompts.
         """
-        retrieved = self._retrieve(images, names, top_k)
+        retrieved = self.retrieve(images, names, top_k)
         pairs = [
             (each, name)
             for each, wanted in zip(retrieved, prompt_names, strict=True)
@@ -120,14 +135,3 @@ class Captioner:
             for caption, (each, _) in zip(captions, pairs, strict=True)
         )
         return [list(islice(results, len(wanted))) for wanted in prompt_names]
-
-    def _retrieve(
-        self, images: Sequence[Image.Image], names: Sequence[str], top_k: Sequence[int] | None
-    ) -> list[RetrievedPrompt]:
-        return self._prompts.build(
-            images,
-            names,
-            count_tokens=self.generator.count_tokens,
-            max_tokens=self.generator.max_source_length,
-            top_k=top_k,
-        )

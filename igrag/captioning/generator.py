@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.streamers import BaseStreamer
 
 from igrag.captioning import shared_cross_attention
 from igrag.data.text_length import cut_text
@@ -91,7 +92,8 @@ def takes_image_vectors(model: GenerativeModel) -> bool:
 class CaptionGenerator:
     """Generates captions for prompt texts, in batches of about equal length.
 
-    `switch_to` changes the model that generates at any time, without loading anything again.
+    `switch_to` changes the model that generates, and `decode_with` how it does, at any time and
+    without loading anything again.
 
     Args:
         model: The frozen model. The decoding options of its folder are dropped.
@@ -100,6 +102,10 @@ class CaptionGenerator:
         max_source_length: Longest prompt in tokens; longer ones must be shortened before.
         batch_size: Prompts decoded at once.
         seed: Seed of the sampling; each call starts from it.
+
+    Attributes:
+        tokenizer: The tokenizer.
+        decoding: How captions are decoded now.
     """
 
     def __init__(
@@ -115,8 +121,9 @@ class CaptionGenerator:
         self._model = model
         # The library's base class does not declare `generate`.
         self._loaded = self._generative = cast(GenerativeModel, model)
-        self._tokenizer = tokenizer
-        self._config = prepare_decoding(model, decoding or Decoding())
+        self.tokenizer = tokenizer
+        self.decoding = decoding or Decoding()
+        self._config = prepare_decoding(model, self.decoding)
         self.max_source_length = max_source_length
         self._batch_size = batch_size
         self._seed = seed
@@ -131,17 +138,21 @@ class CaptionGenerator:
         """What generates: the frozen model, or a PromptTuner around it."""
         return self._generative
 
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer."""
-        return self._tokenizer
+    def decode_with(self, decoding: Decoding) -> None:
+        """Decodes with other options from now on."""
+        self.decoding = decoding
+        self._config = decoding.to_generation_config(self._model)
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of `text` as the model sees it, its end token included.
 
         Of a text that is far too long, only the beginning counts.
         """
-        return len(self._tokenizer(cut_text(text, self.max_source_length))["input_ids"])
+        return len(self.tokenizer(cut_text(text, self.max_source_length))["input_ids"])
+
+    def read(self, ids: Sequence[int]) -> str:
+        """Returns the text of generated token ids, as `generate` would return it."""
+        return clean_texts(self.tokenizer, torch.tensor([ids]))[0]
 
     def generate(
         self,
@@ -149,6 +160,7 @@ class CaptionGenerator:
         *,
         prompt_names: Sequence[str | None] | None = None,
         image_vectors: Vectors | None = None,
+        streamer: BaseStreamer | None = None,
     ) -> list[str]:
         """Generates one caption for each prompt, in the order of the prompts.
 
@@ -160,6 +172,7 @@ class CaptionGenerator:
             prompt_names: For each the name of its soft prompt, None for no soft prompt, where the
                 model is a PromptTuner with several; batches mix them. By default its active one.
             image_vectors: The vector of each prompt's image, for a model that takes them.
+            streamer: Gets the tokens of a single prompt as they are generated, without beams.
         """
         captions = [""] * len(prompts)
         device = self._model.device
@@ -168,6 +181,8 @@ class CaptionGenerator:
             torch.manual_seed(self._seed)
             for indices in self._batches(prompts):
                 options = self._image_inputs(image_vectors, indices)
+                if streamer is not None:
+                    options["streamer"] = streamer
                 if prompt_names is not None:
                     options["prompts"] = [prompt_names[index] for index in indices]
                 texts = self._generate_batch([prompts[index] for index in indices], options)
@@ -191,7 +206,7 @@ class CaptionGenerator:
 
     def _generate_batch(self, prompts: list[str], options: dict[str, Any]) -> list[str]:
         prompts = [cut_text(prompt, self.max_source_length) for prompt in prompts]
-        encoded = self._tokenizer(
+        encoded = self.tokenizer(
             prompts,
             padding=True,
             truncation=True,
@@ -207,13 +222,13 @@ class CaptionGenerator:
                 generation_config=self._config,
                 **options,
             )
-        return clean_texts(self._tokenizer, tokens)
+        return clean_texts(self.tokenizer, tokens)
 
     def _warn_of_unknown(self, prompts: list[str], ids: Tensor) -> None:
         """Warns once of prompts in an alphabet that the tokenizer lacks; ids are [B, T]."""
         if self._warned_of_unknown:
             return
-        shares = unknown_shares(self._tokenizer, prompts, ids.tolist())
+        shares = unknown_shares(self.tokenizer, prompts, ids.tolist())
         if max(shares) >= NOTICEABLE:
             self._warned_of_unknown = True
             logger.warning(

@@ -32,6 +32,7 @@ SUBCOMMANDS = {
         "convert soft prompts to and from PEFT's format",
     ),
     "push": ("igrag.commands.push", "upload a soft prompt or a LoRA adapter to the hub"),
+    "app": ("igrag.commands.app", "open a page to try captions in the browser"),
     "serve": ("igrag.commands.serve", "caption images that programs send over HTTP"),
     "doctor": ("igrag.commands.doctor", "show versions, devices, precision and optional parts"),
 }

@@ -22,6 +22,7 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "pillow",
 OPTIONAL = {
     "optuna": "igrag sweep",
     "fastapi": "igrag serve, with the rest of the extra serve",
+    "gradio": "igrag app",
     "ctranslate2": "igrag export --format ctranslate2, main.py --engine ctranslate2",
     "argcomplete": "completion in the shell",
     "tensorboard": "--report_to tensorboard",

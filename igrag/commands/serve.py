@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ from igrag.errors import UsageError
 if TYPE_CHECKING:  # torch and FastAPI take seconds to load: --help must not wait for them.
     from fastapi import FastAPI
 
+    from igrag.captioning.captioner import Captioner
+    from igrag.captioning.generator import GenerativeModel
     from igrag.serving.engine import CaptionEngine, CaptionItem, Choices
 
 TOKEN = "IGRAG_TOKEN"
@@ -40,7 +43,7 @@ _EXTRA = {  # module -> package
     "python_multipart": "python-multipart",
     "prometheus_client": "prometheus-client",
 }
-_SHORTEST_TOKEN = 16
+_SHORTEST_SECRET = 16
 
 
 def command(words: Sequence[str] | None = None) -> int:
@@ -95,16 +98,21 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def check_extra() -> None:
-    """Checks that what the server needs is installed.
+def check_extra(command: str = "serve", packages: Mapping[str, str] = _EXTRA) -> None:
+    """Checks that what a server needs is installed.
+
+    Args:
+        command: The command, whose extra has the same name.
+        packages: Module -> package.
 
     Raises:
         UsageError: A package is missing.
     """
-    missing = [package for module, package in _EXTRA.items() if find_spec(module) is None]
+    missing = [package for module, package in packages.items() if find_spec(module) is None]
     if missing:
         raise UsageError(
-            f"igrag serve needs {', '.join(missing)}, not installed; pip install 'igrag[serve]'"
+            f"igrag {command} needs {', '.join(missing)}, not installed; "
+            f"pip install 'igrag[{command}]'"
         )
 
 
@@ -116,20 +124,38 @@ def find_token(host: str, environment: Mapping[str, str]) -> str | None:
     """
     from igrag.serving.server import is_loopback
 
-    token = environment.get(TOKEN, "").strip()
-    if not token:
-        if not is_loopback(host):
+    exposed_by = None if is_loopback(host) else f"--host {host}"
+    return find_secret(TOKEN, "token", exposed_by, environment)
+
+
+def find_secret(
+    variable: str, noun: str, exposed_by: str | None, environment: Mapping[str, str]
+) -> str | None:
+    """Returns what lets other machines in; None: the server is for this machine alone.
+
+    Args:
+        variable: The environment variable that has it.
+        noun: What it is called.
+        exposed_by: The option by which other machines can reach the server; None where they cannot.
+        environment: The environment.
+
+    Raises:
+        UsageError: It is missing and needed, or it is too short.
+    """
+    secret = environment.get(variable, "").strip()
+    fix = f"export {variable}=$(openssl rand -hex 32)"
+    if not secret:
+        if exposed_by is not None:
             raise UsageError(
-                f"--host {host}: other machines can reach it, expected a token in {TOKEN}; "
-                f"export {TOKEN}=$(openssl rand -hex 32)"
+                f"{exposed_by}: other machines can reach it, expected a {noun} in {variable}; {fix}"
             )
         return None
-    if len(token) < _SHORTEST_TOKEN:
+    if len(secret) < _SHORTEST_SECRET:
         raise UsageError(
-            f"{TOKEN}: found {len(token)} characters, expected at least {_SHORTEST_TOKEN}; "
-            f"export {TOKEN}=$(openssl rand -hex 32)"
+            f"{variable}: found {len(secret)} characters, expected at least {_SHORTEST_SECRET}; "
+            f"{fix}"
         )
-    return token
+    return secret
 
 
 def load_app(
@@ -145,11 +171,11 @@ def load_app(
     from igrag.serving.metrics import ServerMetrics
 
     name = public_name(model.path)
-    engine, choices = load_engine(config, model.path, name)
+    loaded = load_engine(config, model.path, name)
 
     def run(items: "Sequence[CaptionItem]") -> list[dict[str, Any]]:
         started = time.perf_counter()
-        found = engine.caption(items)
+        found = loaded.engine.caption(items)
         metrics.count_batch(len(items), time.perf_counter() - started)
         return found
 
@@ -166,10 +192,27 @@ def load_app(
         max_pixels=arguments.max_megapixels * 10**6,
         rules=GateRules(token, most_bytes=arguments.max_upload_mb * 10**6),
     )
-    return create_app(queue, metrics, choices, options)
+    return create_app(queue, metrics, loaded.choices, options)
 
 
-def load_engine(config: Config, model_path: str, name: str) -> "tuple[CaptionEngine, Choices]":
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """The models, loaded once for every method and every soft prompt of the configuration.
+
+    Attributes:
+        engine: Captions images.
+        choices: What it can caption with.
+        captioner: The pipeline inside it.
+        models: By whether the adapter is enabled, the model that generates.
+    """
+
+    engine: "CaptionEngine"
+    choices: "Choices"
+    captioner: "Captioner"
+    models: "Mapping[bool, GenerativeModel]"
+
+
+def load_engine(config: Config, model_path: str, name: str) -> LoadedEngine:
     """Loads the models once, for every method and every soft prompt of the configuration."""
     from igrag.devices import tune_allocator
     from igrag.serving.engine import CaptionEngine, Choice, Choices
@@ -192,7 +235,7 @@ def load_engine(config: Config, model_path: str, name: str) -> "tuple[CaptionEng
         default=configured_method(config),
         prompts=served.names,
     )
-    return engine, choices
+    return LoadedEngine(engine, choices, captioner, served.models)
 
 
 def public_name(model_path: str) -> str:

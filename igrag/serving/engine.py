@@ -1,16 +1,20 @@
 """Captions batches of requests that differ in method, soft prompt and top_k."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
+from threading import Lock
 from typing import Any
 
 from PIL import Image
 
 from igrag.captioning import output
 from igrag.captioning.captioner import Captioner, CaptionResult
-from igrag.captioning.generator import GenerativeModel
+from igrag.captioning.generator import Decoding, GenerativeModel
+from igrag.captioning.retrieval_prompts import RetrievedPrompt
+from igrag.captioning.streaming import TokenStream
 
 # Results, and a caption for the image of each -> the captions' CLIPScores.
 ScoreCaptions = Callable[[Sequence[CaptionResult], Sequence[str]], list[float]]
@@ -110,6 +114,10 @@ class CaptionEngine:
         named: By whether the adapter is enabled, whether that model takes names of soft prompts.
         model_name: The language model's name in the results.
         score: Computes CLIPScores; None where the encoder reads no text.
+
+    Attributes:
+        lock: Held while one image is captioned, by `retrieve` and `stream`: the models have one
+            state. Batches are the caller's to keep apart.
     """
 
     def __init__(
@@ -126,6 +134,68 @@ class CaptionEngine:
         self._named = named
         self._model_name = model_name
         self._score = score
+        self.lock = Lock()
+
+    @property
+    def decoding(self) -> Decoding:
+        """How captions are decoded."""
+        return self._captioner.generator.decoding
+
+    def retrieve(self, image: Image.Image, name: str, top_k: int) -> RetrievedPrompt:
+        """Finds the similar images of an RGB image, and builds its prompt."""
+        with self.lock:
+            (found,) = self._captioner.retrieve([image], [name], [top_k])
+        return found
+
+    def stream(
+        self, retrieved: RetrievedPrompt, choice: Choice, decoding: Decoding
+    ) -> Iterator[str]:
+        """Yields the caption of an image as it grows, a token at a time without beam search.
+
+        The last one is the whole caption. A caller that stops before ends the generation.
+
+        Args:
+            retrieved: The image's prompt.
+            choice: What to caption with.
+            decoding: How to decode.
+        """
+        tokens = TokenStream()
+
+        def run() -> str:
+            try:
+                # Held by this thread alone: a caller may never come back for the next token.
+                with self.lock:
+                    return self._generate(
+                        retrieved, choice, decoding, tokens if decoding.num_beams == 1 else None
+                    )
+            finally:
+                tokens.end()
+
+        with ThreadPoolExecutor(1, thread_name_prefix="caption") as thread:
+            caption = thread.submit(run)
+            try:
+                yield from map(self._captioner.generator.read, tokens)
+            finally:
+                tokens.stop()
+            yield caption.result()
+
+    def _generate(
+        self,
+        retrieved: RetrievedPrompt,
+        choice: Choice,
+        decoding: Decoding,
+        tokens: TokenStream | None,
+    ) -> str:
+        generator = self._captioner.generator
+        generator.switch_to(self._models[choice.lora])
+        generator.decode_with(decoding)
+        (caption,) = generator.generate(
+            [retrieved.prompt],
+            prompt_names=[choice.prompt] if self._named[choice.lora] else None,
+            image_vectors=[retrieved.vector],
+            streamer=tokens,
+        )
+        return caption
 
     def caption(self, items: Sequence[CaptionItem]) -> list[dict[str, Any]]:
         """Returns for each item the object that `igrag caption --json` prints."""

@@ -3,12 +3,14 @@
 import secrets
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from igrag.serving.metrics import ServerMetrics
+if TYPE_CHECKING:  # The page of igrag app has no metrics, nor the package for them.
+    from igrag.serving.metrics import ServerMetrics
 
 CAPTIONS, HEALTH = "/captions", "/health"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -22,10 +24,18 @@ class GateRules:
         token: The token of every request but those for health; None: the server is for this
             machine alone, and requests must address it by a name of this machine.
         most_bytes: The most bytes of a body.
+        asks_password: Whether the application itself asks for a password: then requests may address
+            the server by any name.
     """
 
     token: str | None
     most_bytes: int
+    asks_password: bool = False
+
+    @property
+    def only_local(self) -> bool:
+        """Whether requests must address the server by a name of this machine."""
+        return self.token is None and not self.asks_password
 
 
 class Gate:
@@ -37,7 +47,9 @@ class Gate:
         metrics: Counts the requests for captions.
     """
 
-    def __init__(self, app: ASGIApp, rules: GateRules, metrics: ServerMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, rules: GateRules, metrics: "ServerMetrics | None" = None
+    ) -> None:
         self._app = app
         self._rules = rules
         self._metrics = metrics
@@ -63,7 +75,7 @@ class Gate:
             else:
                 await refusal(scope, receive, noted_send)
         finally:
-            if scope["path"] == CAPTIONS:
+            if self._metrics and scope["path"] == CAPTIONS:
                 self._metrics.count_request(status, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
@@ -76,7 +88,7 @@ class Gate:
                 401,
                 {"WWW-Authenticate": "Bearer"},
             )
-        if self._rules.token is None and not _is_local(headers.get("host", b"")):
+        if self._rules.only_local and not _is_local(headers.get("host", b"")):
             # A web page whose name leads to this machine must not read captions (DNS rebinding).
             return JSONResponse(
                 {"error": "Host: found another name, expected localhost or 127.0.0.1"}, 403

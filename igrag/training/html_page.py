@@ -10,14 +10,21 @@ from PIL import Image
 
 from igrag.files import atomic_path
 
+PAGE_STYLE = Path(__file__).with_name("page.css")
 _LONGEST_SIDE, _QUALITY = 360, 78  # pixels and JPEG quality: about 12 kB a photograph
 
 
 def write_page(path: Path, template: Path, **values: Any) -> None:
-    """Fills a template and writes it, atomically.
+    """Fills a template and writes it, atomically; see `fill_template`."""
+    page = fill_template(template, **values)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(page.encode("utf-8"))
+
+
+def fill_template(template: Path, **values: Any) -> str:
+    """Returns a page, or a part of one, which can be written as UTF-8.
 
     Args:
-        path: The file.
         template: A Jinja template, which may include page.css, the style of all pages.
         values: What the template shows; texts are escaped.
     """
@@ -29,9 +36,8 @@ def write_page(path: Path, template: Path, **values: Any) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template(template.name).render(**values)
-    with atomic_path(path) as temporary:
-        # JSON can hold half a surrogate pair, a file in UTF-8 cannot.
-        temporary.write_bytes(page.encode("utf-8", "replace"))
+    # JSON can hold half a surrogate pair, a file in UTF-8 cannot.
+    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def inline_image(image: Image.Image) -> str:

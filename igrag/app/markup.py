@@ -1,0 +1,53 @@
+"""Parts of the page as HTML, in the style of report.html."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from igrag.app.texts import Texts
+from igrag.training.html_page import PAGE_STYLE, fill_template
+
+_HERE = Path(__file__).parent
+
+
+def fill(name: str, texts: Texts, **values: Any) -> str:
+    """Fills the template `NAME.html.jinja`."""
+    return fill_template(_HERE / f"{name}.html.jinja", texts=texts, **values)
+
+
+def heading(title: str, subtitle: str) -> str:
+    """Returns the head of the page."""
+    return (
+        f'<div class="igrag"><h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p></div>'
+    )
+
+
+def status(text: str) -> str:
+    """Returns what is going on, which screen readers announce."""
+    return f'<div class="igrag"><p class="soft" role="status">{escape(text)}</p></div>'
+
+
+def error(text: str) -> str:
+    """Returns a line on what went wrong, which screen readers announce at once."""
+    return f'<div class="igrag"><p class="error" role="alert">{escape(text)}</p></div>'
+
+
+def frame(page: str, *, title: str, scripts: bool = False) -> str:
+    """Returns a whole page in a frame, which can reach neither this page nor the network.
+
+    Args:
+        page: HTML with everything inlined.
+        title: What it is.
+        scripts: Let its own scripts run.
+    """
+    sandbox = "allow-scripts" if scripts else ""
+    return (
+        f'<div class="igrag"><iframe sandbox="{sandbox}" title="{escape(title)}" '
+        f'srcdoc="{escape(page)}"></iframe></div>'
+    )
+
+
+def style() -> str:
+    """Returns the style of the page: that of report.html, and its own."""
+    files = (PAGE_STYLE, _HERE / "app.css")
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
