@@ -218,7 +218,7 @@ def share(host: str, port: int) -> str:
     from gradio.networking import setup_tunnel
 
     try:
-        return setup_tunnel(host, port, token_urlsafe(32), None, None)
+        return str(setup_tunnel(host, port, token_urlsafe(32), None, None))
     except Exception as error:  # The library raises whatever its parts do.
         reason = " ".join(str(error).split())
         raise UsageError(f"--share: {reason}; leave it out, or use --host") from None
