@@ -9,11 +9,12 @@ PYTEST_ARGS ?=
 # Two at once, one thread each: the models of the tests are too small to share out.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 # Shows what is large, as pip begins to download it; errors and warnings come through.
-INSTALL := set -o pipefail; $(BIN)/python -u -m pip install --disable-pip-version-check
+# Python compiles what is imported; compiling all of torch and transformers takes half a minute.
+INSTALL := set -o pipefail; $(BIN)/python -u -m pip install --disable-pip-version-check --no-compile
 SHOW := | awk '/^ *(Downloading|Using cached).*[0-9] [MG]B\)/ { print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  Unpacking " NF - 3 " packages"; fflush() }'
 
-.PHONY: help setup caption test test-all coverage lint types docs figures demo bench clean
+.PHONY: help setup caption test test-all coverage lint types docs site figures demo bench clean
 help:
 	@echo "make caption    caption input/802.jpg"
 	@echo "make test       the tests, without the slow ones"
@@ -22,6 +23,7 @@ help:
 	@echo "make lint       ruff: rules and format"
 	@echo "make types      mypy"
 	@echo "make docs       write the comments of the YAML files and the tables of the documents again"
+	@echo "make site       build these documents with the Python API as a website, into site/"
 	@echo "make figures    measure all figures of the documents again (hours; resumable)"
 	@echo "make demo       build the demo data and models again"
 	@echo "make bench      speed and memory"
@@ -67,6 +69,11 @@ figures: $(VENV)/.development
 docs: $(VENV)/.development
 	$(BIN)/python -m igrag.commands.document
 
+# The variable hides the theme's banner about its successor, which is no warning about this site.
+site: $(VENV)/.development
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
+
 demo: $(VENV)/.development
 	$(BIN)/python -m demo.build
 
@@ -76,4 +83,4 @@ bench: $(VENV)/.development
 	$(BIN)/python benchmarks/score_captions.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .coverage htmlcov build *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .coverage htmlcov build site *.egg-info

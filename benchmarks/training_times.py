@@ -37,8 +37,9 @@ def row(record: TrainingRecord) -> str:
     steps = {step.step: step.seconds for step in record.history}
     validating = sum(found.seconds for found in record.evaluations)
     training = max(steps.values()) - sum(found.seconds for found in scored[:-1])
+    on_lora = record.config.get("model", {}).get("lora_weights_path")
     cells = (
-        record.method,
+        record.method + (" on LoRA" if on_lora else ""),
         f"{record.model.trainable_parameters:,}",
         str(len(record.history)),
         f"{training:.0f} s",

@@ -7,11 +7,20 @@ if TYPE_CHECKING:
     from igrag.captioning.captioner import Captioner
     from igrag.captioning.prompt_template import PromptTemplate
     from igrag.config import Config
+    from igrag.data.images import open_image
     from igrag.retrieval.image_encoder import ImageEncoder
     from igrag.retrieval.knowledge_base import KnowledgeBase
 
 __version__ = "0.2.0"
-__all__ = ["Captioner", "Config", "ImageEncoder", "KnowledgeBase", "PromptTemplate", "__version__"]
+__all__ = [
+    "Captioner",
+    "Config",
+    "ImageEncoder",
+    "KnowledgeBase",
+    "PromptTemplate",
+    "__version__",
+    "open_image",
+]
 
 # Imported when first used: torch and transformers take seconds.
 _MODULES = {
@@ -20,6 +29,7 @@ _MODULES = {
     "ImageEncoder": "igrag.retrieval.image_encoder",
     "KnowledgeBase": "igrag.retrieval.knowledge_base",
     "PromptTemplate": "igrag.captioning.prompt_template",
+    "open_image": "igrag.data.images",
 }
 
 

@@ -20,6 +20,9 @@ from igrag.data.workers import prepare_worker
 from prompt_tuning.caption_sampling import CaptionSampler
 
 Batch = dict[str, Tensor]
+# Source tokens of a forward pass on a CPU: the matmuls are as fast as with more, and what a pass
+# keeps for the backward pass grows with them.
+CPU_PASS_TOKENS = 3072
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class GlobalBatches:
     Args:
         dataset: What `tokenized_dataset` returned.
         collator: Pads examples to a batch.
-        micro_batch_size: Examples in a forward pass.
+        micro_batch_size: Examples in a forward pass, at most.
         micro_batches: Forward passes in a global batch, over all processes; the last one of an
             epoch may have fewer.
         rank: This process's index.
@@ -51,6 +54,8 @@ class GlobalBatches:
         workers: Data-loading processes.
         device: Where batches go.
         sampler: Draws the captions in the prompts of each epoch; None for the prompts as they are.
+        pass_tokens: Source tokens in a forward pass, padding included; a micro-batch with more is
+            cut, which changes its gradient by rounding alone. None: as many as it has.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class GlobalBatches:
         workers: int = 0,
         device: torch.device | None = None,
         sampler: CaptionSampler | None = None,
+        pass_tokens: int | None = None,
     ) -> None:
         self._dataset = dataset.select_columns(model_columns(dataset.column_names))
         self._sampler = sampler
@@ -75,9 +81,11 @@ class GlobalBatches:
         self._processes = processes
         self._workers = workers
         self._device = device or torch.device("cpu")
+        self._pass_tokens = pass_tokens
+        self._source_lengths: list[int] = dataset["source_length"][:]
         self._target_lengths = target_lengths(dataset)
         self._indices = LengthGroupedBatches(
-            dataset["source_length"][:],
+            self._source_lengths,
             self._target_lengths,
             batch_size=micro_batch_size * micro_batches,
             seed=seed,
@@ -89,7 +97,7 @@ class GlobalBatches:
 
     @property
     def micro_batch_size(self) -> int:
-        """Examples in a forward pass."""
+        """Examples in a forward pass, at most."""
         return self._micro_batch_size
 
     def of_epoch(self, epoch: int, *, start: int = 0) -> Iterator[GlobalBatch]:
@@ -109,7 +117,17 @@ class GlobalBatches:
         """Cuts a global batch, which is sorted by length, and takes this process's part."""
         size = self._micro_batch_size
         micro_batches = [indices[start : start + size] for start in range(0, len(indices), size)]
-        return micro_batches[self._rank :: self._processes]
+        share = micro_batches[self._rank :: self._processes]
+        return [part for micro_batch in share for part in self._parts(micro_batch)]
+
+    def _parts(self, indices: list[int]) -> list[list[int]]:
+        """Cuts a micro-batch into as few parts of about equal size as `pass_tokens` allows."""
+        if self._pass_tokens is None:
+            return [indices]
+        width = max(self._source_lengths[index] for index in indices)
+        count = -(-len(indices) * width // self._pass_tokens)
+        size = -(-len(indices) // min(count, len(indices)))
+        return [indices[start : start + size] for start in range(0, len(indices), size)]
 
     def _on_device(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:

@@ -1,21 +1,16 @@
 """The methods base, prompt, lora and lora+prompt, around one model that is loaded once."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-from transformers import GenerationConfig
-
-from igrag.captioning.base_weights import BaseWeights
 from igrag.captioning.captioner import Captioner
-from igrag.captioning.generator import GenerativeModel, takes_image_vectors
+from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.captioning.prompt_template import PromptTemplate
-from igrag.config import Config
+from igrag.config import Config, find_model
 from igrag.errors import CheckpointError
 from igrag.files import ADAPTER_WEIGHTS
 from igrag.from_config import build_captioner, check_engine
@@ -25,6 +20,7 @@ from prompt_tuning.ensemble import PromptEnsemble
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import DEFAULT_NAME, PromptTuner
+from prompt_tuning.without_adapter import WithoutAdapter
 
 BASE, PROMPT, LORA, BOTH = "base", "prompt", "lora", "lora+prompt"
 METHODS = (BASE, PROMPT, LORA, BOTH)
@@ -65,54 +61,6 @@ class AvailablePrompts:
     notes: dict[str, str] = field(default_factory=dict, compare=False)
 
 
-class WithoutAdapter:
-    """A model with its adapter disabled while it generates.
-
-    Args:
-        adapted: A PeftModel.
-        model: The PeftModel itself, or a PromptTuner or an ensemble around it.
-        base_weights: Weights that loading the adapter changed.
-    """
-
-    def __init__(
-        self, adapted: Any, model: GenerativeModel, base_weights: BaseWeights | None = None
-    ) -> None:
-        self._adapted = adapted
-        self._model = model
-        self._base_weights = base_weights or BaseWeights()
-
-    @property
-    def takes_image_vectors(self) -> bool:
-        """Whether the model generates from the vectors of the images, too."""
-        return takes_image_vectors(self._model)
-
-    def generate(
-        self,
-        *,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        generation_config: GenerationConfig,
-        **options: Any,
-    ) -> Tensor:
-        """Returns token ids [B, L] for ids and mask [B, T]; see `GenerativeModel`."""
-        with self.disabled() as model:
-            return model.generate(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                generation_config=generation_config,
-                **options,
-            )
-
-    @contextmanager
-    def disabled(self) -> Iterator[GenerativeModel]:
-        """Gives the model; inside the block, its adapter is disabled."""
-        try:
-            with self._adapted.disable_adapter(), self._base_weights.restored():
-                yield self._model
-        finally:
-            self._adapted.requires_grad_(False)  # PEFT unfreezes an adapter that it enables again.
-
-
 def method_name(*, prompt: bool, lora: bool) -> str:
     """Returns the method that two switches select."""
     if prompt:
@@ -126,13 +74,19 @@ def configured_method(config: Config) -> str:
 
 
 def load_captioner(
-    config: Config, model_path: str, *, named: Mapping[str, Path] | None = None
+    config: Config, model_path: str | None = None, *, named: Mapping[str, Path] | None = None
 ) -> Captioner:
     """Loads the pipeline, with a soft prompt where one is enabled.
 
+    Examples:
+        >>> from igrag import Config, open_image
+        >>> captioner = load_captioner(Config.load())
+        >>> result = captioner.caption([open_image("input/802.jpg")])[0]
+        >>> result.caption, result.prompt, result.matches
+
     Args:
         config: The whole configuration.
-        model_path: Folder or hub id of the language model.
+        model_path: Folder or hub id of the language model; None: the configuration's default.
         named: Files of more soft prompts by name, for `Captioner.caption_with_prompts`; it takes
             them under these names, and what the configuration enables as `name_in_tuner`.
 
@@ -159,7 +113,8 @@ def load_captioner(
             tuner.load_prompt(file, name)
         return tuner
 
-    return build_captioner(config, model_path, choose_model=choose_model)
+    path_or_id = model_path or find_model(config.models, None).path
+    return build_captioner(config, path_or_id, choose_model=choose_model)
 
 
 def name_in_tuner(config: Config, name: str | None) -> str | None:

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 from transformers import PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
+from igrag.captioning import shared_cross_attention
 from igrag.captioning.language_model import embedding_weight
 from igrag.retrieval.image_encoder import EncoderIdentity
 from prompt_tuning.fingerprint import Fingerprint, fingerprint_of
 from prompt_tuning.image_prompt import ImagePrompt
 from prompt_tuning.named_prompts import NamedPrompts
+from prompt_tuning.prepending import prepend_prompt
 from prompt_tuning.prompt_file import PROMPT_NAME, PromptFile, load_prompt, save_prompt
 
 DEFAULT_NAME = "default"  # The name of the prompt that is trained.
@@ -34,7 +36,7 @@ class PromptTuner(nn.Module):
     The model is frozen here and stays in eval mode even after `.train()`: dropout in a frozen
     model only adds noise to the prompt's gradient (arXiv 2406.05279, section 5).
 
-    Example:
+    Examples:
         >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
         >>> from prompt_tuning.initialization import random_prompt
         >>> path = "demo/models/t5-mini"
@@ -246,8 +248,7 @@ class PromptTuner(nn.Module):
             Token ids [B, L].
         """
         inputs = self._encoder_inputs(input_ids, attention_mask, prompts, image_vectors)
-        tokens: Tensor = self.model.generate(**inputs, **options)
-        return tokens
+        return shared_cross_attention.generate(self.model, inputs, **options)
 
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor, *, image_vectors: Tensor | None = None
@@ -263,21 +264,18 @@ class PromptTuner(nn.Module):
         return states, inputs["attention_mask"]
 
     def forward_from(self, states: Tensor, mask: Tensor, **options: Any) -> Seq2SeqLMOutput:
-        """Runs the decoder on the output of `encode`; options as of the model's own forward."""
-        encoded = BaseModelOutput(last_hidden_state=states)
-        output: Seq2SeqLMOutput = self.model(
-            encoder_outputs=encoded, attention_mask=mask, **options
+        """Runs the decoder on the output of `encode`; options as of the model's own forward.
+
+        With a `CrossAttentionCache` as keys_and_values it keeps what `generate_from` needs.
+        """
+        output: Seq2SeqLMOutput = shared_cross_attention.forward_from(
+            self.model, states, mask, **options
         )
         return output
 
     def generate_from(self, states: Tensor, mask: Tensor, **options: Any) -> Tensor:
-        """Generates from the output of `encode`: token ids [B, L]."""
-        # A new object at every call: beam search expands the states in place.
-        encoded = BaseModelOutput(last_hidden_state=states)
-        tokens: Tensor = self.model.generate(
-            encoder_outputs=encoded, attention_mask=mask, **options
-        )
-        return tokens
+        """Generates from the output of `encode`, or of `forward_from`: token ids [B, L]."""
+        return shared_cross_attention.generate_from(self.model, states, mask, **options)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -384,58 +382,3 @@ class PromptTuner(nn.Module):
         if name == DEFAULT_NAME:
             return self.image_prompt
         return None if name is None else self._named_prompts.image_prompts.get(name)
-
-
-def prepend_prompt(
-    prompts: Sequence[Tensor], source: Tensor, attention_mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Prepends a prompt to each sequence of a batch.
-
-    T5's attention sees the distance between two positions, so that a sequence computes what it
-    computes alone only if no padding stands between its prompt and its text: such sequences are
-    shifted together, and all padding stands on the right.
-
-    Args:
-        prompts: For each sequence its prompt [P_b, H]; P_b may be 0.
-        source: Embeddings of the text [B, T, H].
-        attention_mask: [B, T].
-
-    Returns:
-        Embeddings [B, S, H] in the source's dtype and their mask [B, S], S = max(P_b) + T, or
-        less on a CPU where no sequence is that long.
-
-    Raises:
-        ValueError: There is not one prompt for each sequence.
-    """
-    if len(prompts) != len(source):
-        raise ValueError(
-            f"found {len(prompts)} prompts, expected one for each of {len(source)} sequences"
-        )
-    lengths = [len(prompt) for prompt in prompts]
-    longest = max(lengths)
-    # [B, P]: the end of a shorter prompt is padding.
-    soft_mask = attention_mask.new_ones(len(prompts), longest)
-    if all(prompt is prompts[0] for prompt in prompts):
-        soft = prompts[0].to(source.dtype).expand(len(prompts), -1, -1)  # [B, P, H], no copy
-    else:
-        padded = (
-            nn.functional.pad(prompt.to(source.dtype), (0, 0, 0, longest - len(prompt)))
-            for prompt in prompts
-        )
-        soft = torch.stack(list(padded))  # [B, P, H]
-        for row, length in enumerate(lengths):
-            soft_mask[row, length:] = 0
-    embeddings = torch.cat([soft, source], dim=1)  # [B, P + T, H]
-    mask = torch.cat([soft_mask, attention_mask], dim=1)  # [B, P + T]
-    # To ask a GPU whether there are gaps would make the host wait; moving nothing is cheap there.
-    if mask.device.type == "cpu" and not (mask[:, 1:] > mask[:, :-1]).any():
-        return embeddings, mask
-    return _shift_left(embeddings, mask)
-
-
-def _shift_left(embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Moves unmasked positions to the left, in their order; a CPU cuts what is padding in all."""
-    width = int(mask.sum(dim=1).max()) if mask.device.type == "cpu" else mask.shape[1]
-    order = (mask == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]  # [B, S]
-    index = order[:, :, None].expand(-1, -1, embeddings.shape[2])  # [B, S, H]
-    return embeddings.gather(1, index), mask.gather(1, order)

@@ -20,7 +20,6 @@ from igrag.retrieval.image_encoder import EncoderIdentity
 from prompt_tuning.fingerprint import NO_ADAPTER
 from prompt_tuning.methods import (
     AvailablePrompts,
-    WithoutAdapter,
     available_prompts,
     configured_method,
     enabled_prompt,
@@ -31,6 +30,7 @@ from prompt_tuning.methods import (
 )
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import DEFAULT_NAME
+from prompt_tuning.without_adapter import WithoutAdapter
 
 # Name in the PromptTuner -> file.
 PromptFiles = dict[str, Path]

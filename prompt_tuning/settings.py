@@ -1,5 +1,6 @@
 """What prompt_tuning/config/*.yaml may contain: every key of the prompt training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -244,6 +245,8 @@ class PromptTrainingSettings(Section):
         return path
 
     @classmethod
-    def load(cls, path: Path, overrides: list[str]) -> "PromptTrainingSettings":
+    def load(
+        cls, path: Path = DEFAULT_SETTINGS, overrides: Sequence[str] = ()
+    ) -> "PromptTrainingSettings":
         """Reads and checks `path`; see `load_config`."""
         return load_config(cls, path, overrides)

@@ -27,7 +27,7 @@ from prompt_tuning.example_vectors import (
     find_example_vectors,
     with_rows,
 )
-from prompt_tuning.global_batches import GlobalBatches
+from prompt_tuning.global_batches import CPU_PASS_TOKENS, GlobalBatches
 from prompt_tuning.settings import PromptTrainingSettings
 
 
@@ -195,4 +195,5 @@ def build_batches(
         workers=settings.data.dataloader_num_workers,
         device=accelerator.device,
         sampler=sampler,
+        pass_tokens=CPU_PASS_TOKENS if accelerator.device.type == "cpu" else None,
     )

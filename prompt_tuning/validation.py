@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from igrag.captioning.generator import clean_texts
+from igrag.captioning.shared_cross_attention import CrossAttentionCache
 from igrag.data.batching import Collator, longest_first_order, model_columns, target_lengths
 from igrag.errors import TrainingError
 from igrag.memory import explain_out_of_memory
@@ -142,6 +143,7 @@ class Validation:
         self, tuner: PromptTuner, batch: Batch, *, generate: bool = True
     ) -> tuple[float, list[str]]:
         key = "evaluation.per_device_eval_batch_size"
+        shared = CrossAttentionCache()
         with self._accelerator.autocast(), explain_out_of_memory(key, self._batch_size):
             states, mask = tuner.encode(
                 batch["input_ids"],
@@ -150,10 +152,12 @@ class Validation:
             )
             with head_on_targets(tuner.model, batch["labels"]) as (decoder_input_ids, labels):
                 output = tuner.forward_from(
-                    states, mask, decoder_input_ids=decoder_input_ids, use_cache=False
+                    states, mask, keys_and_values=shared, decoder_input_ids=decoder_input_ids
                 )
             tokens = (
-                tuner.generate_from(states, mask, generation_config=self._decoding)
+                tuner.generate_from(
+                    states, mask, keys_and_values=shared, generation_config=self._decoding
+                )
                 if generate
                 else None
             )

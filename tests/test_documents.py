@@ -6,8 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
@@ -20,6 +18,7 @@ from igrag.commands import SUBCOMMANDS
 from igrag.commands.document import MODELS
 from igrag.config import REPO_ROOT
 from igrag.data.examples import split_file
+from tests.forked_commands import run_forked
 
 # The documents whose commands are run, each with its translation if it has one.
 DOCUMENTS = (
@@ -39,7 +38,7 @@ TRANSLATED = [
 ]
 ALL_DOCUMENTS = sorted(
     path.relative_to(REPO_ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "demo/**/*.md", "*_t*ning/*.md", "evaluation/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "demo/**/*.md", "*_t*ning/*.md", "evaluation/*.md")
     for path in REPO_ROOT.glob(pattern)
 )
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
@@ -92,14 +91,14 @@ def plain(command: str) -> str:
 
 
 def words_of(command: str) -> list[str]:
-    """Splits a command; its programs are those of this Python."""
+    """Splits a command; returns what follows `python` to run it."""
     program, *words = shlex.split(command)
     if program == "torchrun":
-        return [sys.executable, "-m", "torch.distributed.run", *words]
+        return ["-m", "torch.distributed.run", *words]
     if program == "igrag":
-        return [sys.executable, "-m", "igrag.commands", *words]
+        return ["-m", "igrag.commands", *words]
     assert program == "python", command
-    return [sys.executable, *words]
+    return words
 
 
 def program_of(command: str) -> tuple[str, list[str]] | None:
@@ -408,7 +407,5 @@ def test_every_command_runs(document: str, clone: Path) -> None:
     found = [each for each in dict.fromkeys(map(plain, typed)) if not _NOT_RUN.fullmatch(each)]
     assert len(found) >= 3
     for command in found:
-        done = subprocess.run(
-            words_of(command), cwd=clone, env=environment, capture_output=True, text=True
-        )
+        done = run_forked(words_of(command), folder=clone, environment=environment)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

@@ -61,7 +61,10 @@ ALLOWED = {
     ("window", "igrag/training/curves.py"): "a window on the screen, and Hann's of smoothing",
     ("place, kind, way", "evaluation/instructions.yaml"): "where an image was taken",
     ("place, kind, way", "lora_training/callbacks.py"): "plain English",
-    ("place, kind, way", "prompt_tuning/prompt_tuner.py"): "in place, as PyTorch uses it",
+    (
+        "place, kind, way",
+        "igrag/captioning/shared_cross_attention.py",
+    ): "in place, as PyTorch uses it",
     ("tell, say", "igrag/retrieval/partial_vectors.py"): "tell() of a file",
     ("tell, say", "prompt_tuning/sweep/trials.py"): "tell() of an Optuna study",
 }

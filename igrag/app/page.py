@@ -80,7 +80,8 @@ def create_page(live: LiveCaptions, options: PageOptions) -> FastAPI:
 
 def build_page(live: LiveCaptions, label: Label, options: PageOptions) -> gr.Blocks:
     """Builds the components and events of all tabs."""
-    with gr.Blocks(title="IGRAG", analytics_enabled=False, fill_width=True) as page:
+    page: gr.Blocks = gr.Blocks(title="IGRAG", analytics_enabled=False, fill_width=True)
+    with page:
         head = gr.HTML()
         with gr.Tabs():
             with gr.Tab(label("tab_caption")):

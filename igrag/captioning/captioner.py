@@ -63,18 +63,18 @@ class Captioner:
     def caption(
         self,
         images: Sequence[Image.Image],
-        names: Sequence[str],
+        names: Sequence[str] | None = None,
         *,
         top_k: Sequence[int] | None = None,
     ) -> list[CaptionResult]:
         """Captions a batch of RGB images.
 
         Args:
-            images: The images.
-            names: Their file names.
+            images: The images, as `open_image` reads them.
+            names: Their file names, for a detector that looks objects up by them.
             top_k: For each image the similar images in its prompt; by default `top_k` of all.
         """
-        retrieved = self.retrieve(images, names, top_k)
+        retrieved = self.retrieve(images, names or [""] * len(images), top_k)
         captions = self.generator.generate(
             [each.prompt for each in retrieved],
             image_vectors=[each.vector for each in retrieved],

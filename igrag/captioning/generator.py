@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
+from igrag.captioning import shared_cross_attention
 from igrag.data.text_length import cut_text
 from igrag.data.unknown_tokens import NOTICEABLE, unknown_shares
 from igrag.memory import explain_out_of_memory
@@ -67,6 +68,22 @@ class GenerativeModel(Protocol):
         ...
 
 
+def generate_tokens(model: GenerativeModel, **inputs: Any) -> Tensor:
+    """Generates from ids and mask [B, T]; a model of the library computes no beam's work twice.
+
+    Args:
+        model: What generates.
+        inputs: As its `generate` takes them.
+
+    Returns:
+        Token ids [B, L].
+    """
+    if not hasattr(model, "get_encoder"):  # Of the project's own, or on another engine.
+        return model.generate(**inputs)
+    encoder_inputs = {name: inputs.pop(name) for name in ("input_ids", "attention_mask")}
+    return shared_cross_attention.generate(model, encoder_inputs, **inputs)
+
+
 def takes_image_vectors(model: GenerativeModel) -> bool:
     """Returns whether a model generates from the vectors of the images, too."""
     return bool(getattr(model, "takes_image_vectors", False))
@@ -120,6 +137,11 @@ class CaptionGenerator:
         """Decodes with other options from now on."""
         self.decoding = decoding
         self._config = decoding.to_generation_config(self._model)
+
+    @property
+    def model(self) -> GenerativeModel:
+        """What generates: the frozen model, or a PromptTuner around it."""
+        return self._generative
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of `text` as the model sees it, its end token included.
@@ -193,7 +215,8 @@ class CaptionGenerator:
         ).to(self._model.device)
         self._warn_of_unknown(prompts, encoded["input_ids"])
         with explain_out_of_memory("generation_config.batch_size", self._batch_size):
-            tokens = self._generative.generate(
+            tokens = generate_tokens(
+                self._generative,
                 input_ids=encoded["input_ids"],  # [B, T]
                 attention_mask=encoded["attention_mask"],
                 generation_config=self._config,

@@ -38,7 +38,7 @@ _UNKNOWN, _EMPTY = "not an image in a known format", "the file is empty"
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
-def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Reads one image upright, in RGB with 8 bits.
 
     The EXIF rotation is applied, 16-bit and floating-point grays are scaled to 8 bits instead of

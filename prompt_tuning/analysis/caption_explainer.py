@@ -9,8 +9,8 @@ from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.captioning.retrieval_prompts import RetrievedPrompt
 from prompt_tuning.analysis.attention_page import attention_card, attention_html
-from prompt_tuning.methods import WithoutAdapter
 from prompt_tuning.prompt_tuner import PromptTuner
+from prompt_tuning.without_adapter import WithoutAdapter
 
 
 class CaptionExplainer:

@@ -61,7 +61,7 @@ def test_real_shapes_builds_data_trains_and_captions(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     """Rows have the number of steps; a second call repeats no run and prints the same."""
-    words = ["--rows", 1, 3, "--seeds", 0, 1, "--output", tmp_path / "runs"]
+    words = ["--rows", 1, 3, "--seeds", 0, "--output", tmp_path / "runs"]
     words += few_examples(tmp_path)
     first = run("sweep_prompt_tuning.py", *words)
     assert first.returncode == 0, first.stderr
@@ -71,7 +71,7 @@ def test_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
         ["| 1 epoch, learning rate 0.1", "1"],
     ]
     files = sorted((tmp_path / "runs").glob("*/all_results.json"))
-    assert len(files) == 4
+    assert len(files) == 2
     assert {file.name for file in (tmp_path / "runs").glob("*.png")} == {"01.png", "03.png"}
     times = [file.stat().st_mtime_ns for file in files]
     assert run("sweep_prompt_tuning.py", *words).stdout == first.stdout

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from igrag.captioning.language_model import load_language_model
-from prompt_tuning.methods import WithoutAdapter
+from prompt_tuning.without_adapter import WithoutAdapter
 
 IDS = torch.tensor([[5, 6, 7, 1]])
 

@@ -119,6 +119,31 @@ def test_accumulation_equals_one_big_batch(dataset: Dataset, language: LanguageM
         assert loss_of_parts == pytest.approx(loss_of_one, rel=1e-6)
 
 
+def test_large_micro_batch_is_run_in_parts(dataset: Dataset) -> None:
+    """No forward pass has more source tokens than allowed; the examples stay the same."""
+
+    def batches(pass_tokens: int | None) -> GlobalBatches:
+        return GlobalBatches(
+            dataset, Collator(0), micro_batch_size=SIZE * 2, micro_batches=4, seed=5,
+            pass_tokens=pass_tokens,
+        )  # fmt: skip
+
+    whole = [
+        batch["input_ids"] for each in batches(None).of_epoch(0) for batch in each.micro_batches
+    ]
+    limit = max(ids.numel() for ids in whole) // 2
+    parts = [
+        batch["input_ids"] for each in batches(limit).of_epoch(0) for batch in each.micro_batches
+    ]
+    assert max(ids.numel() for ids in parts) <= limit
+    assert len(whole) < len(parts) < 3 * len(whole)
+    assert epoch_of(batches(limit)) == epoch_of(batches(None))
+    # Nothing can be cut further than into single examples.
+    assert [len(batch["input_ids"]) for batch in next(batches(1).of_epoch(0)).micro_batches] == [
+        1
+    ] * 24
+
+
 def test_summed_loss_over_tokens_is_the_models_own(
     dataset: Dataset, language: LanguageModel
 ) -> None:

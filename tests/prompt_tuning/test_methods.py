@@ -16,12 +16,12 @@ from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
 from prompt_tuning.methods import (
     AvailablePrompts,
     ConfiguredPrompt,
-    WithoutAdapter,
     find_prompts,
     open_methods,
     open_prompt,
 )
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
+from prompt_tuning.without_adapter import WithoutAdapter
 from tests.prompt_tuning.adapters import load_adapted, save_adapter
 from tests.prompt_tuning.models import batch_of, noise, tuner_of
 

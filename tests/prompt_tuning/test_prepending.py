@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from igrag.captioning.language_model import LanguageModel
-from prompt_tuning.prompt_tuner import prepend_prompt
+from prompt_tuning.prepending import prepend_prompt
 from tests.prompt_tuning.models import (
     assert_same,
     batch_of,
