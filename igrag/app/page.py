@@ -16,8 +16,8 @@ from igrag.app.browse_tabs import add_evaluation_tab, add_runs_tab
 from igrag.app.caption_tab import Label, add_caption_tab, is_upload
 from igrag.app.evaluations import Evaluations
 from igrag.app.live_captions import LiveCaptions
-from igrag.app.runs import TrainingRuns
 from igrag.app.texts import TEXTS, texts_for
+from igrag.app.training_runs import TrainingRuns
 from igrag.serving.gate import Gate, GateRules
 
 Move = Callable[[str | Path | None], Awaitable[str | None]]
