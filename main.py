@@ -1,4 +1,5 @@
 """Captions images: python main.py --i input/802.jpg --model flan-t5."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import sys
 

@@ -31,7 +31,7 @@ from prompt_tuning.methods import (
     open_ensemble,
     open_methods,
 )
-from prompt_tuning.prompt_file import PROMPT_NAME, load_prompt
+from prompt_tuning.prompt_file import PROMPT_NAME, find_prompt, load_prompt
 
 ENSEMBLE = "ensemble"
 _TRAIN_PROMPT = "python prompt_tuning/prompt_training.py --train"
@@ -163,7 +163,7 @@ def find_ensemble(files: Sequence[Path], paths: TrainedPaths) -> Method:
         UsageError: They do not.
         CheckpointError: A file is missing or damaged.
     """
-    files = [path / PROMPT_NAME if path.is_dir() else path for path in files]
+    files = [find_prompt(path) for path in files]
     modes = [_mode_of(path, paths) or "neither" for path in files]
     mode, *others = dict.fromkeys(modes)
     if others or mode not in (PROMPT, BOTH):
@@ -298,6 +298,8 @@ def _missing(name: str, paths: TrainedPaths, prompts: AvailablePrompts) -> str:
             f"{_TRAIN_PROMPT}, or give its file: --set prompt_tuning.weights_path=FILE"
         )
     if not prompts.has_lora:
+        if LORA in prompts.notes:  # A hub id, and it could not be fetched.
+            return prompts.notes[LORA]
         return (
             f"no LoRA adapter in {paths.lora}; train one with {_TRAIN_ADAPTER}, or give its "
             "folder: --set lora_config.weights_path=FOLDER"

@@ -1,4 +1,5 @@
 """Compares caption methods: python evaluation/run_evaluation.py --split test."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import argparse
 import sys

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from evaluation.overwrite_guard import evaluation_identity
 from evaluation.partial_captions import PARTIAL_NAME, PartialCaptions, captions_key
 from evaluation.rows import INSTRUCTION, NEAREST, Rows, find_rows
 from igrag import from_config
+from igrag.captioning.adapters import find_adapter
 from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
 from igrag.config import Config, portable
 from igrag.data.coco import ImageId
 from igrag.devices import tune_allocator
-from igrag.errors import UsageError
+from igrag.errors import CheckpointError, UsageError
 from igrag.metrics import Metric
 from igrag.metrics.clip_score import ClipScore, RefClipScore
 from igrag.retrieval.knowledge_base import KnowledgeBase
@@ -43,19 +44,28 @@ from igrag.retrieval.vector_lookup import (
 from igrag.training.run_metadata import library_versions
 from prompt_tuning.image_prompt import ImagePrompt
 from prompt_tuning.methods import knowledge_base_encoder
+from prompt_tuning.prompt_file import find_prompt
 
 logger = logging.getLogger(__name__)
 
 
 def trained_paths(config: Config) -> TrainedPaths:
-    """Returns the paths of the soft prompts and the adapter."""
+    """Returns the paths of the soft prompts and the adapter; of hub ids, their local copies."""
     prompts = config.prompt_tuning
     return TrainedPaths(
         prompt=prompts.file_for(lora=False),
         prompt_on_lora=prompts.file_for(lora=True),
-        lora=config.lora_config.weights_path,
-        named=prompts.prompts,
+        lora=_local(config.lora_config.weights_path, find_adapter),
+        named={name: _local(path, find_prompt) for name, path in prompts.prompts.items()},
     )
+
+
+def _local(path: Path, find: Callable[[Path], Path]) -> Path:
+    """Returns what `find` does; a hub id that cannot be fetched as it is: no method may need it."""
+    try:
+        return find(path)
+    except CheckpointError:
+        return path
 
 
 def check_not_sampled(config: Config) -> None:

@@ -1,15 +1,13 @@
 """The cost of a method, from the record of its training and from its files."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from igrag.training.checkpoints import RESULTS_NAME
+from igrag.training.checkpoints import find_record
 from igrag.training.record import TrainingRecord
 
 _Number = TypeVar("_Number", int, float)
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def both_facts(first: TrainingFacts, second: TrainingFacts) -> TrainingFacts:
 
 
 def _facts(folder: Path, *, method: str, size: int) -> TrainingFacts:
-    record = _find_record(folder, method)
+    record = find_record(folder, method)
     if record is None:
         return TrainingFacts(size_bytes=size)
     return TrainingFacts(
@@ -90,19 +88,6 @@ def _facts(folder: Path, *, method: str, size: int) -> TrainingFacts:
         training_seconds=_seconds(record, folder.name),
         size_bytes=size,
     )
-
-
-def _find_record(folder: Path, method: str) -> TrainingRecord | None:
-    """Reads the record next to a checkpoint, if it belongs to its training."""
-    path = folder.resolve().parent / RESULTS_NAME
-    if not path.is_file():
-        return None
-    record = TrainingRecord.read(path)
-    known = {record.best_folder, *(found.checkpoint for found in record.evaluations)}
-    if record.method != method or folder.name not in known:
-        logger.warning("%s: is not the record of %s; its figures are left out", path, folder)
-        return None
-    return record
 
 
 def _seconds(record: TrainingRecord, name: str) -> float | None:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ _CUT = " [...] "
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
+_COMPLETING = "_ARGCOMPLETE"  # Set by argcomplete where a shell asks what a word can become.
 _closed: set[str] = set()  # Those of them that the caller had closed.
 _NOISY = (
     "transformers", "datasets", "huggingface_hub", "PIL", "filelock", "fsspec", "urllib3",
@@ -82,9 +83,16 @@ class CommandParser(argparse.ArgumentParser):
             **options,
         )
         self._earlier = earlier or {}
+        self._is_completing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parses words as argparse does, with each option under its name in the help."""
+        """Parses words as argparse does, with each option under its name in the help.
+
+        Where a shell asks for completions, they are printed instead, and the process ends.
+        """
+        if _COMPLETING in os.environ and not self._is_completing:
+            self._is_completing = True  # argcomplete parses the words, too.
+            _complete(self)
         words = list(sys.argv[1:] if args is None else args)
         end = words.index("--") if "--" in words else len(words)
         words[:end] = map(self._current_name, words[:end])
@@ -103,6 +111,37 @@ class CommandParser(argparse.ArgumentParser):
         underscored = f"--{name[2:].replace('-', '_')}"
         known = underscored if underscored in self._option_string_actions else name
         return f"{known}{equals}{value}"
+
+
+def completed_subcommand(names: Collection[str]) -> str | None:
+    """Returns the subcommand whose options a shell asks for; None where it asks for nothing of one.
+
+    From then on its name counts as the program's, so that its own parser completes the rest.
+    """
+    if _COMPLETING not in os.environ:
+        return None
+    split_line = _argcomplete().lexers.split_line
+    *_, typed, _ = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))
+    start = int(os.environ[_COMPLETING])  # Words that are the program: igrag, or python main.py
+    name: str | None = typed[start] if len(typed) > start else None
+    if name not in names:
+        return None
+    os.environ[_COMPLETING] = str(start + 1)
+    return name
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    _argcomplete().autocomplete(parser)
+
+
+def _argcomplete() -> Any:
+    """Returns the library; without it nothing is completed, and no command is run instead."""
+    try:
+        import argcomplete
+        import argcomplete.lexers
+    except ImportError:
+        raise SystemExit(1) from None
+    return argcomplete
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,9 @@ from igrag.inputs import (
 # The files of a LoRA adapter: PEFT's own two, and this project's identity of the model below it.
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE_NAME = "base_model.json"
+# "owner/name", perhaps with "@revision". A name with the extension of a file is none.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_FILE = re.compile(r".*\.(pt|pth|bin|safetensors|jsonl?|ya?ml)", re.IGNORECASE)
 _BLOCK = 1 << 20  # Bytes hashed at a time.
 # As `atomic_path` and `atomic_directory` name them; of a file its suffix follows: ".a.x1.tmp.json"
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[^.]+\.(?P<state>tmp|old)")
@@ -162,6 +165,12 @@ def remove_leftovers(folder: Path, *, is_own: Callable[[str], bool], before: int
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def may_be_hub_id(path: str | Path) -> bool:
+    """Returns whether this could be a hub id, "owner/name" or "owner/name@revision"."""
+    text = path.as_posix() if isinstance(path, Path) else path
+    return bool(_HUB_ID.fullmatch(text)) and not _FILE.fullmatch(text)
 
 
 def exists(path: Path) -> bool:

@@ -3,6 +3,7 @@
 Each image becomes a line of train.jsonl or val.jsonl: a prompt with the captions of similar images
 in the knowledge base, and one of the image's own captions as the target.
 """
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
@@ -19,9 +21,10 @@ from igrag.config.choices import AUTO
 from igrag.config.schema import ModelConfig
 from igrag.data.batching import Collator
 from igrag.data.checks import refuse_shared_images
+from igrag.data.images import list_images
 from igrag.data.tokenization import tokenized_dataset
 from igrag.devices import resolve_device
-from igrag.errors import UsageError
+from igrag.errors import ImageError, UsageError
 from igrag.from_config import build_template
 from igrag.memory import explain_out_of_memory
 from igrag.training import batch_size
@@ -31,13 +34,22 @@ from igrag.training.record import TrainingRecord
 from igrag.training.run_metadata import count_parameters, describe_data, library_versions
 from igrag.training.schedules import SCHEDULES
 from igrag.training.self_check import check_reporter
+from igrag.training.trackers import SAMPLES, Sample, choose_samples
 from lora_training.adapter import add_adapter, check_before_training
 from lora_training.checkpoints import BEST_NAME, AdapterFolder
 from lora_training.settings import LoraSettings, TrainingSettings
 from lora_training.trainer import longest_first
 
 # Settings that may change when a run is resumed: they do not change what is computed.
-_FREE = ("training.save_total_limit", "training.output_dir", "training.report_to")
+_FREE = (
+    "training.save_total_limit",
+    "training.output_dir",
+    "training.report_to",
+    "training.report_images",
+)
+
+# Trackers that the library's Trainer does not know, which bring a callback for it.
+_OWN_CALLBACK = {"aim": "none"}
 
 
 def find_device(name: str) -> torch.device:
@@ -100,7 +112,7 @@ def trainer_arguments(
         remove_unused_columns=False,
         seed=options.seed,
         use_cpu=device.type == "cpu",
-        report_to=options.report_to,
+        report_to=_OWN_CALLBACK.get(options.report_to, options.report_to),
         disable_tqdm=True,
         log_level="error",
     )
@@ -140,6 +152,36 @@ def load_examples(
     )
     refuse_shared_images(*files, train, val)
     return train, longest_first(val)
+
+
+def reported_samples(settings: LoraSettings, val: Dataset) -> list[Sample]:
+    """Returns the validation examples whose captions a tracker gets; none without a tracker.
+
+    Args:
+        settings: The settings; by default the images are those that the data were built from.
+        val: The validation examples, in the order of the Trainer.
+
+    Raises:
+        ImageError: The folder of images in the settings is missing or holds none.
+    """
+    if settings.training.report_to == "none":
+        return []
+    folder, data = settings.training.report_images, settings.data
+    if folder is None:
+        built_from = data.val_images_path or data.images_path
+        with suppress(ImageError):  # The machine that trains need not have them.
+            list_images(built_from)
+            folder = built_from
+    return choose_samples(val["image_id"][:SAMPLES], val["references"][:SAMPLES], folder)
+
+
+def tracker_callbacks(options: TrainingSettings) -> list[Any]:
+    """Returns the Trainer's callbacks of a tracker that it does not know by name."""
+    if options.report_to not in _OWN_CALLBACK:
+        return []
+    from aim.hugging_face import AimCallback
+
+    return [AimCallback(repo=str(options.output_dir), experiment="igrag")]
 
 
 def adapt(language: LanguageModel, settings: LoraSettings) -> PeftModel:

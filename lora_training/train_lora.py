@@ -1,4 +1,5 @@
 """Builds training data and trains a LoRA adapter: python lora_training/train_lora.py --all."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 from __future__ import annotations
 
@@ -181,10 +182,13 @@ def train(
                 tokenizer=language.tokenizer,
                 base=base,
                 callback=callback,
+                samples=setup.reported_samples(settings, val_data),
+                more_callbacks=setup.tracker_callbacks(settings.training),
             )
             size = arguments.per_device_train_batch_size
             with suppress(StoppedImproving), explain_out_of_memory(KEY, size):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.report_files([folder.path / record.best_folder, folder.path / RESULTS_NAME])
     print_results(record, folder)
 
 

@@ -17,6 +17,7 @@ from transformers import (
     PrinterCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    TrainerCallback,
 )
 
 from igrag.captioning.adapters import BaseModelIdentity
@@ -34,6 +35,7 @@ from igrag.metrics import bleu
 from igrag.training.checkpoints import checkpoint_name
 from igrag.training.interruption import Interrupted
 from igrag.training.loss import head_on_targets, summed_cross_entropy
+from igrag.training.trackers import Reporter, Sample, make_reporter
 from lora_training.callbacks import RecordCallback
 
 
@@ -61,6 +63,8 @@ class AdapterTrainer(Seq2SeqTrainer):
         tokenizer: The model's tokenizer.
         base: The base model, for the checkpoints.
         callback: Receives the Trainer's events, and writes the record into each checkpoint.
+        samples: The first validation examples, whose captions the tracker gets, if there is one.
+        more_callbacks: Further ones of the library's callbacks.
     """
 
     # The library's attributes, which its own types leave open.
@@ -78,18 +82,23 @@ class AdapterTrainer(Seq2SeqTrainer):
         tokenizer: PreTrainedTokenizerBase,
         base: BaseModelIdentity,
         callback: RecordCallback,
+        samples: Sequence[Sample] = (),
+        more_callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
+        self._scorer = Scorer(val, tokenizer)
         super().__init__(
             model=model,
             args=args,
             data_collator=Collator(tokenizer.pad_token_id),
             train_dataset=train.select_columns(["input_ids", "labels"]),
             eval_dataset=val.select_columns(["input_ids", "labels"]),
-            compute_metrics=Scorer(val, tokenizer),
-            callbacks=[callback],
+            compute_metrics=self._scorer,
+            callbacks=[*more_callbacks, callback],
         )
         self._base = base
         self._callback = callback
+        self._samples = samples
+        self._reporter: Reporter | None = None
         self._checkpoint_parent = args.output_dir
         self.remove_callback(PrinterCallback)  # It prints the logs of every step as a dict.
         self._batches = _EpochBatches(
@@ -178,6 +187,7 @@ class AdapterTrainer(Seq2SeqTrainer):
                 self._save_checkpoint(self.model, None)
                 self.callback_handler.on_save(self.args, self.state, self.control)
             raise
+        self._report_captions(step)
         if resumed_from is not None:
             with atomic_directory(resumed_from) as folder:
                 shutil.copytree(resumed_from, folder, dirs_exist_ok=True)
@@ -185,6 +195,22 @@ class AdapterTrainer(Seq2SeqTrainer):
                 self._callback.write_record(folder)
             self._callback.after_resumed_validation(step)
         return metrics
+
+    def report_files(self, paths: Sequence[Path]) -> None:
+        """Reports the final files, where the tracker takes files."""
+        if self._reporter is not None:
+            self._reporter.files([path for path in paths if path.exists()])
+
+    def _report_captions(self, step: int) -> None:
+        if not self._samples:
+            return
+        if self._reporter is None:  # Only now has the tracker's own callback started a run.
+            found = (getattr(each, "tb_writer", None) for each in self.callback_handler.callbacks)
+            events = next((each for each in found if each is not None), None)
+            names = cast("list[str]", self.args.report_to)
+            self._reporter = make_reporter(names[0], events) if names else None
+        if self._reporter is not None:
+            self._reporter.captions(self._samples, self._scorer.captions, step)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         name = checkpoint_name(self.state.global_step)
@@ -206,12 +232,16 @@ class Scorer:
     Args:
         val: The validation examples, in the order of the batches.
         tokenizer: The model's tokenizer.
+
+    Attributes:
+        captions: Those of the last validation, in the examples' order.
     """
 
     def __init__(self, val: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         self._references: Sequence[list[str]] = val["references"][:]
         self._target_lengths = np.array(target_lengths(val))
         self._tokenizer = tokenizer
+        self.captions: list[str] = []
 
     def __call__(self, gathered: EvalPrediction) -> dict[str, float]:
         """Returns BLEU-1 to 4 and the mean cross-entropy per target token, in nats.
@@ -224,7 +254,8 @@ class Scorer:
         tokens = torch.from_numpy(np.asarray(gathered.predictions))  # [N, L]
         padding = tokens == LABEL_IGNORED  # between batches of different widths
         tokens = tokens.masked_fill(padding, self._tokenizer.pad_token_id)
-        found = bleu(clean_texts(self._tokenizer, tokens), self._references)
+        self.captions = clean_texts(self._tokenizer, tokens)
+        found = bleu(self.captions, self._references)
         return {
             "token_loss": float(np.average(losses, weights=self._target_lengths)),
             "bleu1": found.bleu1,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from igrag.captioning.adapters import find_adapter
 from igrag.captioning.captioner import Captioner
 from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
@@ -18,7 +19,7 @@ from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.storage import read_encoder, read_manifest
 from prompt_tuning.ensemble import PromptEnsemble
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
-from prompt_tuning.prompt_file import load_prompt
+from prompt_tuning.prompt_file import find_prompt, load_prompt
 from prompt_tuning.prompt_tuner import DEFAULT_NAME, PromptTuner
 from prompt_tuning.without_adapter import WithoutAdapter
 
@@ -202,7 +203,7 @@ def enabled_prompt(config: Config, *, warn: bool = True) -> Path | None:
             if warn and BOTH in available.notes:
                 logger.warning(available.notes[BOTH])
         elif available.has_lora and available.notes:
-            raise CheckpointError("; ".join(available.notes.values()))
+            raise CheckpointError("; ".join(dict.fromkeys(available.notes.values())))
     load_prompt(path)
     return path
 
@@ -232,15 +233,19 @@ def find_prompts(prompt: Path, prompt_on_lora: Path, lora: Path) -> AvailablePro
     the one for the base model is used with it.
 
     Args:
-        prompt: prompt_embeddings.pt for the base model.
+        prompt: prompt_embeddings.pt for the base model, or its hub id.
         prompt_on_lora: The one for the adapted model; may be the same file.
-        lora: The adapter's folder.
+        lora: The adapter's folder or hub id.
 
     Raises:
         CheckpointError: A file is damaged.
     """
-    has_lora = (lora / ADAPTER_WEIGHTS).is_file()
     notes: dict[str, str] = {}
+    try:
+        lora = find_adapter(lora)
+    except CheckpointError as error:
+        notes[LORA] = str(error)
+    has_lora = (lora / ADAPTER_WEIGHTS).is_file()
     base_model_prompt = _usable(prompt, NO_ADAPTER, notes, PROMPT)
     adapted_prompt = None
     if has_lora:
@@ -392,6 +397,11 @@ def _log_differences(configured: ConfiguredPrompt, tuner: PromptTuner) -> None:
 
 def _usable(path: Path, lora: str, notes: dict[str, str], method: str) -> Path | None:
     """Returns the file if it exists and was trained with this adapter; else notes why not."""
+    try:
+        path = find_prompt(path)
+    except CheckpointError as error:
+        notes[method] = str(error)
+        return None
     if not path.exists():
         return None
     fingerprint = load_prompt(path).fingerprint

@@ -18,6 +18,7 @@ from torch import Tensor
 from igrag.config.choices import MOST_SOFT_TOKENS
 from igrag.errors import CheckpointError
 from igrag.files import atomic_path, check_zip_sums, is_folder
+from igrag.hub import fetch
 from igrag.inputs import reason_of
 from igrag.retrieval.image_encoder import EncoderIdentity
 from prompt_tuning.fingerprint import Fingerprint
@@ -89,6 +90,16 @@ def save_prompt(path: Path, prompt: PromptFile) -> None:
         temporary.write_bytes(buffer.getvalue())
 
 
+def find_prompt(path: Path) -> Path:
+    """Returns a prompt's file: the path, the one in that folder, or a local copy of the hub's.
+
+    Raises:
+        CheckpointError: It is a hub id, and cannot be fetched; see `igrag.hub.fetch`.
+    """
+    path = fetch(path, (PROMPT_NAME,))
+    return path / PROMPT_NAME if is_folder(path) else path
+
+
 def load_prompt(
     path: Path,
     *,
@@ -99,7 +110,7 @@ def load_prompt(
     """Reads a prompt file; a bare tensor, or a dict without a fingerprint, logs a warning.
 
     Args:
-        path: The file, or the folder that holds prompt_embeddings.pt.
+        path: The file, or the folder or hub id that holds prompt_embeddings.pt.
         expected: What the prompt must belong to; None takes any.
         embedding_dim: H that it must have; None takes any.
         encoder: What makes the vectors that its image tokens are to be made from; None takes any.
@@ -107,7 +118,7 @@ def load_prompt(
     Raises:
         CheckpointError: It is missing or damaged, belongs to something else, or has another width.
     """
-    path = path / PROMPT_NAME if is_folder(path) else path
+    path = find_prompt(path)
     prompt = _parse(path, _read(path))
     if expected is not None and prompt.fingerprint is not None:
         _check_fingerprint(path, prompt.fingerprint, expected)

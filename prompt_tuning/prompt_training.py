@@ -1,4 +1,5 @@
 """Trains a soft prompt: python prompt_tuning/prompt_training.py --train."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import argparse
 import os
@@ -93,6 +94,7 @@ def train(
         accelerator,
         steps_per_epoch=len(batches),
         total_steps=settings.training.total_steps(len(batches)),
+        samples=setup_examples.reported_samples(settings, val_set),
     )
     if checkpoint is None:  # The untuned model is what every checkpoint is compared with.
         with tuner.disabled():

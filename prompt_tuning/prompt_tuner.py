@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -117,7 +118,8 @@ class PromptTuner(nn.Module):
 
         Args:
             model: The model that the prompt was trained for.
-            path: prompt_embeddings.pt, or the folder that holds it.
+            path: prompt_embeddings.pt, or the folder that holds it, or its hub id "owner/name",
+                perhaps with "@revision".
             tokenizer: Compared with that of the training; None skips the comparison.
             fingerprint: What the prompt must belong to; by default the model and the tokenizer.
             encoder: What makes the vectors of images; None takes any.
@@ -159,6 +161,26 @@ class PromptTuner(nn.Module):
             self.plain_prompt(), self.initialization, self.fingerprint, self.image_prompt
         )
         save_prompt(path, prompt)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, **options: Any) -> str:
+        """Uploads the trained prompt to the hub, with a model card, and returns its address.
+
+        Args:
+            repo_id: "owner/name".
+            private: Whether only its owner may see the repository.
+            options: `base_model`, `license_id` and `replace_card` of `push_prompt`. That function
+                uploads a file of a training, with the figures of its record in the card.
+
+        Raises:
+            UsageError: `repo_id` is none, or the repository is public and `private` was asked for.
+            OutputError: The hub refuses it, or cannot be reached.
+        """
+        from prompt_tuning.push import push_prompt
+
+        options.setdefault("base_model", getattr(self.model.config, "name_or_path", None) or None)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_prompt(Path(folder), repo_id, private=private, **options)[0]
 
     @property
     def prompt_length(self) -> int:
@@ -299,7 +321,7 @@ class PromptTuner(nn.Module):
         self._named_prompts.add(name, embeddings.to(self.device), image_prompt)
 
     def load_prompt(self, path: Path, name: str) -> PromptFile:
-        """Adds the prompt of a file, or of the folder that holds it, under a name.
+        """Adds the prompt of a file, or of the folder or hub id that holds it, under a name.
 
         Raises:
             CheckpointError: It is missing or damaged, or belongs to something else.

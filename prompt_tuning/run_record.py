@@ -28,6 +28,7 @@ _FREE = (
     "evaluation.save_total_limit",
     "output.output_dir",
     "output.report_to",
+    "output.report_images",
     "prompt_tuning.weights_path",
     "resolved.image_encoder.name",
 )

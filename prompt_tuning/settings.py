@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from igrag.config import DEFAULT_CONFIG, REPO_ROOT, ConfigPath, Section, load_config
+from igrag.config import (
+    DEFAULT_CONFIG,
+    REPO_ROOT,
+    CheckpointPath,
+    ConfigPath,
+    Section,
+    load_config,
+)
 from igrag.config.choices import (
     AUTO,
     MOST_SOFT_TOKENS,
@@ -47,10 +54,10 @@ class ModelSettings(Section):
         "As main.py --model; null: the default entry of main_config.",
         "同 main.py --model；null：main_config 的默认模型。",
     )
-    lora_weights_path: ConfigPath | None = setting(
+    lora_weights_path: CheckpointPath | None = setting(
         None,
-        "A LoRA adapter in PEFT's format that the prompt is trained on top of; null: none.",
-        "软提示在其之上训练的 LoRA 适配器（PEFT 格式）；null：无。",
+        "Folder or hub id of a LoRA adapter that the prompt is trained on top of; null: none.",
+        "软提示在其之上训练的 LoRA 适配器（PEFT 格式）的文件夹或 Hub id；null：无。",
     )
 
 
@@ -112,8 +119,10 @@ class PromptSettings(Section):
         "text: the text; null: the instruction of the prompt template.",
         "text：所用文本；null：提示模板中的指令。",
     )
-    init_file: ConfigPath | None = setting(
-        None, "file: its prompt_embeddings.pt.", "file：其 prompt_embeddings.pt。"
+    init_file: CheckpointPath | None = setting(
+        None,
+        "file: its prompt_embeddings.pt, or its hub id.",
+        "file：其 prompt_embeddings.pt，或其 Hub id。",
     )
     reparameterization: Reparameterization = setting(
         "none",

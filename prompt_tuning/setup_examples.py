@@ -18,6 +18,7 @@ from igrag.errors import ConfigError, DataError
 from igrag.from_config import build_template, load_image_encoder
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.vector_lookup import at
+from igrag.training.trackers import SAMPLES, Sample, choose_samples
 from prompt_tuning.caption_sampling import CaptionSampler
 from prompt_tuning.example_vectors import (
     TRAIN,
@@ -47,6 +48,19 @@ def load_examples(
         )
     refuse_shared_images(settings.train_file, settings.val_file, train, val)
     return train, val
+
+
+def reported_samples(settings: PromptTrainingSettings, val: Dataset) -> list[Sample]:
+    """Returns the validation examples whose captions a tracker gets; none without a tracker.
+
+    Raises:
+        ImageError: The folder of images in the settings is missing or holds none.
+    """
+    if settings.output.report_to == "none":
+        return []
+    return choose_samples(
+        val["image_id"][:SAMPLES], val["references"][:SAMPLES], settings.output.report_images
+    )
 
 
 def tokenize_examples(

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME, checkpoint_name
 from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from igrag.training.summary import run_footer
+from igrag.training.trackers import Reporter, Sample, make_reporter
 from prompt_tuning.checkpoints import CheckpointFolder, Progress, TrainingState
 from prompt_tuning.validation import ValidationResult
 
@@ -31,6 +32,7 @@ class TrainingLog:
         accelerator: Holds the trackers, which write event files into output_dir/runs if configured.
         steps_per_epoch: Optimizer steps in an epoch.
         total_steps: Optimizer steps of the whole training.
+        samples: The first validation examples, whose captions the tracker gets, if there is one.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class TrainingLog:
         *,
         steps_per_epoch: int,
         total_steps: int,
+        samples: Sequence[Sample] = (),
     ) -> None:
         self.record = record
         self._progress = progress
@@ -55,6 +58,12 @@ class TrainingLog:
             config=None if is_tensorboard else _flat(record.config),
             init_kwargs={"tensorboard": {"purge_step": purge_step}},
         )
+        self._samples = samples
+        self._reporter: Reporter | None = None
+        if samples and accelerator.is_main_process and accelerator.trackers:
+            tracker = accelerator.trackers[0]
+            handle = tracker.tracker if is_tensorboard else tracker
+            self._reporter = make_reporter(tracker.name, handle)
 
     def __enter__(self) -> "TrainingLog":
         self._seconds_before = self._progress.seconds
@@ -127,6 +136,8 @@ class TrainingLog:
         self._accelerator.log({"val/loss": result.loss, "val/bleu4": result.bleu.bleu4}, step=step)
         if not self._accelerator.is_main_process:
             return
+        if self._reporter is not None:
+            self._reporter.captions(self._samples, result.captions, step)
         remark = ""
         if evaluation is self.record.best:
             is_worse = self.record.gain is not None and self.record.gain < 0
@@ -146,10 +157,12 @@ class TrainingLog:
 
     def finish(self, folder: CheckpointFolder) -> None:
         """Closes the trackers and prints the table of validations and the paths of the results."""
+        files = (folder.path / RESULTS_NAME, folder.path / CURVES_NAME)
+        if self._reporter is not None:
+            self._reporter.files([each for each in (folder.best_prompt, *files) if each.is_file()])
         self._accelerator.end_training()
         if not self._accelerator.is_main_process:
             return
-        files = (folder.path / RESULTS_NAME, folder.path / CURVES_NAME)
         print(run_footer(self.record, folder.best_prompt, *files))
 
 

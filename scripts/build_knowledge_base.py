@@ -1,4 +1,5 @@
 """Builds a knowledge base: python scripts/build_knowledge_base.py --help."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
 """Converts soft prompts to and from PEFT's format: python scripts/convert_prompt.py --help."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import sys
 from pathlib import Path

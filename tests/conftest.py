@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 # Before any import of the libraries: tests must not reach for the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Command
+from tests.hub_server import LocalHub, serve_hub, use_hub
 from tests.tiny import WORDS, CocoFolder, save_clip, save_coco, save_t5
 
 # Minutes each: at the end, one process would run them while the other one is idle.
@@ -45,6 +47,14 @@ def other_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a T5 model (gated GELU, d_model 32) whose tokenizer knows `WORDS`."""
     return save_t5(tmp_path_factory.mktemp("models") / "t5", words=WORDS.split(), seed=0)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """An empty hub on this machine, and an empty local cache."""
+    with serve_hub() as served:
+        use_hub(served, str(tmp_path / "cache"), monkeypatch)
+        yield served
 
 
 @pytest.fixture

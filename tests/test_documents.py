@@ -49,12 +49,12 @@ _INLINE = re.compile(r"`((?:python3?|torchrun|conda run) [^`]+)`")
 _PYTHON = re.compile(r"(conda run -n \w+ )?(\.venv/bin/)?python3?(?= )")
 # CI calls make itself; what takes an hour has a smaller test in tests/benchmarks or tests/demo.
 _NOT_RUN = re.compile(
-    r"(make|git|cd|source|sudo apt|conda env|conda activate|pip install) ?.*"
+    r"(make|git|cd|source|sudo apt|conda env|conda activate|pip install|eval) ?.*"
     r"|python -m (venv|pip|demo\.build).*"
     r"|python benchmarks/(real_shapes|sweep_prompt_tuning|compare_with_revision)\.py.*"
     r"|igrag sweep .*"
     # Their own tests start a server and send it requests.
-    r"|(igrag serve|igrag app|python app\.py|curl|export) ?.*"
+    r"|(igrag (serve|app|push)|python app\.py|curl|export) ?.*"
 )
 # Typed scripts -> the module that parses their words.
 _SCRIPTS = {

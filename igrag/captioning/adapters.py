@@ -24,7 +24,7 @@ from igrag.files import (
     write_json,
 )
 from igrag.finite import find_not_finite
-from igrag.hub import reason_of
+from igrag.hub import fetch, reason_of
 
 # What PEFT wrote before version 0.7, and how it becomes safetensors without running its code.
 _OLD_WEIGHTS = "adapter_model.bin"
@@ -74,6 +74,15 @@ class BaseModelIdentity:
                 f"{trained_on.weights[:_SHOWN]}...), found {self.name} (weights "
                 f"{self.weights[:_SHOWN]}...); use that model, or train an adapter for this one"
             )
+
+
+def find_adapter(path: Path) -> Path:
+    """Returns an adapter's folder: the path itself, or the local copy of a hub id's.
+
+    Raises:
+        CheckpointError: It is a hub id, and cannot be fetched; see `igrag.hub.fetch`.
+    """
+    return fetch(path, (ADAPTER_CONFIG, ADAPTER_WEIGHTS), optional=(BASE_NAME,))
 
 
 def check_adapter(path: Path) -> None:

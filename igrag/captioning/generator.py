@@ -133,15 +133,15 @@ class CaptionGenerator:
         """Generates with `model` from now on; None: with the model as it was loaded."""
         self._generative = model or self._loaded
 
-    def decode_with(self, decoding: Decoding) -> None:
-        """Decodes with other options from now on."""
-        self.decoding = decoding
-        self._config = decoding.to_generation_config(self._model)
-
     @property
     def model(self) -> GenerativeModel:
         """What generates: the frozen model, or a PromptTuner around it."""
         return self._generative
+
+    def decode_with(self, decoding: Decoding) -> None:
+        """Decodes with other options from now on."""
+        self.decoding = decoding
+        self._config = decoding.to_generation_config(self._model)
 
     def count_tokens(self, text: str) -> int:
         """Counts the tokens of `text` as the model sees it, its end token included.

@@ -13,7 +13,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from igrag.captioning.adapters import BaseModelIdentity, check_adapter, load_adapter
+from igrag.captioning.adapters import (
+    BaseModelIdentity,
+    check_adapter,
+    find_adapter,
+    load_adapter,
+)
 from igrag.captioning.base_weights import BaseWeights, changes_base_weights
 from igrag.captioning.fused_layers import fuse_layers
 from igrag.devices import resolve_device, resolve_dtype
@@ -61,7 +66,7 @@ def load_language_model(
         dtype: A torch dtype's name, or auto: bfloat16 where the device is faster with it, else
             float32.
         attn_implementation: eager or sdpa.
-        lora_path: A PEFT adapter folder to load on top.
+        lora_path: A PEFT adapter's folder or hub id, to load on top.
         merge_lora: Merge the adapter into the weights: the same numbers without overhead; see
             `load_adapter`.
 
@@ -71,6 +76,7 @@ def load_language_model(
         CheckpointError: The adapter is missing, damaged, not LoRA, or for another model.
     """
     if lora_path is not None:  # quicker to check than the model is to load
+        lora_path = find_adapter(lora_path)
         check_adapter(lora_path)
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)

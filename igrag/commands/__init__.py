@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from igrag.cli import CommandParser, add_version_option, quiet_start
+from igrag.cli import CommandParser, add_version_option, completed_subcommand, quiet_start
 
 # Each module has `command(words) -> exit code`.
 SUBCOMMANDS = {
@@ -31,6 +31,7 @@ SUBCOMMANDS = {
         "igrag.commands.convert_prompt",
         "convert soft prompts to and from PEFT's format",
     ),
+    "push": ("igrag.commands.push", "upload a soft prompt or a LoRA adapter to the hub"),
     "app": ("igrag.commands.app", "open a page to try captions in the browser"),
     "serve": ("igrag.commands.serve", "caption images that programs send over HTTP"),
     "doctor": ("igrag.commands.doctor", "show versions, devices, precision and optional parts"),
@@ -42,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
     quiet_start()  # before the imports that take a while
     words = sys.argv[1:] if words is None else words
     # Everything after the name is the subcommand's, --help included.
-    name = _parse(words[:1]).subcommand
+    name = completed_subcommand(SUBCOMMANDS) or _parse(words[:1]).subcommand
     sys.argv[0] = f"igrag {name}"  # as usage lines show it
     command = import_module(SUBCOMMANDS[name][0]).command
     code: int = command(words[1:])

@@ -26,7 +26,7 @@ from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
 from igrag.config.choices import Engine
 from igrag.config.choices import words as words_of
 from igrag.errors import ImageError, UsageError
-from igrag.files import is_folder
+from igrag.files import is_folder, may_be_hub_id
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
     from PIL import Image
@@ -66,7 +66,7 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
     requests, empty = _find_requests(arguments)
-    prompts = config.prompt_tuning.prompts
+    prompts = _from_hub(arguments.prompt) | config.prompt_tuning.prompts
     names = used_names(requests, prompts, key="prompt_tuning.prompts")
     if config.models.engine != "torch" and (names or arguments.compare):
         raise UsageError(
@@ -124,8 +124,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="default: configs/config.yaml")  # fmt: skip
     add("--top_k", type=int, metavar="N", help="similar images to use")
     add("--prompt", action="append", default=[], metavar="NAME",
-        help="use the soft prompt of this name in prompt_tuning.prompts; given again: a caption "
-        "with each")  # fmt: skip
+        help="use the soft prompt of this name in prompt_tuning.prompts, or of this hub id; given "
+        "again: a caption with each")  # fmt: skip
     add("--compare", action="store_true",
         help="caption with and without soft prompt and LoRA, where they are trained")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object a line")
@@ -167,6 +167,11 @@ def _find_requests(arguments: argparse.Namespace) -> tuple[list[CaptionRequest],
         return read_requests(arguments.requests, names), []
     images, empty = _find_images(arguments.input, recursive=arguments.recursive)
     return [CaptionRequest(image, names or (None,)) for image in images], empty
+
+
+def _from_hub(names: Sequence[str]) -> dict[str, Path]:
+    """Returns the prompts that are named by their hub ids; each is its own name."""
+    return {name: Path(name) for name in names if may_be_hub_id(name)}
 
 
 def _leave_out_done(requests: list[CaptionRequest], results: ResultsFile) -> list[CaptionRequest]:

@@ -86,10 +86,11 @@ def _to_peft(path: Path, folder: Path, model: str) -> None:
 
 def _from_peft(folder: Path, path: Path) -> None:
     """Writes the prompt of an adapter's folder as a prompt file."""
+    from igrag.captioning.adapters import find_adapter
     from prompt_tuning.peft_format import import_peft
     from prompt_tuning.prompt_file import save_prompt
 
-    save_prompt(path, import_peft(folder))
+    save_prompt(path, import_peft(find_adapter(folder)))
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -97,8 +98,9 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     earlier = {"--force": "--overwrite_output_dir"}
     parser = CommandParser(__doc__ or "", earlier=earlier)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--to_peft", type=Path, metavar="FILE", help="prompt_embeddings.pt")
-    source.add_argument("--from_peft", type=Path, metavar="FOLDER", help="PEFT's adapter")
+    add = source.add_argument
+    add("--to_peft", type=Path, metavar="FILE", help="prompt_embeddings.pt, or its hub id")
+    add("--from_peft", type=Path, metavar="FOLDER", help="PEFT's adapter, or its hub id")
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="PATH", help="the folder, or the file")
     add("--model", metavar="NAME|PATH", help="for --to_peft; default: the config's default model")

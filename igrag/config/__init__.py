@@ -1,7 +1,14 @@
 """YAML configuration: read strictly, checked as a whole, before anything heavy is imported."""
 
 from igrag.config.loader import Section, load_config, setting
-from igrag.config.paths import REPO_ROOT, ConfigPath, ModelReference, portable, resolve_path
+from igrag.config.paths import (
+    REPO_ROOT,
+    CheckpointPath,
+    ConfigPath,
+    ModelReference,
+    portable,
+    resolve_path,
+)
 from igrag.config.schema import (
     DEFAULT_CONFIG,
     Config,
@@ -16,6 +23,7 @@ from igrag.config.yaml_file import load_yaml, quote
 __all__ = [
     "DEFAULT_CONFIG",
     "REPO_ROOT",
+    "CheckpointPath",
     "Config",
     "ConfigPath",
     "ModelEntry",

@@ -13,9 +13,18 @@ Reparameterization = Literal["none", "residual", "superpos"]
 Optimizer = Literal["adamw", "adafactor"]
 Schedule = Literal["constant", "linear", "cosine"]
 ObjectSource = Literal["none", "instances", "detector"]
-# What both accelerate and the library's Trainer report to.
+# What accelerate and the library's Trainer report to; of aim, its own callback for the Trainer.
 ReportTo = Literal[
-    "none", "tensorboard", "wandb", "trackio", "swanlab", "mlflow", "comet_ml", "clearml", "dvclive"
+    "none",
+    "tensorboard",
+    "wandb",
+    "trackio",
+    "swanlab",
+    "mlflow",
+    "comet_ml",
+    "clearml",
+    "dvclive",
+    "aim",
 ]
 Pruner = Literal["none", "median", "asha"]
 LogLevel = Literal["debug", "info", "warning", "error"]

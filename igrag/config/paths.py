@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo
 
-from igrag.files import exists
+from igrag.files import exists, may_be_hub_id
 
 # The clone; the folder of the installed packages where the project was installed from a wheel.
 REPO_ROOT = Path(__file__).resolve().parents[2]
@@ -91,8 +91,18 @@ def _to_model_reference(value: object, info: ValidationInfo) -> object:
     return str(folder) if value.count("/") > 1 or exists(folder) else str(value)
 
 
+def _to_checkpoint_path(value: object, info: ValidationInfo) -> object:
+    path = _to_path(value, info)
+    if not isinstance(value, str | Path) or not isinstance(path, Path):
+        return path
+    # Relative, where every other path is absolute: `igrag.hub.fetch` looks for it on the hub.
+    return Path(str(value)) if may_be_hub_id(value) and not exists(path) else path
+
+
 # A file or folder; it need not exist.
 ConfigPath = Annotated[Path, BeforeValidator(_to_path)]
+# A soft prompt or an adapter: as ConfigPath, but what does not exist and may be a hub id stays.
+CheckpointPath = Annotated[Path, BeforeValidator(_to_checkpoint_path)]
 # A model: an existing folder becomes an absolute path, anything else may be a hub id and stays.
 ModelReference = Annotated[str, BeforeValidator(_to_model_reference)]
 

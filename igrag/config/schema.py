@@ -17,7 +17,7 @@ from igrag.config.choices import (
     ObjectSource,
 )
 from igrag.config.loader import Section, load_config, setting
-from igrag.config.paths import ConfigPath, ModelReference, default_root
+from igrag.config.paths import CheckpointPath, ConfigPath, ModelReference, default_root
 from igrag.config.placeholders import (
     check_caption_line,
     check_object_line,
@@ -253,10 +253,10 @@ class LoraConfig(Section):
     """A LoRA adapter, with or without a soft prompt."""
 
     enabled: bool = setting(False, "Load the adapter.", "加载适配器。")
-    weights_path: ConfigPath = setting(
+    weights_path: CheckpointPath = setting(
         Path("lora_training/checkpoints/best"),
-        "Folder of the adapter in PEFT's format.",
-        "PEFT 格式的适配器文件夹。",
+        "Folder or hub id of the adapter in PEFT's format.",
+        "PEFT 格式的适配器文件夹或 Hub id。",
     )
     merge_and_unload: bool = setting(
         True,
@@ -279,21 +279,21 @@ class PromptTuningConfig(Section):
         "How the prompt of weights_path was initialized.",
         "weights_path 中软提示的初始化方式。",
     )
-    weights_path: ConfigPath = setting(
+    weights_path: CheckpointPath = setting(
         Path("prompt_tuning/checkpoints/best_model/prompt_embeddings.pt"),
-        "File of the trained prompt.",
-        "训练好的软提示文件。",
+        "File or hub id of the trained prompt.",
+        "训练好的软提示文件或 Hub id。",
     )
-    weights_path_with_lora: ConfigPath | None = setting(
+    weights_path_with_lora: CheckpointPath | None = setting(
         Path("prompt_tuning/checkpoints/with_lora/best_model/prompt_embeddings.pt"),
         "The one trained on the LoRA adapter, for both at once; null: weights_path.",
         "在 LoRA 适配器上训练的软提示，用于二者同时启用时；null：使用 weights_path。",
     )
 
-    prompts: dict[str, ConfigPath] = setting(
+    prompts: dict[str, CheckpointPath] = setting(
         {},
-        "Files of more prompts by name, for main.py --prompt and --requests.",
-        "按名称列出的更多软提示文件，用于 main.py --prompt 与 --requests。",
+        "Files or hub ids of more prompts by name, for main.py --prompt and --requests.",
+        "按名称列出的更多软提示文件或 Hub id，用于 main.py --prompt 与 --requests。",
     )
 
     @field_validator("prompts")

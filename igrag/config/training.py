@@ -135,3 +135,11 @@ class ReportSettings(Section):
         "tensorboard 将事件文件写入 output_dir/runs；其余为各有自身设置的服务或程序；"
         "均需安装对应的包。",
     )
+    report_images: ConfigPath | None = setting(
+        None,
+        "Folder with the validation examples' images, found by their ids: some are reported with "
+        "their captions, where the tracker takes images; null: captions alone (LoRA: the images "
+        "that the data were built from).",
+        "验证样本的图像所在文件夹（按 id 查找）：跟踪工具支持图像时，部分图像会与其描述一起上报；"
+        "null：只上报描述（LoRA：构建数据所用的图像）。",
+    )

@@ -22,7 +22,7 @@ CURVES_NAME = "training_curves.png"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # Settings of two runs that are compared as the same training with other seeds.
 _MAY_DIFFER = re.compile(
-    r"training\.(seed|output_dir|report_to|save_total_limit)|output\..*"
+    r"training\.(seed|output_dir|report_to|report_images|save_total_limit)|output\..*"
     r"|prompt_tuning\.weights_path|evaluation\.save_total_limit"
 )
 logger = logging.getLogger(__name__)
@@ -306,6 +306,27 @@ def record_of(checkpoint: Path) -> TrainingRecord:
         CheckpointError: It is missing or damaged.
     """
     return TrainingRecord.read(checkpoint / RECORD_NAME)
+
+
+def find_record(folder: Path, method: str) -> TrainingRecord | None:
+    """Reads the record next to a checkpoint or the best one, if it belongs to its training.
+
+    Args:
+        folder: The checkpoint, in the output folder of its training.
+        method: What it holds: the record's `method`.
+
+    Raises:
+        CheckpointError: The record is damaged.
+    """
+    path = folder.resolve().parent / RESULTS_NAME
+    if not path.is_file():
+        return None
+    record = TrainingRecord.read(path)
+    known = {record.best_folder, *(found.checkpoint for found in record.evaluations)}
+    if record.method != method or folder.name not in known:
+        logger.warning("%s: is not the record of %s; its figures are left out", path, folder)
+        return None
+    return record
 
 
 def is_interruption(checkpoint: Path) -> bool:

@@ -75,7 +75,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = CommandParser(__doc__ or "")
     add = parser.add_argument
     add("prompts", type=Path, nargs="+", metavar="PROMPT",
-        help="prompt_embeddings.pt, or a folder that holds it")  # fmt: skip
+        help="prompt_embeddings.pt, a folder that holds it, or its hub id")  # fmt: skip
     add("--output", type=Path, required=True, metavar="FOLDER",
         help="where prompt_embeddings.pt is written")  # fmt: skip
     add("--overwrite_output_dir", action="store_true", help="replace an existing output")

@@ -146,7 +146,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = CommandParser(__doc__ or "")
     add = parser.add_argument
     add("prompt", type=Path, metavar="PROMPT",
-        help="prompt_embeddings.pt, or a folder that holds it")  # fmt: skip
+        help="prompt_embeddings.pt, a folder that holds it, or its hub id")  # fmt: skip
     add("--examples", type=at_least(1), default=_EXAMPLES, metavar="N",
         help="validation examples to measure on (default: %(default)s)")  # fmt: skip
     add("--no_ablation", action="store_true", help="only norms and nearest vocabulary entries")

@@ -111,7 +111,7 @@ def open_prompt_file(path: Path, settings: PromptTrainingSettings, config: Confi
     """Loads the frozen model and prepends the prompt, if it belongs to it.
 
     Args:
-        path: prompt_embeddings.pt, or the folder that holds it.
+        path: prompt_embeddings.pt, or the folder or hub id that holds it.
         settings: Those of its training: which model, with which adapter.
         config: The configuration of captioning.
 

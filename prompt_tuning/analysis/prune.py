@@ -181,7 +181,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = CommandParser(__doc__ or "")
     add = parser.add_argument
     add("prompt", type=Path, metavar="PROMPT",
-        help="prompt_embeddings.pt, or a folder that holds it")  # fmt: skip
+        help="prompt_embeddings.pt, a folder that holds it, or its hub id")  # fmt: skip
     add("--to", type=at_least(1), required=True, metavar="N", help="soft tokens to keep")
     add("--one_shot", action="store_true",
         help="measure once what the prompt loses without each soft token; default: again after "

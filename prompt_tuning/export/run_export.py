@@ -112,6 +112,7 @@ def _open_model(
     Raises:
         IgragError: A part is missing or damaged, belongs to something else, or cannot be merged.
     """
+    from igrag.captioning.adapters import find_adapter
     from igrag.captioning.language_model import load_language_model
     from igrag.devices import tune_allocator
     from igrag.from_config import build_template
@@ -119,7 +120,7 @@ def _open_model(
     from prompt_tuning.methods import open_prompt
 
     tune_allocator()
-    lora: Path | None = arguments.lora
+    lora: Path | None = None if arguments.lora is None else find_adapter(arguments.lora)
     adapter = NO_ADAPTER if lora is None else adapter_hash(lora)
     name = find_model(config.models, arguments.model).path
     language = load_language_model(name, device="cpu", dtype="float32", lora_path=lora)
@@ -183,12 +184,12 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = CommandParser(__doc__ or "")
     add = parser.add_argument
     add("prompt", type=Path, metavar="PROMPT",
-        help="prompt_embeddings.pt, or a folder that holds it")  # fmt: skip
+        help="prompt_embeddings.pt, a folder that holds it, or its hub id")  # fmt: skip
     add("--format", required=True, choices=_FORMATS, help="what the folder is for")
     add("--output", type=Path, required=True, metavar="FOLDER", help="where it goes")
     add("--overwrite_output_dir", action="store_true", help="replace an earlier export")
     add("--lora", type=Path, metavar="FOLDER",
-        help="the LoRA adapter that the prompt was trained on; it is merged")  # fmt: skip
+        help="the LoRA adapter that the prompt was trained on (or its hub id), merged")  # fmt: skip
     add("--quantization", choices=_QUANTIZATIONS, default="float32",
         help="of the weights, for ctranslate2 (default: %(default)s)")  # fmt: skip
     add("--model", metavar="NAME|PATH", help="default: the config's default model")

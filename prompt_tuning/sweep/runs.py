@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from igrag.config import Config, find_model, portable
-from igrag.files import sha256_file
+from igrag.files import may_be_hub_id, sha256_file
 from igrag.retrieval.vector_files import vector_files
 from igrag.training.checkpoints import RESULTS_NAME
 from igrag.training.record import TrainingRecord
@@ -116,9 +116,9 @@ def _files_of(settings: PromptTrainingSettings) -> Iterator[Path]:
     if settings.prompt_tuning.image_tokens:
         for examples in (settings.train_file, settings.val_file):
             yield from (path for path in vector_files(examples) if path.is_file())
-    if init_file is not None:
+    # A hub id is no file and no folder; it stands for itself.
+    if init_file is not None and not may_be_hub_id(init_file):
         yield init_file
-    # A hub id is no folder; it stands for itself.
     base = Path(find_model(Config.load(model.main_config).models, model.name).path)
     for folder in (base, model.lora_weights_path):
         if folder is not None and folder.is_dir():

@@ -80,7 +80,7 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the hub answers: nothing, or the error under "error"; the ids asked for under "ids"."""
     hub: dict[str, Any] = {"error": None, "ids": []}
 
-    def model_info(self: HfApi, path: str, *, timeout: float) -> None:
+    def model_info(self: HfApi, path: str, *, revision: str | None, timeout: float) -> None:
         hub["ids"].append(path)
         if hub["error"] is not None:
             raise hub["error"]

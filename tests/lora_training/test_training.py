@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, EvalPrediction
 from igrag.captioning.language_model import load_language_model
 from igrag.config import REPO_ROOT
 from igrag.errors import ConfigError, DataError, TrainingError, UsageError
+from igrag.training.trackers import SAMPLES
 from lora_training import settings
 from lora_training.settings import DEFAULT_SETTINGS, LoraSettings
 from lora_training.train_lora import main, parse_arguments
@@ -21,6 +22,7 @@ from lora_training.trainer import AdapterTrainer, Scorer
 from tests.examples import save_examples
 from tests.finished_runs import CopyRun
 from tests.lora_training.training import WEIGHTS, Trainer, adapters, losses, record_of
+from tests.tiny import CocoFolder
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
@@ -286,6 +288,23 @@ def test_missing_tensorboard_is_named(trainer: Trainer, monkeypatch: pytest.Monk
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         trainer.train("run", "--report_to", "tensorboard")
+
+
+def test_event_files_have_sample_captions_with_images(trainer: Trainer, coco: CocoFolder) -> None:
+    """TensorBoard shows the captions of every validation as a table, and their images once."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    images = {"training__report_to": "tensorboard", "training__report_images": coco.images}
+    output = trainer.train(**images, training__num_train_epochs=1, training__eval_steps=5)
+    written = next((output / "runs").rglob("events.out.*"))  # in a folder of the run's own
+    events = accumulator.EventAccumulator(str(written.parent))
+    events.Reload()
+    texts = events.Tensors("val/captions/text_summary")
+    assert [text.step for text in texts] == [0, 5]
+    table = texts[-1].tensor_proto.string_val[0].decode()
+    assert table.count("\n") == SAMPLES + 1
+    shown = [tag for tag in events.Tags()["images"] if tag.startswith("val/images/")]
+    assert len(shown) == SAMPLES
+    assert [image.step for image in events.Images(shown[0])] == [0]
 
 
 def test_overwriting_replaces_the_run_once_everything_is_checked(

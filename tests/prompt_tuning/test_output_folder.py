@@ -1,8 +1,11 @@
 """The output folder is checked before any model is loaded, and left as it is by a refused run."""
 
 import importlib.util
+import json
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import MagicMock
 
 import pytest
 from accelerate import tracking
@@ -10,9 +13,11 @@ from accelerate.tracking import GeneralTracker
 
 from igrag.cli import run
 from igrag.errors import DataError, UsageError
+from igrag.training.trackers import SAMPLES
 from prompt_tuning import prompt_training, setup
 from tests.command import one_error
 from tests.prompt_tuning.training import Trainer, losses, record_of
+from tests.tiny import CocoFolder
 
 LATEST = ("--resume_from_checkpoint", "latest")
 
@@ -109,6 +114,21 @@ def test_event_files_have_every_step_once(trainer: Trainer) -> None:
         ]
 
 
+def test_event_files_have_sample_captions_with_images(trainer: Trainer, coco: CocoFolder) -> None:
+    """TensorBoard shows the captions of every validation as a table, and their images once."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    images = {"output__report_to": "tensorboard", "output__report_images": coco.images}
+    output = trainer.train(**images, training__num_train_epochs=1, evaluation__eval_steps=5)
+    events = accumulator.EventAccumulator(str(output / "runs"))
+    events.Reload()
+    texts = events.Tensors("val/captions/text_summary")
+    assert [text.step for text in texts] == [0, 5]
+    predicted = json.loads((output / "checkpoint-5" / "predictions.json").read_text())
+    table = texts[-1].tensor_proto.string_val[0].decode()
+    assert f"| 1 | {predicted[0]['caption']} | " in table and table.count("\n") == SAMPLES + 1
+    assert [image.step for image in events.Images("val/images/1")] == [0]
+
+
 class Recorder(GeneralTracker):  # type: ignore[misc]  # has no types
     """A tracker of accelerate's that keeps what it is given."""
 
@@ -142,6 +162,9 @@ def test_trackers_get_settings_and_scores(
     monkeypatch.setattr(tracking, "_available_trackers", [tracking.LoggerType.WANDB])
     monkeypatch.setattr(tracking, "get_available_trackers", lambda: [tracking.LoggerType.WANDB])
     monkeypatch.setattr(Recorder, "kept", [])
+    wandb = MagicMock()
+    wandb.run.id = "r1"
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
     output = trainer.train(output__report_to="wandb")
     project, settings, *logged = Recorder.kept
     assert project == "igrag"
@@ -149,4 +172,9 @@ def test_trackers_get_settings_and_scores(
     assert settings["prompt_tuning.init_text"] == "None"  # Trackers take numbers and texts.
     steps = [values["train/loss"] for _, values in logged if "train/loss" in values]
     assert steps == losses(output)
-    assert sum("val/bleu4" in values for _, values in logged) == len(record_of(output).evaluations)
+    validations = len(record_of(output).evaluations)
+    assert sum("val/bleu4" in values for _, values in logged) == validations
+    assert wandb.Table.call_count == validations
+    added = [call.args[0] for call in wandb.Artifact.return_value.add_file.call_args_list]
+    assert str(output / "best_model" / "prompt_embeddings.pt") in added
+    assert wandb.run.log_artifact.call_count == 1
