@@ -6,8 +6,8 @@ import gradio as gr
 
 from igrag.app.caption_tab import Label
 from igrag.app.evaluations import Evaluations
-from igrag.app.runs import MOST_RUNS, TrainingRuns
 from igrag.app.texts import texts_for
+from igrag.app.training_runs import MOST_RUNS, TrainingRuns
 from igrag.metrics import registered_metrics
 
 _SECONDS = 5  # between two looks at the records of runs that may be training

@@ -57,7 +57,7 @@ def add_caption_tab(
                 )  # fmt: skip
         with gr.Column(min_width=280, scale=2):
             outputs = [gr.HTML(elem_id=name) for name in ("status", "captions", "matches")]
-            inputs = [image, names, matches, width]
+            inputs: list[Any] = [image, names, matches, width]
             _add_explanation(live, label, inputs)
 
     def caption(

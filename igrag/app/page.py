@@ -16,8 +16,8 @@ from igrag.app.browse_tabs import add_evaluation_tab, add_runs_tab
 from igrag.app.caption_tab import Label, add_caption_tab, is_upload
 from igrag.app.evaluations import Evaluations
 from igrag.app.live_captions import LiveCaptions
-from igrag.app.runs import TrainingRuns
 from igrag.app.texts import TEXTS, texts_for
+from igrag.app.training_runs import TrainingRuns
 from igrag.serving.gate import Gate, GateRules
 
 Move = Callable[[str | Path | None], Awaitable[str | None]]
@@ -80,7 +80,8 @@ def create_page(live: LiveCaptions, options: PageOptions) -> FastAPI:
 
 def build_page(live: LiveCaptions, label: Label, options: PageOptions) -> gr.Blocks:
     """Builds the components and events of all tabs."""
-    with gr.Blocks(title="IGRAG", analytics_enabled=False, fill_width=True) as page:
+    page: gr.Blocks = gr.Blocks(title="IGRAG", analytics_enabled=False, fill_width=True)
+    with page:
         head = gr.HTML()
         with gr.Tabs():
             with gr.Tab(label("tab_caption")):

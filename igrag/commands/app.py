@@ -119,7 +119,7 @@ def load_page(
     from igrag.app.evaluations import Evaluations
     from igrag.app.live_captions import LiveCaptions
     from igrag.app.page import PageOptions, create_page
-    from igrag.app.runs import TrainingRuns
+    from igrag.app.training_runs import TrainingRuns
     from igrag.data.images import list_images
     from igrag.serving.gate import GateRules
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from igrag.app.folders import Folders
-from igrag.app.runs import TrainingRuns, differences, flat
 from igrag.app.texts import TEXTS, language_of, texts_for
+from igrag.app.training_runs import TrainingRuns, differences, flat
 
 
 @pytest.mark.parametrize(

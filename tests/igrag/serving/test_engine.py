@@ -1,6 +1,7 @@
 """What requests may ask for: methods, soft prompts by name, and one-line errors."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -85,7 +86,7 @@ def test_stopped_stream_leaves_the_engine_free(loaded: LoadedEngine) -> None:
     """Who stops reading ends the generation; the next caption does not wait."""
     retrieved = loaded.engine.retrieve(Image.new("RGB", (32, 32), "blue"), "blue.png", 2)
     decoding = replace(loaded.engine.decoding, num_beams=1)
-    stream = loaded.engine.stream(retrieved, Choice(False, None), decoding)
+    stream: Any = loaded.engine.stream(retrieved, Choice(False, None), decoding)
     next(stream)
     stream.close()
     assert not loaded.engine.lock.locked()
