@@ -9,8 +9,7 @@ PYTEST_ARGS ?=
 # Two at once, one thread each: the models of the tests are too small to share out.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 # Shows what is large, as pip begins to download it; errors and warnings come through.
-# Python compiles what is imported; compiling all of torch and transformers takes half a minute.
-INSTALL := set -o pipefail; $(BIN)/python -u -m pip install --disable-pip-version-check --no-compile
+INSTALL := set -o pipefail; $(BIN)/python -u -m pip install --disable-pip-version-check
 SHOW := | awk '/^ *(Downloading|Using cached).*[0-9] [MG]B\)/ { print "  " $$0; fflush() } \
 	/^Installing collected/ { print "  Unpacking " NF - 3 " packages"; fflush() }'
 
