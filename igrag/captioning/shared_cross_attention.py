@@ -5,7 +5,6 @@ states to keys and values once for each beam, and copies both at every step of b
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from inspect import signature
 from typing import Any
 
@@ -19,7 +18,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-# The argument's name before and since transformers 5.22.
+# Earlier versions of transformers 5 call the argument past_key_values.
 _CACHE = "cache" if "cache" in signature(T5ForConditionalGeneration.forward).parameters else (
     "past_key_values"
 )  # fmt: skip
@@ -111,6 +110,5 @@ def forward_from(
 
 def _copies(config: GenerationConfig, options: Mapping[str, Any]) -> int:
     """Returns how many sequences are decoded at once for each row."""
-    config = deepcopy(config)
-    config.update(**options)
-    return max(config.num_beams or 1, config.num_return_sequences or 1)
+    names = ("num_beams", "num_return_sequences")
+    return max(options.get(name, getattr(config, name)) or 1 for name in names)
