@@ -46,7 +46,7 @@ def push_prompt(
     card = model_card(
         repo_id,
         method=_METHOD,
-        base_model=base_model or known or "that is not known",
+        base_model=base_model or known,
         facts=_facts(prompt),
         record=record,
         checkpoint=path.parent.name,

@@ -94,7 +94,7 @@ def _facts(path: Path) -> dict[str, str]:
     }
 
 
-def _base_model(path: Path, record: "TrainingRecord | None") -> str:
+def _base_model(path: Path, record: "TrainingRecord | None") -> str | None:
     """Returns the base model's name as the record, or else PEFT's configuration has it.
 
     Raises:
@@ -106,7 +106,7 @@ def _base_model(path: Path, record: "TrainingRecord | None") -> str:
         found = read_json(path / ADAPTER_CONFIG).get("base_model_name_or_path")
     except DataError as error:
         raise CheckpointError(str(error)) from None
-    return found if isinstance(found, str) and found else "that is not known"
+    return found if isinstance(found, str) else None
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

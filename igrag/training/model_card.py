@@ -48,7 +48,7 @@ def model_card(
     repo_id: str,
     *,
     method: str,
-    base_model: str,
+    base_model: str | None,
     facts: Mapping[str, str],
     record: TrainingRecord | None = None,
     checkpoint: str | None = None,
@@ -59,7 +59,7 @@ def model_card(
     Args:
         repo_id: "owner/name" on the hub.
         method: "prompt_tuning" or "lora".
-        base_model: Hub id of the base model, or what else is known of it.
+        base_model: Hub id of the base model, or what else is known of it; None: nothing.
         facts: Name -> value, such as the number of soft tokens.
         record: That of the training, where there is one.
         checkpoint: Name of the checkpoint's folder in it.
@@ -67,6 +67,7 @@ def model_card(
     """
     from huggingface_hub import ModelCardData
 
+    base_model = base_model or "that is not known"
     data = ModelCardData(
         base_model=hub_model(base_model),
         library_name=_LIBRARIES[method],
