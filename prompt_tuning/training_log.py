@@ -2,17 +2,16 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import LoggerType
 from tqdm import tqdm
 
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME, checkpoint_name
-from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
+from igrag.training.record import Evaluation, TrainingRecord, TrainingStep, flat_settings
 from igrag.training.summary import run_footer
 from igrag.training.trackers import Reporter, Sample, make_reporter
 from prompt_tuning.checkpoints import CheckpointFolder, Progress, TrainingState
@@ -55,7 +54,7 @@ class TrainingLog:
         is_tensorboard = LoggerType.TENSORBOARD in accelerator.log_with
         accelerator.init_trackers(
             "runs" if is_tensorboard else _PROJECT,  # A folder there, a project elsewhere.
-            config=None if is_tensorboard else _flat(record.config),
+            config=None if is_tensorboard else flat_settings(record.config),
             init_kwargs={"tensorboard": {"purge_step": purge_step}},
         )
         self._samples = samples
@@ -164,14 +163,3 @@ class TrainingLog:
         if not self._accelerator.is_main_process:
             return
         print(run_footer(self.record, folder.best_prompt, *files))
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the settings as trackers take them: "section.key" -> a number or a text."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
-    return flat

@@ -4,16 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from igrag.app import markup
 from igrag.app.folders import Folders
 from igrag.app.texts import Texts
 from igrag.errors import IgragError
-from igrag.training.checkpoints import RECORD_NAME, RESULTS_NAME, step_of
+from igrag.training.checkpoints import RECORD_NAME, RESULTS_NAME, checkpoint_folders
 from igrag.training.curves import draw_curves
 from igrag.training.html_page import data_uri
-from igrag.training.record import TrainingRecord
+from igrag.training.record import TrainingRecord, flat_settings
 
 MOST_RUNS = 4  # compared at once
 _NO_VALUE = "–"
@@ -60,7 +59,7 @@ class TrainingRuns:
                 runs.append(self._open(name, found[name]))
             except IgragError as error:
                 errors.append(str(error))
-        configs = {run.name: flat(run.record.config) for run in runs}
+        configs = {run.name: flat_settings(run.record.config) for run in runs}
         return markup.fill(
             "runs", texts, runs=runs, errors=errors, differences=differences(configs)
         )
@@ -75,22 +74,13 @@ class TrainingRuns:
         return self._drawn[name][1]
 
 
-def differences(configs: Mapping[str, Mapping[str, str]]) -> list[list[str]]:
+def differences(configs: Mapping[str, Mapping[str, object]]) -> list[list[str]]:
     """Returns the settings in which configurations differ: the key, and the value of each."""
     keys = dict.fromkeys(key for config in configs.values() for key in config)
-    rows = [[key, *(config.get(key, _NO_VALUE) for config in configs.values())] for key in keys]
+    rows = [
+        [key, *(str(config.get(key, _NO_VALUE)) for config in configs.values())] for key in keys
+    ]
     return [row for row in rows if len(set(row[1:])) > 1]
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Returns a configuration's values as text, by their whole keys."""
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = str(value)
-    return found
 
 
 def _record_file(folder: Path) -> Path | None:
@@ -98,12 +88,8 @@ def _record_file(folder: Path) -> Path | None:
     results = folder / RESULTS_NAME
     if results.is_file():
         return results
-    records = [file for file in folder.glob(f"checkpoint-*/{RECORD_NAME}") if _has_step(file)]
-    return max(records, key=lambda file: step_of(file.parent), default=None)
-
-
-def _has_step(record: Path) -> bool:
-    return record.parent.name.partition("-")[2].isdigit()
+    records = [checkpoint / RECORD_NAME for checkpoint in checkpoint_folders(folder)]
+    return next((file for file in reversed(records) if file.is_file()), None)
 
 
 def _written(folder: Path) -> int:

@@ -58,10 +58,7 @@ class TrainingFolder:
 
     def folders(self) -> list[Path]:
         """Returns the checkpoint folders, complete or not, the newest last."""
-        if not self.path.is_dir():
-            return []
-        found = [path for path in self.path.iterdir() if _CHECKPOINT.fullmatch(path.name)]
-        return sorted(found, key=step_of)
+        return checkpoint_folders(self.path)
 
     def checkpoints(self) -> list[Path]:
         """Returns the complete checkpoints, the newest last."""
@@ -292,6 +289,14 @@ class TrainingFolder:
 def checkpoint_name(step: int) -> str:
     """Returns the name of the checkpoint after `step` steps, as transformers' Trainer names it."""
     return f"checkpoint-{step}"
+
+
+def checkpoint_folders(output: Path) -> list[Path]:
+    """Returns the checkpoint folders of a training, complete or not, the newest last."""
+    if not output.is_dir():
+        return []
+    found = [path for path in output.iterdir() if _CHECKPOINT.fullmatch(path.name)]
+    return sorted(found, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:

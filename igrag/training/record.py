@@ -250,6 +250,17 @@ def read_checksums(path: Path) -> dict[str, str]:
 _ADAPTER = TypeAdapter(TrainingRecord)
 
 
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str]:
+    """Returns settings as trackers and tables take them: "section.key" -> a number or a text."""
+    flat: dict[str, int | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str) else str(value)
+    return flat
+
+
 def _check_finite(figures: Evaluation | TrainingStep) -> None:
     # JSON has no NaN; checked here, the error names the step and not the file.
     for name, value in asdict(figures).items():

@@ -6,7 +6,8 @@ import pytest
 
 from igrag.app.folders import Folders
 from igrag.app.texts import TEXTS, language_of, texts_for
-from igrag.app.training_runs import TrainingRuns, differences, flat
+from igrag.app.training_runs import TrainingRuns, differences
+from igrag.training.record import flat_settings
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,8 @@ def test_folders_are_found_below_their_roots(tmp_path: Path) -> None:
 
 def test_only_settings_that_differ_are_compared() -> None:
     """A setting that one run lacks differs from those that have it."""
-    first = flat({"training": {"seed": 1, "epochs": 3}, "name": "t5"})
-    second = flat({"training": {"seed": 2, "epochs": 3, "new": True}, "name": "t5"})
+    first = flat_settings({"training": {"seed": 1, "epochs": 3}, "name": "t5"})
+    second = flat_settings({"training": {"seed": 2, "epochs": 3, "new": True}, "name": "t5"})
     assert differences({"a": first, "b": second}) == [
         ["training.seed", "1", "2"],
         ["training.new", "–", "True"],
