@@ -22,8 +22,16 @@ from igrag.cli import (
     run_command,
     setup_logging,
 )
-from igrag.commands.serve import LoadedEngine, check_extra, find_secret, load_engine, public_name
-from igrag.config import DEFAULT_CONFIG, REPO_ROOT, Config, ModelEntry, find_model, portable
+from igrag.commands.served_models import (
+    LoadedEngine,
+    add_limit_options,
+    add_model_options,
+    check_extra,
+    find_secret,
+    load_engine,
+    public_name,
+)
+from igrag.config import REPO_ROOT, Config, ModelEntry, find_model, portable
 from igrag.errors import ImageError, UsageError
 
 if TYPE_CHECKING:  # torch and Gradio take seconds to load: --help must not wait for them.
@@ -86,9 +94,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--share", action="store_true",
         help=f"a public address through Gradio's servers, with the password in {PASSWORD}; the "
         "one thing that needs a network")  # fmt: skip
-    add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
-    add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
-        help="default: configs/config.yaml")  # fmt: skip
+    add_model_options(parser)
     add("--images", type=Path, metavar="FOLDER",
         help="the images of the knowledge base, shown where they are found (default: the demo's, "
         "for its own knowledge base)")  # fmt: skip
@@ -99,10 +105,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--runs", type=Path, nargs="+", default=list(_RUNS), metavar="FOLDER",
         help="where training runs are looked for (default: prompt_tuning/checkpoints and "
         "lora_training/checkpoints)")  # fmt: skip
-    add("--max_upload_mb", type=at_least(1), default=32, metavar="N",
-        help="most megabytes of an upload (default: 32)")  # fmt: skip
-    add("--max_megapixels", type=at_least(1), default=50, metavar="N",
-        help="most megapixels of an image (default: 50)")  # fmt: skip
+    add_limit_options(parser)
     add_config_options(parser)
     add_common_options(parser)
     return parser.parse_args(words)

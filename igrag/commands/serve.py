@@ -11,9 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igrag.cli import (
@@ -25,16 +22,20 @@ from igrag.cli import (
     run_command,
     setup_logging,
 )
-from igrag.commands.clip_scores import load_clip_score
-from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
-from igrag.errors import UsageError
+from igrag.commands.served_models import (
+    add_limit_options,
+    add_model_options,
+    check_extra,
+    find_secret,
+    load_engine,
+    public_name,
+)
+from igrag.config import Config, ModelEntry, find_model
 
 if TYPE_CHECKING:  # torch and FastAPI take seconds to load: --help must not wait for them.
     from fastapi import FastAPI
 
-    from igrag.captioning.captioner import Captioner
-    from igrag.captioning.generator import GenerativeModel
-    from igrag.serving.engine import CaptionEngine, CaptionItem, Choices
+    from igrag.serving.engine import CaptionItem
 
 TOKEN = "IGRAG_TOKEN"
 _EXTRA = {  # module -> package
@@ -43,7 +44,6 @@ _EXTRA = {  # module -> package
     "python_multipart": "python-multipart",
     "prometheus_client": "prometheus-client",
 }
-_SHORTEST_SECRET = 16
 
 
 def command(words: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
-    check_extra()
+    check_extra("serve", _EXTRA)
 
     from igrag.serving.server import bind, serve
 
@@ -78,42 +78,19 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"where to listen; other machines need a token, in {TOKEN} (default: 127.0.0.1)",
     )  # fmt: skip
     add("--port", type=at_least(0), default=8000, metavar="N", help="0: any (default: 8000)")
-    add("--model", metavar="NAME|PATH", help="a name from the config, a folder, or a hub id")
-    add("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
-        help="default: configs/config.yaml")  # fmt: skip
+    add_model_options(parser)
     add("--batch_size", type=at_least(1), metavar="N",
         help="most images of a batch (default: generation_config.batch_size)")  # fmt: skip
     add("--batch_wait_ms", type=at_least(0), default=5, metavar="N",
         help="how long the first image of a batch waits for others (default: 5)")  # fmt: skip
     add("--queue_size", type=at_least(1), default=64, metavar="N",
         help="images that may wait; more are answered with 429 (default: 64)")  # fmt: skip
-    add("--max_upload_mb", type=at_least(1), default=32, metavar="N",
-        help="most megabytes of a request (default: 32)")  # fmt: skip
-    add("--max_megapixels", type=at_least(1), default=50, metavar="N",
-        help="most megapixels of an image (default: 50)")  # fmt: skip
+    add_limit_options(parser)
     add("--stop_seconds", type=at_least(1), default=60, metavar="N",
         help="how long accepted requests are worked on after SIGTERM (default: 60)")  # fmt: skip
     add_config_options(parser)
     add_common_options(parser)
     return parser.parse_args(words)
-
-
-def check_extra(command: str = "serve", packages: Mapping[str, str] = _EXTRA) -> None:
-    """Checks that what a server needs is installed.
-
-    Args:
-        command: The command, whose extra has the same name.
-        packages: Module -> package.
-
-    Raises:
-        UsageError: A package is missing.
-    """
-    missing = [package for module, package in packages.items() if find_spec(module) is None]
-    if missing:
-        raise UsageError(
-            f"igrag {command} needs {', '.join(missing)}, not installed; "
-            f"pip install 'igrag[{command}]'"
-        )
 
 
 def find_token(host: str, environment: Mapping[str, str]) -> str | None:
@@ -126,36 +103,6 @@ def find_token(host: str, environment: Mapping[str, str]) -> str | None:
 
     exposed_by = None if is_loopback(host) else f"--host {host}"
     return find_secret(TOKEN, "token", exposed_by, environment)
-
-
-def find_secret(
-    variable: str, noun: str, exposed_by: str | None, environment: Mapping[str, str]
-) -> str | None:
-    """Returns what lets other machines in; None: the server is for this machine alone.
-
-    Args:
-        variable: The environment variable that has it.
-        noun: What it is called.
-        exposed_by: The option by which other machines can reach the server; None where they cannot.
-        environment: The environment.
-
-    Raises:
-        UsageError: It is missing and needed, or it is too short.
-    """
-    secret = environment.get(variable, "").strip()
-    fix = f"export {variable}=$(openssl rand -hex 32)"
-    if not secret:
-        if exposed_by is not None:
-            raise UsageError(
-                f"{exposed_by}: other machines can reach it, expected a {noun} in {variable}; {fix}"
-            )
-        return None
-    if len(secret) < _SHORTEST_SECRET:
-        raise UsageError(
-            f"{variable}: found {len(secret)} characters, expected at least {_SHORTEST_SECRET}; "
-            f"{fix}"
-        )
-    return secret
 
 
 def load_app(
@@ -193,52 +140,3 @@ def load_app(
         rules=GateRules(token, most_bytes=arguments.max_upload_mb * 10**6),
     )
     return create_app(queue, metrics, loaded.choices, options)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedEngine:
-    """The models, loaded once for every method and every soft prompt of the configuration.
-
-    Attributes:
-        engine: Captions images.
-        choices: What it can caption with.
-        captioner: The pipeline inside it.
-        models: By whether the adapter is enabled, the model that generates.
-    """
-
-    engine: "CaptionEngine"
-    choices: "Choices"
-    captioner: "Captioner"
-    models: "Mapping[bool, GenerativeModel]"
-
-
-def load_engine(config: Config, model_path: str, name: str) -> LoadedEngine:
-    """Loads the models once, for every method and every soft prompt of the configuration."""
-    from igrag.devices import tune_allocator
-    from igrag.serving.engine import CaptionEngine, Choice, Choices
-    from prompt_tuning.methods import configured_method
-    from prompt_tuning.served_methods import load_served_methods
-
-    tune_allocator()
-    captioner, served = load_served_methods(config, model_path)
-    for key, note in served.notes.items():
-        print(f"note: {key}: {note}", file=sys.stderr)
-    engine = CaptionEngine(
-        captioner,
-        served.models,
-        named={lora: bool(names) for lora, names in served.prompts.items()},
-        model_name=name,
-        score=load_clip_score(config),
-    )
-    choices = Choices(
-        methods={method: Choice(*chosen) for method, chosen in served.methods.items()},
-        default=configured_method(config),
-        prompts=served.names,
-    )
-    return LoadedEngine(engine, choices, captioner, served.models)
-
-
-def public_name(model_path: str) -> str:
-    """Returns a model's hub id, or its folder's name: clients see no path of this machine."""
-    path = Path(model_path)
-    return path.name if path.is_absolute() else model_path

@@ -32,5 +32,5 @@ def test_missing_extra_is_one_line(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It names what is missing, and the command that installs it."""
-    monkeypatch.setattr("igrag.commands.serve.find_spec", lambda name: None)
+    monkeypatch.setattr("igrag.commands.served_models.find_spec", lambda name: None)
     assert "igrag app needs gradio, not installed; pip install 'igrag[app]'" in refusal(capfd)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from igrag.commands.serve import LoadedEngine, load_engine
+from igrag.commands.served_models import LoadedEngine, load_engine
 from igrag.config import Config, find_model
 from igrag.serving.engine import Choice, ChoiceError, Choices
 
