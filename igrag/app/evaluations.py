@@ -129,4 +129,4 @@ def _report(path: Path, texts: Texts) -> str:
         page = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return markup.status(texts["no_report"])
-    return markup.frame(page, title=texts["images_captions"], scripts=True)
+    return markup.frame(page, title=texts["images_captions"])

@@ -32,17 +32,15 @@ def error(text: str) -> str:
     return f'<div class="igrag"><p class="error" role="alert">{escape(text)}</p></div>'
 
 
-def frame(page: str, *, title: str, scripts: bool = False) -> str:
+def frame(page: str, *, title: str) -> str:
     """Returns a whole page in a frame, which can reach neither this page nor the network.
 
     Args:
-        page: HTML with everything inlined.
+        page: HTML with everything inlined; its own scripts run.
         title: What it is.
-        scripts: Let its own scripts run.
     """
-    sandbox = "allow-scripts" if scripts else ""
     return (
-        f'<div class="igrag"><iframe sandbox="{sandbox}" title="{escape(title)}" '
+        f'<div class="igrag"><iframe sandbox="allow-scripts" title="{escape(title)}" '
         f'srcdoc="{escape(page)}"></iframe></div>'
     )
 

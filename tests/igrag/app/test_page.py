@@ -46,6 +46,7 @@ def test_upload_is_captioned_and_choices_are_live(served: Served, visit: Visit) 
     visit.page.locator("#explain").click()
     frame = visit.page.frame_locator("#explanation iframe")
     frame.get_by_role("heading", name="What the decoder read").wait_for()
+    visit.keep_screenshot("caption")
 
     hosts = {urlparse(url).netloc for url in visit.requested if url.startswith("http")}
     assert hosts == {urlparse(served.address).netloc}
@@ -60,6 +61,16 @@ def test_page_is_chinese_for_a_chinese_browser(browser: Browser, served: Served)
         visit.upload(served.coco.image(2))
         visit.wait_for("#status", "完成。")
         visit.wait_for("#matches", "相似图片")
+        visit.page.locator("#why button").first.click()
+        visit.page.locator("#explain").click()
+        explained = visit.page.frame_locator("#explanation iframe")
+        explained.get_by_role("heading", name="解码器读取了什么").wait_for()
+        visit.keep_screenshot("caption-zh")
+        visit.page.get_by_role("tab", name="评测结果").click()
+        report = visit.page.frame_locator("#report iframe")
+        report.get_by_label("在描述和编号中搜索").fill("beach")
+        report.get_by_text("3 张图片中的 1 张").wait_for()
+        visit.keep_screenshot("evaluations-zh")
 
 
 def test_bad_image_is_one_line_and_the_page_goes_on(served: Served, visit: Visit) -> None:
@@ -116,6 +127,7 @@ def test_page_fits_a_telephone(browser: Browser, served: Served) -> None:
                            ("Training runs", "#run table")):  # fmt: skip
             visit.page.get_by_role("tab", name=name).click()
             visit.page.locator(part).first.wait_for()
+            visit.keep_screenshot(f"{name} at 400 pixels")
             assert visit.page.evaluate("document.documentElement.scrollWidth") == 400
             too_wide = visit.page.evaluate(
                 """[...document.querySelectorAll('main *')].filter(each =>
@@ -132,6 +144,25 @@ def test_page_fits_a_telephone(browser: Browser, served: Served) -> None:
               ).map(each => each.outerHTML.slice(0, 200))"""
         )
         assert unnamed == []
+
+
+def test_page_breaks_no_rule_of_accessibility(served: Served, visit: Visit) -> None:
+    """Axe finds nothing serious on a tab, and the keyboard alone reaches every control."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    visit.upload(served.coco.image(5))
+    visit.wait_for("#status", "Done.")
+    for name, part in (("Caption", "#matches"), ("Evaluations", "#report iframe"),
+                       ("Training runs", "#run table")):  # fmt: skip
+        visit.page.get_by_role("tab", name=name).focus()
+        visit.page.keyboard.press("Enter")
+        visit.page.locator(part).first.wait_for()
+        found = axe.run(visit.page).response["violations"]
+        serious = [
+            (each["id"], node["html"][:200])
+            for each in found if each["impact"] in ("serious", "critical")
+            for node in each["nodes"]
+        ]  # fmt: skip
+        assert serious == [], name
 
 
 def test_path_or_address_in_a_request_is_not_opened(served: Served) -> None:
