@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,11 +100,11 @@ def served(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium; none is downloaded."""
+    """The system's Chromium or Chrome; none is downloaded."""
     playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if chromium is None:
-        pytest.skip("needs Chromium (Debian's package chromium)")
+        pytest.skip("needs Chromium (Debian's package chromium) or Chrome")
     with playwright.sync_playwright() as started:
         # Root, as in a container, has no sandbox; the page is the test's own.
         found = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -129,6 +130,11 @@ class Visit:
     def wait_for(self, selector: str, text: str) -> None:
         """Waits until an element has a text."""
         self.page.locator(selector).get_by_text(text).first.wait_for()
+
+    def keep_screenshot(self, name: str) -> None:
+        """Saves the whole page in the folder that the environment variable SCREENSHOTS names."""
+        if folder := os.environ.get("SCREENSHOTS"):
+            self.page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
 
     def captions(self) -> dict[str, str]:
         """Returns the captions by method."""
