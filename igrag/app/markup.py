@@ -45,7 +45,8 @@ def frame(page: str, *, title: str) -> str:
     )
 
 
-def style() -> str:
-    """Returns the style of the page: that of report.html, and its own."""
-    files = (PAGE_STYLE, _HERE / "app.css")
-    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+def head() -> str:
+    """Returns the page's style, which is that of report.html and its own, and its script."""
+    styles = [file.read_text(encoding="utf-8") for file in (PAGE_STYLE, _HERE / "app.css")]
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    return f"<style>{''.join(styles)}</style><script>{script}</script>"

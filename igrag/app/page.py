@@ -70,7 +70,7 @@ def create_page(live: LiveCaptions, options: PageOptions) -> FastAPI:
     app.add_middleware(LocalPolicy)
     gr.mount_gradio_app(
         app, page, path="", i18n=i18n, theme=_theme(), css="", run_history=False,
-        head=f"<style>{markup.style()}</style>", footer_links=[], pwa=False, mcp_server=False,
+        head=markup.head(), footer_links=[], pwa=False, mcp_server=False,
         ssr_mode=False, enable_monitoring=False, show_error=True,
         max_file_size=options.rules.most_bytes,
         auth=(USER, options.password) if options.password else None,

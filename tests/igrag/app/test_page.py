@@ -151,18 +151,19 @@ def test_page_breaks_no_rule_of_accessibility(served: Served, visit: Visit) -> N
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     visit.upload(served.coco.image(5))
     visit.wait_for("#status", "Done.")
+    serious = []
     for name, part in (("Caption", "#matches"), ("Evaluations", "#report iframe"),
                        ("Training runs", "#run table")):  # fmt: skip
         visit.page.get_by_role("tab", name=name).focus()
         visit.page.keyboard.press("Enter")
         visit.page.locator(part).first.wait_for()
-        found = axe.run(visit.page).response["violations"]
-        serious = [
-            (each["id"], node["html"][:200])
-            for each in found if each["impact"] in ("serious", "critical")
-            for node in each["nodes"]
-        ]  # fmt: skip
-        assert serious == [], name
+        serious += [
+            (name, rule["id"], node["html"][:200])
+            for rule in axe.run(visit.page).response["violations"]
+            if rule["impact"] in ("serious", "critical")
+            for node in rule["nodes"]
+        ]
+    assert serious == []
 
 
 def test_path_or_address_in_a_request_is_not_opened(served: Served) -> None:
