@@ -38,10 +38,7 @@ def add_caption_tab(
             # Gradio would open the file itself, with errors of its own.
             setattr(image, "preprocess", uploaded_file)  # noqa: B010
             if examples:
-                gr.Examples(
-                    [[str(path)] for path in examples], [image], label=cast(str, label("examples")),
-                    examples_per_page=len(examples), api_visibility="private",
-                )  # fmt: skip
+                _add_examples(image, examples, label)
             names = gr.CheckboxGroup(
                 live.names, value=live.methods, label=label("methods"), info=label("methods_info"),
                 elem_id="methods",
@@ -92,6 +89,21 @@ def is_upload(path: str | Path) -> bool:
     """Returns whether a file was uploaded, or is an example: Gradio has both in one folder."""
     found = Path(path).resolve()
     return found.is_relative_to(Path(get_upload_folder()).resolve()) and found.is_file()
+
+
+def _add_examples(image: gr.Image, examples: Sequence[Path], label: Label) -> None:
+    """Adds images to choose from.
+
+    Not as gr.Examples: it makes the component again for the session, without `uploaded_file`.
+    """
+    shown = gr.Dataset(
+        components=[image], samples=[[str(path)] for path in examples], type="index",
+        label=cast(str, label("examples")), samples_per_page=len(examples),
+    )  # fmt: skip
+    shown.click(
+        lambda index: shown.samples[index][0], shown, image,
+        postprocess=False, show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
 
 
 def _add_explanation(live: LiveCaptions, label: Label, inputs: Sequence[Any]) -> None:

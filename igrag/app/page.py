@@ -1,7 +1,7 @@
 """Builds the page, and the application that serves it and sends nothing elsewhere."""
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.blocks import Block
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from igrag.app import markup
@@ -20,7 +21,6 @@ from igrag.app.texts import TEXTS, texts_for
 from igrag.app.training_runs import TrainingRuns
 from igrag.serving.gate import Gate, GateRules
 
-Move = Callable[[str | Path | None], Awaitable[str | None]]
 USER = "igrag"
 _PREFIX = "igrag_"  # Gradio has texts of its own under short keys.
 _QUEUE_SIZE = 32  # events that wait; more are refused
@@ -100,28 +100,27 @@ def build_page(live: LiveCaptions, label: Label, options: PageOptions) -> gr.Blo
     with page:
         page.load(greet, None, head, show_progress="hidden", api_visibility="private")
     page.queue(max_size=_QUEUE_SIZE, default_concurrency_limit=2)
-    only_take_uploads(page)
+    only_take_uploads()
     return page
 
 
-def only_take_uploads(page: gr.Blocks) -> None:
+def only_take_uploads() -> None:
     """Lets no component open a path or an address that a request names.
 
     Gradio would fetch an address, and in an application that it is mounted in, as here, copy any
-    file that the process can read.
+    file that the process can read. The class is changed, not the page's components: one that an
+    event updates is made again for the session.
     """
-    for block in page.blocks.values():
-        move = block.async_move_resource_to_block_cache
-        setattr(block, "async_move_resource_to_block_cache", _of_uploads(move))  # noqa: B010
+    Block.async_move_resource_to_block_cache = _move_upload  # type: ignore[method-assign]
 
 
-def _of_uploads(move: Move) -> Move:
-    async def move_upload(path: str | Path | None) -> str | None:
-        if path is not None and not is_upload(path):
-            raise gr.Error("found another file, expected an upload", print_exception=False)
-        return await move(path)
+_move = Block.async_move_resource_to_block_cache
 
-    return move_upload
+
+async def _move_upload(block: Block, path: str | Path | None) -> str | None:
+    if path is not None and not is_upload(path):
+        raise gr.Error("found another file, expected an upload", print_exception=False)
+    return await _move(block, path)
 
 
 class LocalPolicy:

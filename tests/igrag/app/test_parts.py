@@ -1,5 +1,6 @@
 """Parts of the page without a browser: its languages, its folders, and settings that differ."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,15 @@ def test_damaged_record_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "all_results.json").write_text("{", encoding="utf-8")
     page = TrainingRuns({"run": tmp_path}).show(["run"], TEXTS["en"])
     assert 'role="alert"' in page and "all_results.json" in page
+
+
+def test_component_of_a_session_opens_no_path(tmp_path: Path) -> None:
+    """Components that an event makes again for a session refuse paths and addresses, too."""
+    gradio = pytest.importorskip("gradio")
+    from igrag.app.page import only_take_uploads
+
+    only_take_uploads()
+    (tmp_path / "secret").write_text("secret")
+    for path in (tmp_path / "secret", "http://127.0.0.1:9/a.png"):
+        with pytest.raises(gradio.Error, match="expected an upload"):
+            asyncio.run(gradio.Dropdown().async_move_resource_to_block_cache(path))
