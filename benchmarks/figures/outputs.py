@@ -89,7 +89,7 @@ OUTPUTS = (
             "--steps", "2"), (), pattern=r"(Wall clock|CPU seconds).*"),
     Output("training-base",
            ("benchmarks/training.py", "--shape", "base", "--pairs", "2", "--steps", "2",
-            "--accumulation", "1", "--captions", "16"), (), pattern=r"(Wall clock|CPU seconds).*"),
+            "--batch_size", "8", "--accumulation", "1", "--captions", "16"), (), pattern=r"(Wall clock|CPU seconds).*"),
     Output("training-lines", ("benchmarks/training_lines.py",), (), pattern=r"\| lines.*"),
     Output("prompt-on-lora-training",
            ("prompt_tuning/prompt_training.py", "--train", "--output_dir", "{output}",
