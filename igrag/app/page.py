@@ -1,7 +1,7 @@
 """Builds the page, and the application that serves it and sends nothing elsewhere."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from igrag.app.texts import TEXTS, texts_for
 from igrag.app.training_runs import TrainingRuns
 from igrag.serving.gate import Gate, GateRules
 
+Move = Callable[[Block, str | Path | None], Awaitable[str | None]]
 USER = "igrag"
 _PREFIX = "igrag_"  # Gradio has texts of its own under short keys.
 _QUEUE_SIZE = 32  # events that wait; more are refused
@@ -111,10 +112,10 @@ def only_take_uploads() -> None:
     file that the process can read. The class is changed, not the page's components: one that an
     event updates is made again for the session.
     """
-    Block.async_move_resource_to_block_cache = _move_upload  # type: ignore[method-assign]
+    Block.async_move_resource_to_block_cache = _move_upload
 
 
-_move = Block.async_move_resource_to_block_cache
+_move: Move = Block.async_move_resource_to_block_cache
 
 
 async def _move_upload(block: Block, path: str | Path | None) -> str | None:

@@ -12,7 +12,7 @@ pytest.importorskip("fastapi")
 import httpx
 
 from igrag.captioning.captioner import Captioner
-from igrag.commands import serve
+from igrag.commands.served_models import public_name
 from igrag.errors import CheckpointError, MemoryExhaustedError
 from igrag.serving.engine import CaptionEngine
 from prompt_tuning.fingerprint import adapter_hash
@@ -264,5 +264,5 @@ def test_missing_prompt_is_an_error_at_the_start(make_app: MakeApp, tmp_path: Pa
 
 def test_answers_name_no_folder_of_the_machine() -> None:
     """A model is shown as its folder's name, or as its hub id."""
-    assert serve.public_name("/home/someone/models/t5") == "t5"
-    assert serve.public_name("google/flan-t5-base") == "google/flan-t5-base"
+    assert public_name("/home/someone/models/t5") == "t5"
+    assert public_name("google/flan-t5-base") == "google/flan-t5-base"
