@@ -3,14 +3,16 @@ r"""Build a knowledge base: encode captioned images with CLIP and save them with
     python scripts/build_knowledge_base.py --captions captions_train2017.json \
         --images train2017 --output knowledge_base
 
-Finished batches are kept in OUTPUT.partial: after an interruption the same command continues.
-Images that cannot be read are left out and listed at the end.
+Finished parts are kept in OUTPUT.partial: after an interruption the same command continues.
+Images that cannot be read are left out and listed at the end. Several processes share the work, on
+one machine or on several that see one output folder, and make the same knowledge base as one does:
+
+    torchrun --nproc_per_node 2 scripts/build_knowledge_base.py --captions ...
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +29,10 @@ from igrag.cli import (
     setup_logging,
 )
 from igrag.config import DEFAULT_CONFIG, Config
+from igrag.processes import EndedElsewhere, joined_processes
 
 if TYPE_CHECKING:  # needs torch, which takes seconds to load
+    from igrag.processes import Processes
     from igrag.retrieval.build import BuildReport
 
 _LISTED = 10  # of the images left out, so many are printed; knowledge_base.json names them all
@@ -43,11 +47,27 @@ def main(arguments: argparse.Namespace) -> int:
     """Builds the knowledge base, or checks it, and reports what it holds and what was left out."""
     if arguments.verify:
         return _verify(arguments.output)
+    try:
+        with joined_processes() as processes:
+            report = _build(arguments, processes)
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not isinstance(error, EndedElsewhere):
+            print("interrupted: the same command continues from here", file=sys.stderr)
+        raise
+    if report is not None:
+        _print_report(report, arguments.output)
+    return 0
+
+
+def _build(arguments: argparse.Namespace, processes: Processes) -> BuildReport | None:
+    """Does this process's part of the build; the first one returns the report."""
+    ranks = processes.ranks
     config = Config.load(arguments.config, config_overrides(arguments))
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    from igrag.retrieval.build import build_planned, plan_build
+    from igrag.retrieval.build import build_planned
+    from igrag.retrieval.build_plan import plan_build
 
-    plan = plan_build(  # before torch and the model are loaded
+    planned = plan_build(
         arguments.captions,
         arguments.images,
         arguments.output,
@@ -55,26 +75,24 @@ def main(arguments: argparse.Namespace) -> int:
         force=arguments.overwrite_output_dir,
         split=arguments.caption_split,
         keep_rejected=arguments.keep_rejected,
+        processes=processes,
     )
-    from igrag.retrieval.image_encoder import ImageEncoder
+    with planned as plan:  # before torch and the model are loaded
+        from igrag.retrieval.image_encoder import ImageEncoder
 
-    encoder = ImageEncoder(
-        config.retrieval_config.encoder,
-        device=config.models.device,
-        dtype=config.retrieval_config.encoder_dtype,
-    )
-    try:
-        report = build_planned(
+        encoder = ImageEncoder(
+            config.retrieval_config.encoder,
+            device=ranks.device(config.models.device),
+            dtype=config.retrieval_config.encoder_dtype,
+        )
+        workers = ranks.cores() if arguments.workers is None else arguments.workers
+        return build_planned(
             plan,
             encoder=encoder,
             batch_size=arguments.batch_size or config.retrieval_config.batch_size,
-            workers=arguments.workers,
+            workers=workers,
+            processes=processes,
         )
-    except (KeyboardInterrupt, SystemExit):
-        print("interrupted: the same command continues from here", file=sys.stderr)
-        raise
-    _print_report(report, arguments.output)
-    return 0
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -95,8 +113,9 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="names the encoder in retrieval_config (default: configs/config.yaml)")  # fmt: skip
     add("--batch_size", type=at_least(1), metavar="N",
         help="images encoded at once (default: retrieval_config.batch_size)")  # fmt: skip
-    add("--workers", type=at_least(0), metavar="N", default=min(4, os.cpu_count() or 1),
-        help="processes that read images; 0: none of their own (default: %(default)s)")  # fmt: skip
+    add("--workers", type=at_least(0), metavar="N",
+        help="processes that read images, for each that encodes; 0: none of their own (default: "
+        "the machine's cores, divided by the processes that encode there)")  # fmt: skip
     add_config_options(parser, dtype=False)
     add_common_options(parser)
     arguments = parser.parse_args(words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,18 @@ Batch = tuple[NDArray[np.float32], dict[int, str]]
 
 
 def read_images(
-    paths: Sequence[Path], preprocess: Preprocessor, *, batch_size: int, workers: int
+    paths: Sequence[Path],
+    preprocess: Preprocessor,
+    *,
+    batches: Iterable[Sequence[int]],
+    workers: int,
 ) -> Iterator[Batch]:
     """Yields the images of each batch, in order.
 
     Args:
         paths: The image files.
         preprocess: Makes their pixels.
-        batch_size: Images of a batch.
+        batches: The indices of each batch's files.
         workers: Processes that read them; 0: this process reads them.
 
     Yields:
@@ -35,9 +39,10 @@ def read_images(
     from torch.utils.data import DataLoader
 
     images: Any = _Images(paths, preprocess)
+    sampler: Any = batches  # One that is made as it is read: a list of all would fill the memory.
     loader: DataLoader[Any] = DataLoader(
         images,
-        batch_size=batch_size,
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=prepare_worker,
