@@ -47,6 +47,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Builds the knowledge base, or checks it, and reports what it holds and what was left out."""
     if arguments.verify:
         return _verify(arguments.output)
+    if arguments.from_vectors:
+        return _import(arguments)
     try:
         with joined_processes() as processes:
             report = _build(arguments, processes)
@@ -103,6 +105,10 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="captions file: COCO's, nocaps', VizWiz's, Karpathy's, Flickr8k's, Flickr30k's or "
         "COCO-CN's")  # fmt: skip
     add("--images", type=Path, metavar="FOLDER", help="folder of its images")
+    add("--from_vectors", type=Path, metavar="PATH",
+        help="encode nothing: take the vectors of clip-retrieval's folder, of a Parquet file (id, "
+        "file_name, captions, vector), or of a .npy file whose captions are the lines of "
+        "--captions; --images then only checks the encoder")  # fmt: skip
     add("--output", type=Path, required=True, metavar="FOLDER", help="knowledge base to make")
     add("--verify", action="store_true",
         help="build nothing; compare the files of --output with their checksums")  # fmt: skip
@@ -120,7 +126,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add_common_options(parser)
     arguments = parser.parse_args(words)
     missing = [f"--{name}" for name in ("captions", "images") if getattr(arguments, name) is None]
-    if missing and not arguments.verify:
+    if missing and not arguments.verify and not arguments.from_vectors:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     return arguments
 
@@ -132,6 +138,30 @@ def _verify(path: Path) -> int:
     knowledge_base, has_sums = KnowledgeBase.verify(path)
     found = "all files as they were written" if has_sums else "no checksums (an earlier version's)"
     print(f"{path}: {len(knowledge_base)} images, {knowledge_base.dimension} dimensions, {found}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    """Makes a knowledge base of finished vectors and prints what it holds."""
+    config = Config.load(arguments.config, config_overrides(arguments))
+    setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
+    from igrag.retrieval.finished_vectors import import_vectors
+    from igrag.retrieval.image_encoder import ImageEncoder
+
+    encoder = ImageEncoder(config.retrieval_config.encoder, device=config.models.device)
+    report = import_vectors(
+        arguments.from_vectors,
+        arguments.output,
+        encoder=encoder,
+        captions=arguments.captions,
+        images=arguments.images,
+        force=arguments.overwrite_output_dir,
+    )
+    if not report.checked:
+        print(f"note: that {encoder.identity.name} made the vectors is taken on trust; --images "
+              "FOLDER encodes some images to check it", file=sys.stderr)  # fmt: skip
+    _print_list("left out", [f"{image.file_name}: {image.reason}" for image in report.skipped])
+    print(f"{arguments.output}: {report.count} images, {report.dimension} dimensions")
     return 0
 
 

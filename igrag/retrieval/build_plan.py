@@ -103,6 +103,8 @@ def plan_build(
         OutputError: Another build is writing there.
     """
     processes = processes or Processes(Ranks())
+    if processes.ranks.is_first:
+        check_output_folder(output, force=force)
     output = output.resolve()
     options: dict[str, Any] = {
         "captions": captions,
@@ -122,7 +124,6 @@ def plan_build(
             entries=EntryTable(Path(folder) / PLAN),
         )
         return
-    check_output_folder(output, force=force)
     with ExitStack() as held:
         with writing(output):
             folder = held.enter_context(unfinished_folder(output))
