@@ -121,8 +121,8 @@ def entries_schema(image_id: ImageId) -> Schema:
     )
 
 
-def to_table(entries: Sequence[CaptionedImage]) -> Table:
-    """Returns images in memory as a table."""
+def to_table(entries: Sequence[CaptionedImage], schema: Schema | None = None) -> Table:
+    """Returns images in memory as a table; its columns follow the first one's id by default."""
     import pyarrow
 
     columns = {
@@ -130,14 +130,14 @@ def to_table(entries: Sequence[CaptionedImage]) -> Table:
         "file_name": [entry.file_name for entry in entries],
         "captions": [list(entry.captions) for entry in entries],
     }
-    return pyarrow.table(columns, entries_schema(entries[0].image_id))
+    return pyarrow.table(columns, schema or entries_schema(entries[0].image_id))
 
 
 def _record_batch(entries: Sequence[CaptionedImage], schema: Schema, source: Path) -> Any:
     import pyarrow
 
     try:
-        return to_table(entries).cast(schema).combine_chunks().to_batches()[0]
+        return to_table(entries, schema).to_batches()[0]
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, TypeError):
         raise DataError(
             f"{source}: found ids that are numbers and ids that are texts, expected one type"

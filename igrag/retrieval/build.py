@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ from igrag.files import remove_leftovers
 from igrag.output_lock import held_since
 from igrag.processes import Processes, Ranks
 from igrag.retrieval.build_plan import BuildPlan, plan_build, writing
+from igrag.retrieval.encoding_threads import encode_batches, encoding_threads
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.image_loader import read_images, report_killed_workers
 from igrag.retrieval.partial_vectors import PartialVectors, Shard, start
@@ -211,25 +213,19 @@ def _encode(
         disable=None if progress and processes.ranks.is_first else True,
     )
     loaded = read_images(_Paths(plan), encoder.preprocess, batches=batches, workers=workers)
-    with bar, report_killed_workers():
+    threads = encoding_threads(encoder, processes.ranks)
+    encoded = encode_batches(encoder, loaded, threads=threads)
+    with bar, report_killed_workers(), closing(encoded):
         for shard in share:
-            vectors, skipped = [], {}
+            vectors, skipped = list[NDArray[np.float32]](), dict[int, str]()
             for indices in batches.of_shard(shard):
                 processes.check()
-                pixels, reasons = next(loaded)
-                if len(pixels):
-                    vectors.append(_encode_pixels(encoder, pixels))
+                rows, reasons = next(encoded)
+                vectors.append(rows)
                 skipped |= {indices[index]: reason for index, reason in reasons.items()}
                 bar.update(len(indices))
-            rows = [np.empty((0, encoder.identity.dimension), np.float32), *vectors]
             with writing(partial.folder):
-                partial.save(shard, np.concatenate(rows), skipped)
-
-
-def _encode_pixels(encoder: ImageEncoder, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    import torch
-
-    return encoder.encode_pixels(torch.from_numpy(pixels))
+                partial.save(shard, np.concatenate(vectors), skipped)
 
 
 def _check_skipped(plan: BuildPlan, partial: PartialVectors) -> tuple[SkippedImage, ...]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from igrag.data.coco import CaptionedImage, read_captions
+from igrag.data.caption_streams import stream_captions
+from igrag.data.coco import CaptionedImage
 from igrag.data.entry_table import EntryTable, write_entries
 from igrag.data.images import SUFFIXES, file_in
 from igrag.errors import KnowledgeBaseError
@@ -88,7 +89,7 @@ def plan_build(
     """Matches a captions file with its folder of images, and holds the output inside the block.
 
     Args:
-        captions: COCO captions file.
+        captions: The file of captions, see `stream_captions`.
         images: Folder that its file names count from.
         output: Folder to make; of a link to a folder, the folder is meant.
         limit: Take only this many images, the first of the file.
@@ -193,7 +194,9 @@ class _Listing:
 def _make_plan(folder: Path, options: dict[str, Any]) -> BuildPlan:
     """Writes the plan of a build into its folder."""
     captions, images = options["captions"], options["images"]
-    listed = read_captions(captions, split=options["split"], keep_rejected=options["keep_rejected"])
+    listed = stream_captions(
+        captions, split=options["split"], keep_rejected=options["keep_rejected"]
+    )
     if not images.is_dir():
         found = "not a folder" if images.exists() else "no such folder"
         raise KnowledgeBaseError(f"{images}: {found}, expected the folder of the images")

@@ -45,7 +45,7 @@ class Failing:
 
     def __init__(self, encoder: ImageEncoder, *, at: int = 10**9) -> None:
         self.identity, self.dtype = encoder.identity, encoder.dtype
-        self.preprocess = encoder.preprocess
+        self.preprocess, self.is_on_cpu = encoder.preprocess, True
         self._encoder, self._at = encoder, at
         self.encoded = 0
 
