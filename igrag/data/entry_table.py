@@ -97,9 +97,9 @@ def write_entries(path: Path, entries: Iterable[CaptionedImage], *, source: Path
     with atomic_path(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as keys:
         with pyarrow.OSFile(str(temporary), "wb") as file, pyarrow.ipc.new_file(
             file, schema
-        ) as writer:  # fmt: skip
+        ) as output:  # fmt: skip
             while batch:
-                writer.write_batch(_record_batch(batch, schema, source))
+                output.write_batch(_record_batch(batch, schema, source))
                 keys.write(_keys([entry.image_id for entry in batch]).tobytes())
                 count += len(batch)
                 batch = list(islice(stream, _ROWS))

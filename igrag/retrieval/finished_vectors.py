@@ -256,7 +256,8 @@ def _open_array(file: Path) -> NDArray[Any]:
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{file}: cannot be read as an array of NumPy ({reason})") from None
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
+    is_array = isinstance(vectors, np.ndarray) and vectors.ndim == 2
+    if not is_array or not np.issubdtype(vectors.dtype, np.floating):
         raise DataError(f"{file}: expected rows of floating-point numbers [N, D]")
     return vectors
 

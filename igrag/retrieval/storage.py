@@ -313,9 +313,9 @@ def _save_captions(folder: Path, tables: Iterable[Table]) -> int:
     first = next(stream)
     features = Features.from_arrow_schema(first.schema)
     schema = features.arrow_schema  # with the library's description of the columns
-    with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
+    with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as output:
         for table in chain([first], stream):
-            writer.write_table(table.cast(schema), max_chunksize=_CHUNK)
+            output.write_table(table.cast(schema), max_chunksize=_CHUNK)
             rows += table.num_rows
     DatasetInfo(features=features).write_to_directory(str(folder), pretty_print=True)
     state = {
