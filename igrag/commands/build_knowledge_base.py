@@ -93,6 +93,7 @@ def _build(arguments: argparse.Namespace, processes: Processes) -> BuildReport |
             encoder=encoder,
             batch_size=arguments.batch_size or config.retrieval_config.batch_size,
             workers=workers,
+            reduced_decoding=arguments.reduced_decoding,
             processes=processes,
         )
 
@@ -122,6 +123,9 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--workers", type=at_least(0), metavar="N",
         help="processes that read images, for each that encodes; 0: none of their own (default: "
         "the machine's cores, divided by the processes that encode there)")  # fmt: skip
+    add("--reduced_decoding", action="store_true",
+        help="decode large JPEGs at a half, a quarter or an eighth of their size: faster, and "
+        "cosines change in the fourth digit")  # fmt: skip
     add_config_options(parser, dtype=False)
     add_common_options(parser)
     arguments = parser.parse_args(words)

@@ -20,7 +20,7 @@ from igrag.processes import Processes, Ranks
 from igrag.retrieval.build_plan import BuildPlan, plan_build, writing
 from igrag.retrieval.encoding_threads import encode_batches, encoding_threads
 from igrag.retrieval.image_encoder import ImageEncoder
-from igrag.retrieval.image_loader import read_images, report_killed_workers
+from igrag.retrieval.image_loader import Batch, read_images, report_killed_workers
 from igrag.retrieval.partial_vectors import PartialVectors, Shard, start
 from igrag.retrieval.storage import SkippedImage, write_streamed
 
@@ -72,6 +72,7 @@ def build_planned(
     batch_size: int = 32,
     workers: int = 0,
     progress: bool = True,
+    reduced_decoding: bool = False,
     processes: Processes | None = None,
 ) -> BuildReport | None:
     """Encodes the planned images and saves them with their captions.
@@ -87,6 +88,8 @@ def build_planned(
         batch_size: Images encoded at once.
         workers: Processes that read images; 0: this process reads them.
         progress: Show a progress bar on stderr, where that is a terminal.
+        reduced_decoding: Decode large JPEGs at a fraction of their size, which changes the fourth
+            digit of a cosine.
         processes: Those that build together.
 
     Returns:
@@ -97,9 +100,16 @@ def build_planned(
             was killed.
     """
     processes = processes or Processes(Ranks())
-    partial, missing = _open_shards(plan, encoder, batch_size, processes)
+    made = {"encoder_dtype": encoder.dtype}
+    made |= {"decoding": "reduced"} if reduced_decoding else {}
+    partial, missing = _open_shards(plan, encoder, made, batch_size, processes)
     share = missing[processes.ranks.rank :: processes.ranks.size]
-    _encode(plan, encoder, partial, share, batch_size, workers, progress, processes)
+    edge = encoder.preprocess.shortest_edge if reduced_decoding else None
+    batches = _Batches(partial, share, batch_size)
+    loaded = read_images(
+        _Paths(plan), encoder.preprocess, batches=batches, workers=workers, shortest_edge=edge
+    )
+    _encode(encoder, loaded, partial, batches, progress, processes)
     processes.first_waits("encoded")
     if not processes.ranks.is_first:
         return None
@@ -112,7 +122,7 @@ def build_planned(
             vectors=(shard.vectors() for shard in partial.finished()),
             captions=_captions(plan, partial.finished()),
             encoder=encoder.identity,
-            source=plan.source | {"encoder_dtype": encoder.dtype},
+            source=plan.source | made,
             skipped=plan.without_captions + skipped,
         )
         partial.remove()
@@ -122,10 +132,14 @@ def build_planned(
 
 
 def _open_shards(
-    plan: BuildPlan, encoder: ImageEncoder, batch_size: int, processes: Processes
+    plan: BuildPlan,
+    encoder: ImageEncoder,
+    made: dict[str, str],
+    batch_size: int,
+    processes: Processes,
 ) -> tuple[PartialVectors, list[int]]:
     """Opens the unfinished build in all processes; returns it, and the shards that it lacks."""
-    inputs = plan.inputs | {"encoder": encoder.identity.to_json(), "encoder_dtype": encoder.dtype}
+    inputs = plan.inputs | {"encoder": encoder.identity.to_json()} | made
     size = {"dimension": encoder.identity.dimension, "images": len(plan.entries)}
 
     def begin() -> dict[str, Any]:
@@ -178,7 +192,8 @@ class _Batches:
     """
 
     def __init__(self, partial: PartialVectors, shards: Sequence[int], batch_size: int) -> None:
-        self._partial, self._shards, self._size = partial, shards, batch_size
+        self.shards = shards
+        self._partial, self._size = partial, batch_size
 
     def of_shard(self, shard: int) -> Iterator[range]:
         """Yields the indices of each batch of a shard."""
@@ -187,36 +202,32 @@ class _Batches:
             yield range(first, min(first + self._size, images.stop))
 
     def __iter__(self) -> Iterator[range]:
-        return chain.from_iterable(map(self.of_shard, self._shards))
+        return chain.from_iterable(map(self.of_shard, self.shards))
 
 
 def _encode(
-    plan: BuildPlan,
     encoder: ImageEncoder,
+    loaded: Iterator[Batch],
     partial: PartialVectors,
-    share: Sequence[int],
-    batch_size: int,
-    workers: int,
+    batches: _Batches,
     progress: bool,
     processes: Processes,
 ) -> None:
     """Encodes this process's share of the shards, batch by batch."""
     from tqdm import tqdm
 
-    batches = _Batches(partial, share, batch_size)
     bar = tqdm(
-        total=sum(len(partial.images(shard)) for shard in share),
+        total=sum(len(partial.images(shard)) for shard in batches.shards),
         desc="Encoding images",
         unit="image",
         file=sys.stderr,
         # None: where stderr is no terminal
         disable=None if progress and processes.ranks.is_first else True,
     )
-    loaded = read_images(_Paths(plan), encoder.preprocess, batches=batches, workers=workers)
     threads = encoding_threads(encoder, processes.ranks)
     encoded = encode_batches(encoder, loaded, threads=threads)
     with bar, report_killed_workers(), closing(encoded):
-        for shard in share:
+        for shard in batches.shards:
             vectors, skipped = list[NDArray[np.float32]](), dict[int, str]()
             for indices in batches.of_shard(shard):
                 processes.check()

@@ -49,7 +49,6 @@ CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would to
 UNIT_TOLERANCE = 1e-3
 COPIED_ROWS = 16_384
 _CAPTIONS_FILE = "data-00000-of-00001.arrow"  # as datasets names it
-_CHUNK = 1000  # rows of a record batch, as datasets writes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +314,7 @@ def _save_captions(folder: Path, tables: Iterable[Table]) -> int:
     schema = features.arrow_schema  # with the library's description of the columns
     with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as output:
         for table in chain([first], stream):
-            output.write_table(table.cast(schema), max_chunksize=_CHUNK)
+            output.write_table(table.cast(schema))
             rows += table.num_rows
     DatasetInfo(features=features).write_to_directory(str(folder), pretty_print=True)
     state = {

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from igrag.data.coco import read_captions
 from igrag.data.images import open_image
@@ -149,6 +150,27 @@ def test_unusable_images_are_skipped_and_listed(
     manifest = json.loads((tmp_path / "kb" / "knowledge_base.json").read_text())
     assert {image["file_name"] for image in manifest["skipped"]} == set(reasons)
     assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_reduced_decoding_is_recorded_and_not_mixed(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Large JPEGs have nearly the same vectors, and an unfinished build is not continued so."""
+    noise = np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8)
+    for number in range(1, 13):
+        large = Image.fromarray(noise).resize((480, 400), Image.Resampling.BICUBIC)
+        large.rotate(number).save(coco.image(number))
+    interrupt(coco, tmp_path / "kb", encoder)
+    with plan_build(coco.captions, coco.images, tmp_path / "kb") as plan:
+        build_planned(plan, encoder=encoder, reduced_decoding=True)
+    assert "starting over" in caplog.text
+    build(coco, tmp_path / "whole", encoder)
+    reduced, whole = (KnowledgeBase.open(tmp_path / name) for name in ("kb", "whole"))
+    cosines = (reduced.vectors * whole.vectors).sum(axis=1)
+    assert not np.array_equal(reduced.vectors, whole.vectors) and cosines.min() > 1 - 1e-3
+    source = [json.loads((each.path / "knowledge_base.json").read_text())["source"]
+              for each in (reduced, whole)]  # fmt: skip
+    assert [each.get("decoding") for each in source] == ["reduced", None]
 
 
 def test_name_too_long_is_one_image_less(
