@@ -97,11 +97,11 @@ def save_parquet(file: Path, count: int) -> None:
         {"id": pyarrow.int64(), "file_name": pyarrow.string(),
          "captions": pyarrow.list_(pyarrow.string())}
     )  # fmt: skip
-    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+    with pyarrow.parquet.ParquetWriter(file, schema) as output:
         for start in range(0, count, 10_000):
             numbers = range(start, min(start + 10_000, count))
             columns = [list(numbers), list(map(file_name, numbers)), list(map(captions, numbers))]
-            writer.write_table(pyarrow.table(columns, schema))
+            output.write_table(pyarrow.table(columns, schema))
 
 
 def save_coco(file: Path, count: int) -> None:
