@@ -155,7 +155,7 @@ def _keys(image_ids: Sequence[ImageId]) -> NDArray[np.int64]:
 def _check_unique(table: Path, keys: IO[bytes], source: Path) -> None:
     """Finds repeated ids by sorting their keys in a file: a set of all would fill the memory."""
     keys.flush()
-    order = np.memmap(keys, _KEY, "r+")  # type: ignore[call-overload]
+    order = np.memmap(keys, _KEY, "r+")
     order.sort()
     repeated = np.unique(order[1:][order[1:] == order[:-1]])
     if not len(repeated):

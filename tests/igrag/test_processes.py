@@ -127,7 +127,7 @@ def test_only_the_first_process_prints(
 
 def _serve(ports: Any) -> None:
     """Is the launcher: its store outlives the processes of the run."""
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     ports.put(store.port)
