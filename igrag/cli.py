@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from igrag import __version__
 from igrag.errors import IgragError
+from igrag.processes import first_process_prints
 
 LONGEST_ERROR = 500  # characters of an error's line
 _CUT = " [...] "
@@ -206,7 +207,8 @@ def run_command(
     words: Sequence[str] | None = None,
 ) -> int:
     """Parses a command's words and runs it, see `run`; returns its exit code."""
-    arguments = parse_arguments(words)
+    with first_process_prints():  # Under torchrun one usage is enough.
+        arguments = parse_arguments(words)
     return run(lambda: main(arguments), debug=arguments.debug)
 
 

@@ -37,11 +37,17 @@ def lock_folder(folder: Path, *, option: str) -> Iterator[None]:
     if (folder / LOCK_NAME).absolute() in _held:
         yield
         return
+    with made_folder(folder), lock_file(folder / LOCK_NAME, output=folder, option=option):
+        yield
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder, with those above it; the ones that it has made go if they stay empty."""
     missing = [path for path in (folder, *folder.parents) if not exists(path)]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with lock_file(folder / LOCK_NAME, output=folder, option=option):
-            yield
+        yield
     finally:
         with suppress(OSError):  # One that holds something stays.
             for path in missing:

@@ -65,7 +65,6 @@ ALLOWED = {
         "place, kind, way",
         "igrag/captioning/shared_cross_attention.py",
     ): "in place, as PyTorch uses it",
-    ("tell, say", "igrag/retrieval/partial_vectors.py"): "tell() of a file",
     ("tell, say", "prompt_tuning/sweep/trials.py"): "tell() of an Optuna study",
 }
 

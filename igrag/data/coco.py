@@ -62,24 +62,48 @@ def read_captions(
     skipped: Counter[str] = Counter()
     for index, annotation in enumerate(_list(path, data, "annotations")):
         where = f"{path}: annotations[{index}]"
-        own = captions.get(str(_image_id(annotation, "image_id", where)))
-        text = " ".join(_text(annotation, "caption", where).split())
-        if not text:
-            skipped["are empty"] += 1
-        if own is None:
-            skipped["belong to no listed image"] += 1
-        elif not keep_rejected and (
-            annotation.get("is_rejected") or annotation.get("is_precanned")
-        ):
-            skipped["were rejected or are stock sentences (is_rejected, is_precanned)"] += 1
-        elif text:
-            own.append(text)
-    for what, count in skipped.items():
-        logger.warning("%s: %d captions %s and are skipped", path, count, what)
+        own = captions.get(str(checked_id(annotation, "image_id", where)))
+        text = " ".join(checked_text(annotation, "caption", where).split())
+        if is_usable(annotation, text, own is not None, keep_rejected, skipped):
+            captions[str(annotation["image_id"])].append(text)
+    warn_of_skipped(path, skipped)
     return [
-        CaptionedImage(image_id, _file_name(image, f"{path}: image {image_id}"), tuple(own))
+        CaptionedImage(image_id, checked_file_name(image, f"{path}: image {image_id}"), tuple(own))
         for (image_id, image), own in zip(images.items(), captions.values(), strict=True)
     ]
+
+
+def is_usable(
+    annotation: Mapping[str, Any],
+    text: str,
+    is_listed: bool,
+    keep_rejected: bool,
+    skipped: Counter[str],
+) -> bool:
+    """Returns whether a caption is used; counts why it is not.
+
+    Args:
+        annotation: Its entry.
+        text: Its text.
+        is_listed: Whether the file lists its image.
+        keep_rejected: See `read_captions`.
+        skipped: How many captions are not used, by why.
+    """
+    if not text:
+        skipped["are empty"] += 1
+    if not is_listed:
+        skipped["belong to no listed image"] += 1
+        return False
+    if not keep_rejected and (annotation.get("is_rejected") or annotation.get("is_precanned")):
+        skipped["were rejected or are stock sentences (is_rejected, is_precanned)"] += 1
+        return False
+    return bool(text)
+
+
+def warn_of_skipped(path: Path, skipped: Mapping[str, int]) -> None:
+    """Logs how many captions of a file are not used, and why."""
+    for what, count in skipped.items():
+        logger.warning("%s: %d captions %s and are skipped", path, count, what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +149,22 @@ def read_instances_file(path: Path) -> InstancesFile:
     synonyms: dict[str, tuple[str, ...] | None] = {}
     for index, category in enumerate(_list(path, data, "categories")):
         where = f"{path}: categories[{index}]"
-        name = _text(category, "name", where)
-        labels[_image_id(category, "id", where)] = name
+        name = checked_text(category, "name", where)
+        labels[checked_id(category, "id", where)] = name
         synonyms[name] = _synonyms(category, where)
     objects: dict[ImageId, list[DetectedObject]] = {image_id: [] for image_id in images}
     listed = {str(image_id): image_id for image_id in images}
     for index, annotation in enumerate(_list(path, data, "annotations")):
         where = f"{path}: annotations[{index}]"
-        image_id = listed.get(str(_image_id(annotation, "image_id", where)))
-        label = labels.get(_image_id(annotation, "category_id", where))
+        image_id = listed.get(str(checked_id(annotation, "image_id", where)))
+        label = labels.get(checked_id(annotation, "category_id", where))
         if image_id is None or label is None:
             found = "image_id" if image_id is None else "category_id"
             raise DataError(f"{where}: {found} {annotation[found]!r} is not listed in the file")
         box = _relative_box(annotation, images[image_id], where)
         objects[image_id].append(DetectedObject(label, box))
     file_names = {
-        image_id: _file_name(image, f"{path}: image {image_id}")
+        image_id: checked_file_name(image, f"{path}: image {image_id}")
         for image_id, image in images.items()
     }
     return InstancesFile(objects, file_names, synonyms)
@@ -169,7 +193,7 @@ def _read_images(path: Path, data: dict[str, Any]) -> dict[ImageId, dict[str, An
     images: dict[ImageId, dict[str, Any]] = {}
     seen: set[str] = set()
     for index, image in enumerate(_list(path, data, "images")):
-        image_id = _image_id(image, "id", f"{path}: images[{index}]")
+        image_id = checked_id(image, "id", f"{path}: images[{index}]")
         if str(image_id) in seen:
             raise DataError(f"{path}: images[{index}]: the id {image_id!r} is there twice")
         seen.add(str(image_id))
@@ -189,7 +213,12 @@ def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _image_id(entry: object, key: str, where: str) -> ImageId:
+def checked_id(entry: object, key: str, where: str) -> ImageId:
+    """Returns an entry's id.
+
+    Raises:
+        DataError: It has none, or one that cannot be written.
+    """
     value = entry.get(key) if isinstance(entry, Mapping) else None
     too_large = isinstance(value, int) and abs(value) >= 2**63  # Arrow's and NumPy's limit
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "" or too_large:
@@ -197,14 +226,16 @@ def _image_id(entry: object, key: str, where: str) -> ImageId:
     return _whole(value, key, where) if isinstance(value, str) else value
 
 
-def _file_name(image: object, where: str) -> str:
-    name = _text(image, "file_name", where)
+def checked_file_name(image: object, where: str) -> str:
+    """Returns an image's `file_name` without "./"; errors as `checked_id`'s."""
+    name = checked_text(image, "file_name", where)
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name
 
 
-def _text(entry: object, key: str, where: str) -> str:
+def checked_text(entry: object, key: str, where: str) -> str:
+    """Returns a text of an entry, a caption perhaps empty; errors as `checked_id`'s."""
     value = entry.get(key) if isinstance(entry, Mapping) else None
     if not isinstance(value, str) or (key != "caption" and not value):
         raise DataError(f"{where}: expected a text {key!r}, found {_found(entry, key)}")

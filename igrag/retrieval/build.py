@@ -1,76 +1,28 @@
-"""Builds a knowledge base from a COCO captions file and its images, in batches, resumably."""
+"""Builds a knowledge base from captions and their images: in shards, by any number of processes."""
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from igrag.data.coco import CaptionedImage, read_captions
-from igrag.data.images import SUFFIXES, file_in
+import numpy as np
+from numpy.typing import NDArray
+
 from igrag.errors import KnowledgeBaseError
-from igrag.files import exists, naming_full_disk, remove_leftovers, sha256_file
+from igrag.files import remove_leftovers
+from igrag.output_lock import held_since
+from igrag.processes import Processes, Ranks
+from igrag.retrieval.build_plan import BuildPlan, plan_build, writing
+from igrag.retrieval.encoding_threads import encode_batches, encoding_threads
 from igrag.retrieval.image_encoder import ImageEncoder
-from igrag.retrieval.image_loader import read_images, report_killed_workers
-from igrag.retrieval.knowledge_base import KnowledgeBase, SkippedImage
-from igrag.retrieval.partial_vectors import PartialVectors
-from igrag.retrieval.storage import check_output_folder
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class BuildPlan:
-    """What to encode, and where it goes.
-
-    Attributes:
-        captions: COCO captions file.
-        images: Folder that its file names count from.
-        output: Folder to make.
-        force: Replace an existing knowledge base.
-        limit: Only so many images of the file were taken, the first; None for all.
-        split: The split that they are from, where the file has some.
-        keep_rejected: Whether captions that were rejected were kept.
-        captions_sha256: The file's hash.
-        entries: The images to be encoded, in this order.
-        without_captions: Images of the file that have none.
-        uncaptioned: Names of images in the folder that the file does not list.
-    """
-
-    captions: Path
-    images: Path
-    output: Path
-    force: bool
-    limit: int | None
-    split: str | None
-    keep_rejected: bool
-    captions_sha256: str
-    entries: list[CaptionedImage]
-    without_captions: tuple[SkippedImage, ...]
-    uncaptioned: tuple[str, ...]
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """What decides which images are encoded in which order, as JSON data."""
-        found: dict[str, Any] = {
-            "captions_sha256": self.captions_sha256,
-            "images": str(self.images.resolve()),
-            "limit": self.limit,
-        }
-        # Added later: an interrupted build of an earlier version has neither.
-        optional = {"split": self.split, "keep_rejected": self.keep_rejected}
-        return found | {key: value for key, value in optional.items() if value}
-
-    @property
-    def source(self) -> dict[str, Any]:
-        """The same for a folder that may be passed on: no path of this machine is in it."""
-        names = {"captions": self.captions.name, "images": self.images.resolve().name}
-        return self.inputs | names
+from igrag.retrieval.image_loader import Batch, read_images, report_killed_workers
+from igrag.retrieval.partial_vectors import PartialVectors, Shard, start
+from igrag.retrieval.storage import SkippedImage, write_streamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,63 +44,6 @@ class BuildReport:
     resumed: int
 
 
-def plan_build(
-    captions: Path,
-    images: Path,
-    output: Path,
-    *,
-    limit: int | None = None,
-    force: bool = False,
-    split: str | None = None,
-    keep_rejected: bool = False,
-) -> BuildPlan:
-    """Matches a captions file with its folder of images, and checks that the output is free.
-
-    Args:
-        captions: COCO captions file.
-        images: Folder that its file names count from.
-        output: Folder to make; of a link to a folder, the folder is meant.
-        limit: Take only this many images, the first of the file.
-        force: Replace an existing knowledge base.
-        split: See `read_captions`.
-        keep_rejected: See `read_captions`.
-
-    Raises:
-        DataError: The captions file is not one, or names a file outside the folder.
-        KnowledgeBaseError: Nothing is to be encoded, or the output may not be written.
-    """
-    check_output_folder(output, force=force)
-    listed = read_captions(captions, split=split, keep_rejected=keep_rejected)
-    if not images.is_dir():
-        found = "not a folder" if images.exists() else "no such folder"
-        raise KnowledgeBaseError(f"{images}: {found}, expected the folder of the images")
-    chosen = listed[:limit]
-    for entry in chosen:
-        file_in(images, entry.file_name, listed_in=captions)
-    entries = [entry for entry in chosen if entry.captions]
-    if not entries:
-        raise KnowledgeBaseError(f"{captions}: none of its {len(chosen)} images has a caption")
-    if not any(exists(images / entry.file_name) for entry in entries):
-        raise KnowledgeBaseError(
-            f"{images}: holds none of the {len(entries)} images that {captions} names "
-            f"(the first is {entries[0].file_name})"
-        )
-    without = [SkippedImage(e.file_name, "has no captions") for e in chosen if not e.captions]
-    return BuildPlan(
-        captions=captions,
-        images=images,
-        output=output.resolve(),
-        force=force,
-        limit=limit,
-        split=split,
-        keep_rejected=keep_rejected,
-        captions_sha256=sha256_file(captions),
-        entries=entries,
-        without_captions=tuple(without),
-        uncaptioned=_uncaptioned(images, {entry.file_name for entry in listed}),
-    )
-
-
 def build_knowledge_base(
     captions: Path,
     images: Path,
@@ -162,10 +57,12 @@ def build_knowledge_base(
     progress: bool = True,
 ) -> BuildReport:
     """Encodes captioned images and saves them: `plan_build`, then `build_planned`."""
-    plan = plan_build(captions, images, output, limit=limit, force=force)
-    return build_planned(
-        plan, encoder=encoder, batch_size=batch_size, workers=workers, progress=progress
-    )
+    with plan_build(captions, images, output, limit=limit, force=force) as plan:
+        report = build_planned(
+            plan, encoder=encoder, batch_size=batch_size, workers=workers, progress=progress
+        )
+    assert report is not None  # This is the first process.
+    return report
 
 
 def build_planned(
@@ -175,12 +72,15 @@ def build_planned(
     batch_size: int = 32,
     workers: int = 0,
     progress: bool = True,
-) -> BuildReport:
+    reduced_decoding: bool = False,
+    processes: Processes | None = None,
+) -> BuildReport | None:
     """Encodes the planned images and saves them with their captions.
 
-    Finished batches are kept in `OUTPUT.partial`; after an interruption the same call continues
-    there if the captions file, the folder of images, the limit and the encoder are the same. The
-    output appears only when it is complete, and only then is a replaced one removed.
+    Each process encodes some of the shards that are missing in `OUTPUT.partial`; after an
+    interruption the same call continues there if the captions file, the folder of images, the
+    limit and the encoder are the same, in any number of processes. The output appears only when
+    it is complete, and only then is a replaced one removed.
 
     Args:
         plan: What to encode, and where it goes.
@@ -188,93 +88,163 @@ def build_planned(
         batch_size: Images encoded at once.
         workers: Processes that read images; 0: this process reads them.
         progress: Show a progress bar on stderr, where that is a terminal.
+        reduced_decoding: Decode large JPEGs at a fraction of their size, which changes the fourth
+            digit of a cosine.
+        processes: Those that build together.
+
+    Returns:
+        What was done; None in all processes but the first.
 
     Raises:
         KnowledgeBaseError: Nothing could be encoded, the output may not be written, or a worker
             was killed.
     """
-    output = plan.output
-    inputs = plan.inputs | {"encoder": encoder.identity.to_json(), "encoder_dtype": encoder.dtype}
-    unfinished = output.with_name(f"{output.name}.partial")
-    with _writing(output):
-        opened = PartialVectors(unfinished, inputs=inputs, dimension=encoder.identity.dimension)
-    with opened as partial:
-        remove_leftovers(output.parent, is_own=output.name.__eq__, before=partial.held_since)
-        resumed = partial.processed
-        _encode(plan, encoder, partial, batch_size, workers, progress)
-        skipped = _check_skipped(plan, partial)
-        with _writing(output):
-            KnowledgeBase.write(
-                output,
-                vectors=partial.vectors(),
-                entries=[plan.entries[index] for index in partial.kept()],
-                encoder=encoder.identity,
-                source=plan.source | {"encoder_dtype": encoder.dtype},
-                skipped=skipped,
-                force=plan.force,
-            )
-            partial.remove()
-    count = len(partial.kept())
-    return BuildReport(count, encoder.identity.dimension, skipped, plan.uncaptioned, resumed)
+    processes = processes or Processes(Ranks())
+    made = {"encoder_dtype": encoder.dtype}
+    made |= {"decoding": "reduced"} if reduced_decoding else {}
+    partial, missing = _open_shards(plan, encoder, made, batch_size, processes)
+    share = missing[processes.ranks.rank :: processes.ranks.size]
+    edge = encoder.preprocess.shortest_edge if reduced_decoding else None
+    batches = _Batches(partial, share, batch_size)
+    loaded = read_images(
+        _Paths(plan), encoder.preprocess, batches=batches, workers=workers, shortest_edge=edge
+    )
+    _encode(encoder, loaded, partial, batches, progress, processes)
+    processes.first_waits("encoded")
+    if not processes.ranks.is_first:
+        return None
+    skipped = _check_skipped(plan, partial)
+    count = len(plan.entries) - len(skipped)
+    with writing(plan.output):
+        write_streamed(
+            plan.output,
+            count=count,
+            vectors=(shard.vectors() for shard in partial.finished()),
+            captions=_captions(plan, partial.finished()),
+            encoder=encoder.identity,
+            source=plan.source | made,
+            skipped=plan.without_captions + skipped,
+        )
+        partial.remove()
+    resumed = len(plan.entries) - sum(len(partial.images(shard)) for shard in missing)
+    left_out = plan.without_captions + skipped
+    return BuildReport(count, encoder.identity.dimension, left_out, plan.uncaptioned, resumed)
 
 
-def _uncaptioned(images: Path, known: set[str]) -> tuple[str, ...]:
-    with os.scandir(images) as files:
-        names = {file.name for file in files if Path(file.name).suffix.lower() in SUFFIXES}
-    return tuple(sorted(names - known))
+def _open_shards(
+    plan: BuildPlan,
+    encoder: ImageEncoder,
+    made: dict[str, str],
+    batch_size: int,
+    processes: Processes,
+) -> tuple[PartialVectors, list[int]]:
+    """Opens the unfinished build in all processes; returns it, and the shards that it lacks."""
+    inputs = plan.inputs | {"encoder": encoder.identity.to_json()} | made
+    size = {"dimension": encoder.identity.dimension, "images": len(plan.entries)}
+
+    def begin() -> dict[str, Any]:
+        output = plan.output
+        with writing(output):
+            partial = start(plan.folder, inputs=inputs, **size, batch_size=batch_size)
+            before = held_since(plan.folder)
+            remove_leftovers(output.parent, is_own=output.name.__eq__, before=before)
+        missing = partial.missing()
+        return {
+            "inputs": inputs,
+            "shard_images": len(partial.images(0)),
+            "missing": missing,
+        }
+
+    begun = processes.from_first("shards", begin)
+    if begun["inputs"] != inputs:
+        raise KnowledgeBaseError(
+            f"process {processes.ranks.rank}: found other inputs or another encoder than the "
+            "first process, expected the same files on all machines"
+        )
+    shard_images = begun["shard_images"]
+    partial = PartialVectors(plan.folder, inputs=inputs, **size, shard_images=shard_images)
+    return partial, begun["missing"]
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Names the folder in errors of writing."""
-    try:
-        with naming_full_disk(path):
-            yield
-    except OSError as error:
-        raise KnowledgeBaseError(f"{path}: cannot be written ({error})") from error
+class _Paths(Sequence[Path]):
+    """The files of the planned images; a worker process opens the plan again."""
+
+    def __init__(self, plan: BuildPlan) -> None:
+        self._images, self._entries = plan.images, plan.entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        return self._images / self._entries.file_name(index)
+
+
+class _Batches:
+    """The batches of some shards: a batch never reaches over a shard's end.
+
+    So the plan alone decides what is encoded together, which changes the last digits of vectors.
+    """
+
+    def __init__(self, partial: PartialVectors, shards: Sequence[int], batch_size: int) -> None:
+        self.shards = shards
+        self._partial, self._size = partial, batch_size
+
+    def of_shard(self, shard: int) -> Iterator[range]:
+        """Yields the indices of each batch of a shard."""
+        images = self._partial.images(shard)
+        for first in range(images.start, images.stop, self._size):
+            yield range(first, min(first + self._size, images.stop))
+
+    def __iter__(self) -> Iterator[range]:
+        return chain.from_iterable(map(self.of_shard, self.shards))
 
 
 def _encode(
-    plan: BuildPlan,
     encoder: ImageEncoder,
+    loaded: Iterator[Batch],
     partial: PartialVectors,
-    batch_size: int,
-    workers: int,
+    batches: _Batches,
     progress: bool,
+    processes: Processes,
 ) -> None:
-    """Encodes what the unfinished build does not hold yet, batch by batch."""
-    import torch
+    """Encodes this process's share of the shards, batch by batch."""
     from tqdm import tqdm
 
-    if partial.restarted:
-        logger.warning("%s: left by a build from other inputs; starting over", partial.folder)
-    todo = range(partial.processed, len(plan.entries))
-    paths = [plan.images / plan.entries[index].file_name for index in todo]
     bar = tqdm(
-        total=len(plan.entries),
-        initial=partial.processed,
+        total=sum(len(partial.images(shard)) for shard in batches.shards),
         desc="Encoding images",
         unit="image",
         file=sys.stderr,
-        disable=None if progress else True,  # None: where stderr is no terminal
+        # None: where stderr is no terminal
+        disable=None if progress and processes.ranks.is_first else True,
     )
-    batches = read_images(paths, encoder.preprocess, batch_size=batch_size, workers=workers)
-    with bar, report_killed_workers():
-        for pixels, reasons in batches:
-            vectors = encoder.encode_pixels(torch.from_numpy(pixels)) if len(pixels) else None
-            start = partial.processed
-            with _writing(partial.folder):
-                partial.append(
-                    vectors, {start + index: reason for index, reason in reasons.items()}
-                )
-            bar.update(partial.processed - start)
+    threads = encoding_threads(encoder, processes.ranks)
+    encoded = encode_batches(encoder, loaded, threads=threads)
+    with bar, report_killed_workers(), closing(encoded):
+        for shard in batches.shards:
+            vectors, skipped = list[NDArray[np.float32]](), dict[int, str]()
+            for indices in batches.of_shard(shard):
+                processes.check()
+                rows, reasons = next(encoded)
+                vectors.append(rows)
+                skipped |= {indices[index]: reason for index, reason in reasons.items()}
+                bar.update(len(indices))
+            with writing(partial.folder):
+                partial.save(shard, np.concatenate(vectors), skipped)
 
 
 def _check_skipped(plan: BuildPlan, partial: PartialVectors) -> tuple[SkippedImage, ...]:
     """Lists what has no vector; if that is everything, there is nothing to save or continue."""
     skipped = tuple(
         SkippedImage(plan.entries[index].file_name, reason)
-        for index, reason in partial.skipped.items()
+        for shard in partial.finished()
+        for index, reason in shard.skipped.items()
     )
     if len(skipped) == len(plan.entries):
         partial.remove()
@@ -282,4 +252,15 @@ def _check_skipped(plan: BuildPlan, partial: PartialVectors) -> tuple[SkippedIma
             f"{plan.captions}: none of its {len(skipped)} images could be read "
             f"(the first, {skipped[0].file_name}: {skipped[0].reason})"
         )
-    return plan.without_captions + skipped
+    return skipped
+
+
+def _captions(plan: BuildPlan, shards: Iterable[Shard]) -> Iterator[Any]:
+    """Yields the rows of the plan that have a vector, a table for each shard."""
+    import pyarrow
+
+    for shard in shards:
+        table = plan.entries.rows(shard.images.start, shard.images.stop)
+        if shard.skipped:
+            table = table.filter(pyarrow.array([i not in shard.skipped for i in shard.images]))
+        yield table

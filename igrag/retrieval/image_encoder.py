@@ -133,6 +133,11 @@ class ImageEncoder:
         return str(self._dtype).removeprefix("torch.")
 
     @property
+    def is_on_cpu(self) -> bool:
+        """Whether the model computes on the CPU."""
+        return self._device.type == "cpu"
+
+    @property
     def identity(self) -> EncoderIdentity:
         """What a knowledge base records about its encoder."""
         return self._identity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,32 @@ Batch = tuple[NDArray[np.float32], dict[int, str]]
 
 
 def read_images(
-    paths: Sequence[Path], preprocess: Preprocessor, *, batch_size: int, workers: int
+    paths: Sequence[Path],
+    preprocess: Preprocessor,
+    *,
+    batches: Iterable[Sequence[int]],
+    workers: int,
+    shortest_edge: int | None = None,
 ) -> Iterator[Batch]:
     """Yields the images of each batch, in order.
 
     Args:
         paths: The image files.
         preprocess: Makes their pixels.
-        batch_size: Images of a batch.
+        batches: The indices of each batch's files.
         workers: Processes that read them; 0: this process reads them.
+        shortest_edge: See `open_image`.
 
     Yields:
         Pixels [b, 3, h, w], and by index in the batch why an image has none.
     """
     from torch.utils.data import DataLoader
 
-    images: Any = _Images(paths, preprocess)
+    images: Any = _Images(paths, preprocess, shortest_edge)
+    sampler: Any = batches  # One that is made as it is read: a list of all would fill the memory.
     loader: DataLoader[Any] = DataLoader(
         images,
-        batch_size=batch_size,
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=prepare_worker,
@@ -66,9 +73,12 @@ def report_killed_workers() -> Iterator[None]:
 class _Images:
     """The images as a data loader's dataset: pixels [3, h, w], or why there are none."""
 
-    def __init__(self, paths: Sequence[Path], preprocess: Preprocessor) -> None:
+    def __init__(
+        self, paths: Sequence[Path], preprocess: Preprocessor, shortest_edge: int | None
+    ) -> None:
         self._paths = paths
         self._preprocess = preprocess
+        self._shortest_edge = shortest_edge
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -76,7 +86,7 @@ class _Images:
     def __getitem__(self, index: int) -> NDArray[np.float32] | str:
         path = self._paths[index]
         try:
-            pixels = self._preprocess(open_image(path))
+            pixels = self._preprocess(open_image(path, shortest_edge=self._shortest_edge))
         except ImageError as error:
             return str(error).removeprefix(f"{path}: ")
         array: NDArray[np.float32] = pixels.numpy()

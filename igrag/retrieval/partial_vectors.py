@@ -1,199 +1,260 @@
-"""The vectors of an unfinished knowledge base, kept on disk so that a build can be resumed.
+"""The vectors of an unfinished knowledge base, in shards that any process may make.
 
-Next to the output, `NAME.partial/` holds `vectors.f32` (raw rows), `skipped.jsonl` (a line
-for each image without one) and `progress.json` (what is being built, and how far it is). Both
-files are appended to and flushed before the progress is replaced, and what is beyond
-the recorded progress is cut off on resuming: a build may be killed at any moment. `.lock` keeps a
-second build out while the first one lives; the system frees it with the process, however that ends.
+Next to the output, `NAME.partial/` holds
+
+- `progress.json`: what is being built, and how many images a shard has;
+- `plan.arrow`: the images, in their order;
+- `shards/NNNNNN.npy`: the vectors of one shard, float32 [n, D];
+- `shards/NNNNNN.json`, written after them: their checksum, and the images that have none;
+- `.lock`, which keeps a second build out; the system frees it with the process that holds it.
+
+A shard is a fixed part of the plan. Who makes it, and when, changes nothing in it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from igrag.errors import DataError, KnowledgeBaseError
-from igrag.files import read_json, write_json
-from igrag.output_lock import LOCK_NAME, held_since, lock_file
+from igrag.files import atomic_path, read_json, sha256_file, write_json
+from igrag.output_lock import LOCK_NAME, lock_file, made_folder
 
-FORMAT = "igrag unfinished knowledge base 2"
-PROGRESS, VECTORS, SKIPPED = "progress.json", "vectors.f32", "skipped.jsonl"
+FORMAT = "igrag unfinished knowledge base 3"
+PROGRESS, PLAN, SHARDS = "progress.json", "plan.arrow", "shards"
+# What the version before left: rows in the order of the plan, and how many images they cover.
+EARLIER_FORMAT = "igrag unfinished knowledge base 2"
+EARLIER_VECTORS, EARLIER_SKIPPED = "vectors.f32", "skipped.jsonl"
+SMALLEST_SHARD = 256  # images: what an interruption costs; half a minute on two cores
+LARGEST_SHARD = 16_384
+_MOST_SHARDS = 4096  # while they are small enough: so many files are read again in a second
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A finished shard.
+
+    Attributes:
+        images: The indices in the plan that it covers.
+        file: Its vectors [n, D], one for each image that is not skipped.
+        sha256: The file's hash.
+        skipped: Index in the plan -> why that image has no vector.
+    """
+
+    images: range
+    file: Path
+    sha256: str
+    skipped: dict[int, str]
+
+    @property
+    def count(self) -> int:
+        """The number of vectors, n."""
+        return len(self.images) - len(self.skipped)
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Reads the vectors [n, D].
+
+        Raises:
+            KnowledgeBaseError: They are not those that were written.
+        """
+        if sha256_file(self.file) != self.sha256:
+            raise KnowledgeBaseError(
+                f"{self.file}: found another checksum than in {self.file.stem}.json; remove the "
+                "file, and the same command makes it again"
+            )
+        vectors: NDArray[np.float32] = np.load(self.file, allow_pickle=False)
+        return vectors
 
 
 class PartialVectors:
-    """Append-only rows [n, D] with the record of how many of the planned images they cover.
+    """The shards of a build in its folder; `start` opens the folder first.
 
-    A context manager: it closes the files and releases the lock.
+    Args:
+        folder: The folder.
+        inputs: JSON data that decides the vectors and their order.
+        dimension: Length D of a vector.
+        images: How many images the plan has.
+        shard_images: How many of them a shard has.
     """
 
-    def __init__(self, folder: Path, *, inputs: Mapping[str, Any], dimension: int) -> None:
-        """Continues what the folder holds if it was made from the same inputs, else starts again.
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        inputs: Mapping[str, Any],
+        dimension: int,
+        images: int,
+        shard_images: int,
+    ) -> None:
+        self.folder = folder
+        self._dimension = dimension
+        self._shards = [
+            range(start, min(start + shard_images, images))
+            for start in range(0, images, shard_images)
+        ]
+        made_from = json.dumps([inputs, dimension, images, shard_images], sort_keys=True)
+        self._key = hashlib.sha256(made_from.encode("utf-8", "surrogatepass")).hexdigest()
 
-        Args:
-            folder: Made if missing; one with other files is refused.
-            inputs: JSON data that decides the vectors and their order.
-            dimension: Length D of a vector.
+    def __len__(self) -> int:
+        """Returns the number of shards."""
+        return len(self._shards)
+
+    def images(self, shard: int) -> range:
+        """Returns the indices in the plan that a shard covers."""
+        return self._shards[shard]
+
+    def missing(self) -> list[int]:
+        """Returns the shards that nobody has finished."""
+        return [shard for shard in range(len(self)) if self._read(shard) is None]
+
+    def finished(self) -> Iterator[Shard]:
+        """Yields the shards in order; all of them must be there.
 
         Raises:
-            KnowledgeBaseError: The folder is not an unfinished build.
-            OutputError: Another build is writing there.
+            KnowledgeBaseError: One is not.
         """
-        self.folder = folder
-        self._inputs = dict(inputs)
-        self._dimension = dimension
-        self.processed = 0  # planned images dealt with, in order: encoded or skipped
-        self.skipped: dict[int, str] = {}  # index in the plan -> reason
-        self.restarted = False
-        _check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = ExitStack()
-        self._lock.enter_context(lock_file(folder / LOCK_NAME, output=folder, option="--output"))
-        try:
-            self._skipped_bytes = self._resume()
-            self._save()  # First of all: a folder with other files and no record is refused.
-            self._file = _open(folder / VECTORS, self._rows * self._row_bytes)
-            self._skipped_file = _open(folder / SKIPPED, self._skipped_bytes)
-        except BaseException:
-            self._lock.close()
-            raise
+        for shard in range(len(self)):
+            found = self._read(shard)
+            if found is None:
+                raise KnowledgeBaseError(
+                    f"{self._file(shard)}: missing or damaged; the same command makes it again"
+                )
+            yield found
 
-    def __enter__(self) -> PartialVectors:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._close()
-        self._lock.close()
-
-    @property
-    def held_since(self) -> int:
-        """When this process took the lock on the build, see `igrag.files.remove_leftovers`."""
-        return held_since(self.folder)
-
-    @property
-    def _row_bytes(self) -> int:
-        return self._dimension * np.dtype("<f4").itemsize
-
-    @property
-    def _rows(self) -> int:
-        return self.processed - len(self.skipped)
-
-    def append(self, vectors: NDArray[np.float32] | None, skipped: Mapping[int, str]) -> None:
-        """Adds the next images of the plan: the rows [b, D] of those encoded, and the others.
+    def save(self, shard: int, vectors: NDArray[np.float32], skipped: Mapping[int, str]) -> None:
+        """Writes a shard as a whole.
 
         Args:
-            vectors: Rows in the plan's order; None if no image was encoded.
+            shard: Its number.
+            vectors: Rows [n, D] in the plan's order.
             skipped: Index in the plan -> why that image has no row.
         """
-        if vectors is not None:
-            self._file.write(vectors.astype("<f4").tobytes())
-            self._file.flush()
-            self.processed += len(vectors)
-        self.processed += len(skipped)
-        self.skipped.update(skipped)
-        self._skipped_file.write(_to_lines(skipped))
-        self._skipped_file.flush()
-        self._skipped_bytes = self._skipped_file.tell()
-        self._save()
-
-    def vectors(self) -> NDArray[np.float32]:
-        """Maps all rows so far, [n, D]; there must be one.
-
-        Raises:
-            KnowledgeBaseError: The file holds more or less than these rows.
-        """
-        file = self.folder / VECTORS
-        found, expected = file.stat().st_size, self._rows * self._row_bytes
-        if found != expected:
-            raise KnowledgeBaseError(
-                f"{file}: found {found} bytes, expected {expected} ({self._rows} rows of "
-                f"{self._row_bytes}): something else has written there; "
-                f"remove {self.folder} and build again"
-            )
-        return np.memmap(file, dtype="<f4", mode="r", shape=(self._rows, self._dimension))
-
-    def kept(self) -> Sequence[int]:
-        """Returns the indices in the plan that the rows belong to, in order."""
-        return [index for index in range(self.processed) if index not in self.skipped]
+        file, images = self._file(shard), self._shards[shard]
+        file.with_suffix(".json").unlink(missing_ok=True)  # Never that of other vectors.
+        with atomic_path(file) as temporary, temporary.open("wb") as stream:
+            np.save(stream, vectors.astype("<f4", copy=False), allow_pickle=False)
+        content = {
+            "made_from": self._key,
+            "images": [images.start, images.stop],
+            "sha256": sha256_file(file),
+            "bytes": file.stat().st_size,
+            "skipped": [[index, reason] for index, reason in skipped.items()],
+        }
+        write_json(file.with_suffix(".json"), content)
 
     def remove(self) -> None:
-        """Closes the files and deletes the folder, while the lock keeps other builds out."""
-        self._close()
+        """Deletes the folder, while the lock keeps other builds out."""
         shutil.rmtree(self.folder)
 
-    def _close(self) -> None:
-        for file in (self._file, self._skipped_file):
-            # A full disk refuses the rest of a batch again; it is beyond the record, as after a
-            # kill.
-            with suppress(OSError):
-                file.close()
+    def _file(self, shard: int) -> Path:
+        return self.folder / SHARDS / f"{shard:06}.npy"
 
-    def _resume(self) -> int:
-        """Continues from the record; returns how many bytes of `SKIPPED` belong to it."""
-        state = _read_progress(self.folder)
-        if state is None:
-            return 0
-        size = state["skipped_bytes"]
-        listed = _read(self.folder / SKIPPED)[:size]
-        skipped = _from_lines(listed)
-        rows = state["processed"] - len(skipped)
-        file = self.folder / VECTORS
-        held = file.stat().st_size if file.exists() else 0
-        lost = held < rows * self._row_bytes or len(listed) != size
-        if state["inputs"] != self._inputs or lost or listed != _to_lines(skipped):
-            self.restarted = True
-            return 0
-        self.processed, self.skipped = state["processed"], skipped
-        return int(size)
-
-    def _save(self) -> None:
-        state = {
-            "format": FORMAT,
-            "inputs": self._inputs,
-            "processed": self.processed,
-            "skipped_bytes": self._skipped_bytes,
-        }
-        write_json(self.folder / PROGRESS, state)
+    def _read(self, shard: int) -> Shard | None:
+        """Reads the description of a shard; None if it is not finished."""
+        file, images = self._file(shard), self._shards[shard]
+        try:
+            content = read_json(file.with_suffix(".json"))
+            is_own = content["made_from"] == self._key
+            if not is_own or content["bytes"] != file.stat().st_size:
+                return None
+            return Shard(images, file, content["sha256"], dict(content["skipped"]))
+        except (DataError, OSError, KeyError, TypeError, ValueError):
+            return None
 
 
-def _open(path: Path, size: int) -> BinaryIO:
-    """Opens a file to append to, cut off at `size` bytes."""
-    file = path.open("ab")
-    file.truncate(size)
-    file.seek(size)
-    return file
+def start(
+    folder: Path, *, inputs: Mapping[str, Any], dimension: int, images: int, batch_size: int
+) -> PartialVectors:
+    """Continues what the folder holds if it was made from the same inputs, else starts again.
+
+    Args:
+        folder: The folder, which this process holds.
+        inputs: JSON data that decides the vectors and their order.
+        dimension: Length D of a vector.
+        images: How many images the plan has.
+        batch_size: Images encoded at once: a new build's shards are whole batches.
+    """
+    record = _read_record(folder) or {}
+    is_same = record.get("inputs") == inputs
+    shard_images = record.get("shard_images") if is_same else None
+    if not shard_images:
+        smallest = min(LARGEST_SHARD, max(SMALLEST_SHARD, images // _MOST_SHARDS))
+        shard_images = -(-smallest // batch_size) * batch_size
+    partial = PartialVectors(
+        folder, inputs=inputs, dimension=dimension, images=images, shard_images=shard_images
+    )
+    if record and not is_same:
+        logger.warning("%s: left by a build from other inputs; starting over", folder)
+    if not is_same:
+        shutil.rmtree(folder / SHARDS, ignore_errors=True)
+    elif record["format"] == EARLIER_FORMAT:
+        _convert_earlier(folder, partial, record, dimension)
+    content = {"format": FORMAT, "inputs": inputs, "shard_images": shard_images}
+    write_json(folder / PROGRESS, content)
+    for name in (EARLIER_VECTORS, EARLIER_SKIPPED):
+        (folder / name).unlink(missing_ok=True)
+    return partial
 
 
-def _read(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+@contextmanager
+def unfinished_folder(output: Path) -> Iterator[Path]:
+    """Holds the folder of an output's unfinished build, and yields it.
+
+    Without a record of what is being built it is removed again.
+
+    Raises:
+        KnowledgeBaseError: The folder holds something else.
+        OutputError: Another build is writing there.
+    """
+    folder = output.with_name(f"{output.name}.partial")
+    _check_folder(folder)
+    with made_folder(folder), lock_file(folder / LOCK_NAME, output=folder, option="--output"):
+        try:
+            yield folder
+        finally:
+            if folder.is_dir() and not (folder / PROGRESS).exists():
+                (folder / PLAN).unlink(missing_ok=True)
 
 
-def _to_lines(skipped: Mapping[int, str]) -> bytes:
-    return "".join(f"{json.dumps([index, reason])}\n" for index, reason in skipped.items()).encode()
-
-
-def _from_lines(content: bytes) -> dict[int, str]:
-    """Reads what `_to_lines` wrote; none of it if it is damaged."""
+def _convert_earlier(
+    folder: Path, partial: PartialVectors, record: Mapping[str, Any], dimension: int
+) -> None:
+    """Cuts the rows of an earlier version's build into shards; the last one is not whole."""
+    listed = (folder / EARLIER_SKIPPED).read_bytes() if record["skipped_bytes"] else b""
+    lines = listed[: record["skipped_bytes"]].splitlines()
     try:
-        return dict(map(json.loads, content.splitlines()))
-    except (ValueError, TypeError):
-        return {}
+        skipped: dict[int, str] = dict(map(json.loads, lines))
+        size = (record["processed"] - len(skipped), dimension)
+        rows = np.memmap(folder / EARLIER_VECTORS, "<f4", "r", shape=size)
+    except (ValueError, TypeError, OSError):  # Cut off, or not one row.
+        return
+    kept = np.array([index for index in range(record["processed"]) if index not in skipped])
+    for shard in range(len(partial)):
+        images = partial.images(shard)
+        if images.stop > record["processed"]:
+            break
+        first, last = np.searchsorted(kept, [images.start, images.stop])
+        own = {index: skipped[index] for index in images if index in skipped}
+        partial.save(shard, rows[first:last], own)
 
 
 def _check_folder(folder: Path) -> None:
     """Refuses a folder with other files."""
     if not folder.exists() and not folder.is_symlink():
         return
-    if folder.is_dir():
-        state = _read_progress(folder)
-        if state is not None or all(map(_is_own, folder.iterdir())):
-            return
+    if folder.is_dir() and (_read_record(folder) or all(map(_is_own, folder.iterdir()))):
+        return
     raise KnowledgeBaseError(
         f"{folder}: holds something else than the unfinished knowledge base that is kept there; "
         "move it away"
@@ -202,12 +263,13 @@ def _check_folder(folder: Path) -> None:
 
 def _is_own(entry: Path) -> bool:
     """Returns whether a file is one that a build leaves that ends before its first record."""
-    return entry.name.startswith((LOCK_NAME, f".{PROGRESS}."))
+    return entry.name.startswith((LOCK_NAME, f".{PROGRESS}.", PLAN, f".{PLAN}."))
 
 
-def _read_progress(folder: Path) -> dict[str, Any] | None:
+def _read_record(folder: Path) -> dict[str, Any] | None:
     try:
-        state = read_json(folder / PROGRESS)
+        record = read_json(folder / PROGRESS)
     except DataError:
         return None
-    return state if isinstance(state, dict) and state.get("format") == FORMAT else None
+    is_known = isinstance(record, dict) and record.get("format") in (FORMAT, EARLIER_FORMAT)
+    return record if is_known else None

@@ -52,6 +52,15 @@ class Preprocessor:
         plain: dict[str, Any] = json.loads(json.dumps(chosen))  # tuples become lists
         return plain
 
+    @property
+    def shortest_edge(self) -> int | None:
+        """The shorter edge that an image is resized to; None where images are not resized."""
+        settings = self.settings
+        if not settings["do_resize"]:
+            return None
+        size = settings["size"]
+        return size.get("shortest_edge") or max(size.get("height", 0), size.get("width", 0)) or None
+
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Resizes, crops and normalizes one RGB image to [3, h, w], float32."""
         pixels: torch.Tensor = self._processor(_trim(image), return_tensors="pt")["pixel_values"][0]

@@ -6,16 +6,17 @@ name only when it is complete. Nothing is pickled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from igrag.data.coco import CaptionedImage
-from igrag.data.progress import datasets_bars
+from igrag.data.entry_table import to_table
 from igrag.errors import DataError, KnowledgeBaseError
 from igrag.files import (
     atomic_directory,
@@ -23,6 +24,7 @@ from igrag.files import (
     naming_full_disk,
     read_json,
     reserve_space,
+    sha256_file,
     write_json,
 )
 from igrag.inputs import check_regular
@@ -38,11 +40,15 @@ from igrag.retrieval.checksums import (
 )
 from igrag.retrieval.image_encoder import EncoderIdentity
 
+if TYPE_CHECKING:
+    from pyarrow import Table
+
 FORMAT = "igrag knowledge base"
 FORMAT_VERSION = 2  # 1 knew the encoder by two of its weights
 CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would touch the whole file
 UNIT_TOLERANCE = 1e-3
 COPIED_ROWS = 16_384
+_CAPTIONS_FILE = "data-00000-of-00001.arrow"  # as datasets names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +105,58 @@ def write_files(
 ) -> None:
     """Writes a knowledge base's folder, replacing what is there; see `KnowledgeBase.write`."""
     _check_parts(path, vectors, entries, encoder)
+    write_streamed(
+        path,
+        count=len(entries),
+        vectors=(
+            vectors[start : start + COPIED_ROWS] for start in range(0, len(vectors), COPIED_ROWS)
+        ),
+        captions=[to_table(entries)],
+        encoder=encoder,
+        source=source,
+        skipped=skipped,
+    )
+
+
+def write_streamed(
+    path: Path,
+    *,
+    count: int,
+    vectors: Iterable[NDArray[np.float32]],
+    captions: Iterable[Table],
+    encoder: EncoderIdentity,
+    source: dict[str, Any],
+    skipped: Sequence[SkippedImage],
+) -> None:
+    """Writes a knowledge base's folder from parts as they come, replacing what is there.
+
+    Args:
+        path: The folder to make.
+        count: How many images there are, N.
+        vectors: Unit vectors, blocks of [n, D] with N rows in all.
+        captions: Tables of image_id, file_name and captions with N rows in all; ids are unique.
+        encoder: What made the vectors.
+        source: Where the images came from.
+        skipped: Images that were left out.
+
+    Raises:
+        KnowledgeBaseError: A row is no unit vector, or there are more or less of them.
+    """
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "count": len(entries),
+        "count": count,
         "dimension": encoder.dimension,
         "encoder": encoder.to_json(),
         "source": source,
         "skipped": [asdict(image) for image in skipped],
     }
     with atomic_directory(Path(path)) as folder:
-        with naming_full_disk(path, needed=vectors.nbytes):
-            _save_vectors(folder / VECTORS, vectors, path)
-        _save_captions(folder / CAPTIONS, entries)
+        with naming_full_disk(path, needed=count * encoder.dimension * 4):
+            _save_vectors(folder / VECTORS, vectors, (count, encoder.dimension), path)
+        rows = _save_captions(folder / CAPTIONS, captions)
+        if rows != count:
+            raise KnowledgeBaseError(f"{path}: found captions of {rows} images, expected {count}")
         write_json(folder / MANIFEST, manifest | {SUMS: checksums(folder)})
 
 
@@ -237,36 +282,49 @@ def _check_unit(where: Path, vectors: NDArray[np.float32]) -> None:
         raise KnowledgeBaseError(f"{where}: holds vectors that are not unit vectors; {REBUILD}")
 
 
-def _save_vectors(file: Path, vectors: NDArray[np.float32], where: Path) -> None:
+def _save_vectors(
+    file: Path, blocks: Iterable[NDArray[np.float32]], shape: tuple[int, int], where: Path
+) -> None:
     """Writes the vectors [N, D] in NumPy's format, block by block.
 
     Not through a memory map: on a full disk that ends the process.
     """
-    header = {"descr": "<f4", "fortran_order": False, "shape": vectors.shape}
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    rows = 0
     with file.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        reserve_space(stream, vectors.nbytes)
-        for start in range(0, len(vectors), COPIED_ROWS):
-            block = vectors[start : start + COPIED_ROWS]
+        reserve_space(stream, shape[0] * shape[1] * 4)
+        for block in blocks:
             _check_unit(where, block)
-            stream.write(block.astype("<f4").tobytes())
+            stream.write(block.astype("<f4", copy=False).tobytes())
+            rows += len(block)
+    if rows != shape[0]:
+        raise KnowledgeBaseError(f"{where}: found {rows} vectors, expected {shape[0]}")
 
 
-def _save_captions(folder: Path, entries: Sequence[CaptionedImage]) -> None:
-    from datasets import Dataset, Features, List, Value
+def _save_captions(folder: Path, tables: Iterable[Table]) -> int:
+    """Writes tables as `datasets` saves one to disk, table by table; returns their rows."""
+    import pyarrow
+    from datasets import DatasetInfo, Features
 
-    id_type = "string" if isinstance(entries[0].image_id, str) else "int64"
-    features = Features(
-        {
-            "image_id": Value(id_type),
-            "file_name": Value("string"),
-            "captions": List(Value("string")),
-        }
-    )
-    columns: dict[str, list[Any]] = {
-        "image_id": [entry.image_id for entry in entries],
-        "file_name": [entry.file_name for entry in entries],
-        "captions": [list(entry.captions) for entry in entries],
+    folder.mkdir()
+    file, rows, stream = folder / _CAPTIONS_FILE, 0, iter(tables)
+    first = next(stream)
+    features = Features.from_arrow_schema(first.schema)
+    schema = features.arrow_schema  # with the library's description of the columns
+    with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as output:
+        for table in chain([first], stream):
+            output.write_table(table.cast(schema))
+            rows += table.num_rows
+    DatasetInfo(features=features).write_to_directory(str(folder), pretty_print=True)
+    state = {
+        "_data_files": [{"filename": file.name}],
+        "_fingerprint": sha256_file(file)[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
     }
-    with datasets_bars(shown=False):
-        Dataset.from_dict(columns, features=features).save_to_disk(str(folder))
+    write_json(folder / "state.json", state)
+    return rows

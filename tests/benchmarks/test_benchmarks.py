@@ -58,6 +58,15 @@ def test_real_shapes_builds_data_trains_and_captions(tmp_path: Path) -> None:
     assert f"trainable params: 147,456 / {65_869_824 + 147_456:,} (" in done.stdout
 
 
+def test_memory_of_a_plan_is_a_table() -> None:
+    """Each format and number of images is planned in a process of its own."""
+    done = run("plan_memory.py", "--counts", 20)
+    assert done.returncode == 0, done.stderr
+    _, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    assert [row[:2] for row in rows] == [["jsonl", "20"], ["parquet", "20"], ["coco", "20"]]
+    assert all(50 < float(row[3]) < 1000 for row in rows)
+
+
 @pytest.mark.slow
 def test_sweep_prints_a_row_for_each_setting(tmp_path: Path) -> None:
     """Rows have the number of steps; a second call repeats no run and prints the same."""

@@ -23,7 +23,7 @@ from igrag.config import REPO_ROOT
 from igrag.data.coco import CaptionedImage
 from igrag.data.images import file_in, open_image
 from igrag.errors import CheckpointError, IgragError, ImageError, KnowledgeBaseError
-from igrag.retrieval.build import plan_build
+from igrag.retrieval.build_plan import plan_build
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from tests.tiny import CocoFolder
@@ -134,8 +134,11 @@ def test_file_name_cannot_lead_out_of_the_folder(
         data["images"][2]["file_name"] = name
 
     coco.edit(rename)
-    with pytest.raises(ImageError, match=f"captions.json: found file_name '{name}', which leads"):
-        plan_build(coco.captions, coco.images, tmp_path / "kb")
+    with (
+        pytest.raises(ImageError, match=f"captions.json: found file_name '{name}', which leads"),
+        plan_build(coco.captions, coco.images, tmp_path / "kb"),
+    ):
+        pytest.fail("it was planned")
     with pytest.raises(ImageError, match="which leads out of"):
         read_coco(coco.captions, image_dir=coco.images)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -113,10 +112,10 @@ def test_killed_build_is_resumed(
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), *words], cwd=tmp_path, stderr=subprocess.DEVNULL
     )
-    progress = tmp_path / "kb.partial" / "progress.json"
+    record = tmp_path / "kb.partial" / "shards" / "000000.json"
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
-        if progress.exists() and json.loads(progress.read_text())["processed"] >= 5:
+        if record.exists():
             break
         time.sleep(0.002)
     process.kill()

@@ -36,7 +36,7 @@ class Build:
 
     def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
         self.process = process
-        self._progress = output.with_name(f"{output.name}.partial") / "progress.json"
+        self._shards = output.with_name(f"{output.name}.partial") / "shards"
         self._resumed = self.images_done()  # before an interrupted build continues
 
     def wait_for_batches(self) -> None:
@@ -50,10 +50,8 @@ class Build:
 
     def images_done(self) -> int:
         """Returns how many images the unfinished build has dealt with."""
-        if not self._progress.exists():
-            return 0
-        done: int = json.loads(self._progress.read_text())["processed"]
-        return done
+        records = [json.loads(file.read_bytes()) for file in self._shards.glob("[0-9]*.json")]
+        return sum(stop - start for start, stop in (record["images"] for record in records))
 
     def workers(self) -> list[int]:
         """Returns the workers' process ids."""

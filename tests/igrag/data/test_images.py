@@ -251,3 +251,30 @@ def test_stream_is_read_and_its_name_is_not(tmp_path: Path) -> None:
     stream.seek(0)
     image = read_image(stream, str(other))
     assert image.size == (2, 2) and pixel(image) == (0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "decoded"),
+    [
+        ("a.jpg", (900, 700), (450, 350)),
+        ("a.jpg", (640, 427), (640, 427)),  # A half would be smaller than what is needed.
+        ("a.jpg", (224, 224), (224, 224)),
+        ("a.jpg", (100, 50), (100, 50)),
+        ("a.png", (900, 700), (900, 700)),
+    ],
+)
+def test_large_jpeg_is_decoded_at_a_fraction(
+    tmp_path: Path, name: str, size: tuple[int, int], decoded: tuple[int, int]
+) -> None:
+    """Never below the edge that is needed, and only on request; it is as upright as the whole."""
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    image = Image.new("RGB", size, "red")
+    image.paste("blue", (0, 0, size[0], size[1] // 2))
+    image.save(tmp_path / name, exif=rotated)
+    reduced = open_image(tmp_path / name, shortest_edge=224)
+    whole = open_image(tmp_path / name)
+    assert (reduced.size, whole.size) == (decoded[::-1], size[::-1])
+    corner = pixel(reduced, reduced.width - 1, 0)
+    assert corner == pytest.approx(pixel(whole, whole.width - 1, 0), abs=4)
+    assert corner[2] > 200 > corner[0]

@@ -5,20 +5,27 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from igrag.data.coco import read_captions
 from igrag.data.images import open_image
 from igrag.errors import DataError, KnowledgeBaseError, OutputError
-from igrag.retrieval.build import BuildReport, build_knowledge_base
+from igrag.processes import Processes, Ranks
+from igrag.retrieval.build import BuildReport, build_knowledge_base, build_planned
+from igrag.retrieval.build_plan import plan_build
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
+from tests.igrag.test_processes import Store
 from tests.tiny import CocoFolder
 
 
@@ -28,12 +35,18 @@ def encoder(tiny_clip: Path) -> ImageEncoder:
     return ImageEncoder(str(tiny_clip), device="cpu")
 
 
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a shard of every batch."""
+    monkeypatch.setattr("igrag.retrieval.partial_vectors.SMALLEST_SHARD", 1)
+
+
 class Failing:
     """An encoder that counts the images and breaks down at a given one."""
 
     def __init__(self, encoder: ImageEncoder, *, at: int = 10**9) -> None:
         self.identity, self.dtype = encoder.identity, encoder.dtype
-        self.preprocess = encoder.preprocess
+        self.preprocess, self.is_on_cpu = encoder.preprocess, True
         self._encoder, self._at = encoder, at
         self.encoded = 0
 
@@ -57,6 +70,35 @@ def interrupt(coco: CocoFolder, output: Path, encoder: ImageEncoder, **options: 
     with pytest.raises(KeyboardInterrupt):
         build(coco, output, Failing(encoder, at=7), batch_size=2, **options)
     assert not output.exists()
+
+
+def build_together(coco: CocoFolder, output: Path, encoders: Sequence[Any]) -> list[BaseException]:
+    """Builds in one thread for each encoder, as processes do; returns what they raised."""
+    store, errors = Store(), list[BaseException]()
+
+    def work(rank: int) -> None:
+        processes = Processes(Ranks(rank, len(encoders), rank, len(encoders)), store)
+        options: dict[str, Any] = {"processes": processes}
+        try:
+            with plan_build(coco.captions, coco.images, output, **options) as plan:
+                options |= {"encoder": encoders[rank], "batch_size": 2, "progress": False}
+                build_planned(plan, **options)
+        except BaseException as error:
+            processes.fails_first()
+            errors.append(error)
+
+    threads = [Thread(target=work, args=(rank,)) for rank in range(len(encoders))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Returns the files of a knowledge base."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def assert_aligned(output: Path, coco: CocoFolder, encoder: ImageEncoder) -> None:
@@ -110,6 +152,27 @@ def test_unusable_images_are_skipped_and_listed(
     assert str(tmp_path) not in json.dumps(manifest)
 
 
+def test_reduced_decoding_is_recorded_and_not_mixed(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Large JPEGs have nearly the same vectors, and an unfinished build is not continued so."""
+    noise = np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8)
+    for number in range(1, 13):
+        large = Image.fromarray(noise).resize((480, 400), Image.Resampling.BICUBIC)
+        large.rotate(number).save(coco.image(number))
+    interrupt(coco, tmp_path / "kb", encoder)
+    with plan_build(coco.captions, coco.images, tmp_path / "kb") as plan:
+        build_planned(plan, encoder=encoder, reduced_decoding=True)
+    assert "starting over" in caplog.text
+    build(coco, tmp_path / "whole", encoder)
+    reduced, whole = (KnowledgeBase.open(tmp_path / name) for name in ("kb", "whole"))
+    cosines = (reduced.vectors * whole.vectors).sum(axis=1)
+    assert not np.array_equal(reduced.vectors, whole.vectors) and cosines.min() > 1 - 1e-3
+    source = [json.loads((each.path / "knowledge_base.json").read_text())["source"]
+              for each in (reduced, whole)]  # fmt: skip
+    assert [each.get("decoding") for each in source] == ["reduced", None]
+
+
 def test_name_too_long_is_one_image_less(
     tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
 ) -> None:
@@ -134,18 +197,70 @@ def test_interrupted_build_is_continued(
     assert not (tmp_path / "kb.partial").exists()
 
 
-def test_rows_beyond_the_recorded_progress_are_cut_off(
-    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+@pytest.mark.parametrize("damage", ["vectors without record", "lost", "cut off", "of another"])
+def test_shard_that_is_not_whole_is_made_again(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, damage: str
 ) -> None:
-    """Killed between writing rows and recording them, a build still continues aligned."""
+    """Killed between writing vectors and recording them, a build still continues aligned."""
     interrupt(coco, tmp_path / "kb", encoder)
-    with (tmp_path / "kb.partial" / "vectors.f32").open("ab") as file:
-        file.write(b"half a row")
-    assert build(coco, tmp_path / "kb", encoder).resumed == 6
+    vectors = tmp_path / "kb.partial" / "shards" / "000001.npy"
+    record = vectors.with_suffix(".json")
+    if damage == "vectors without record":
+        record.unlink()
+        vectors.write_bytes(b"others")
+        (vectors.parent / ".000001.npy.x.tmp.npy").touch()
+    elif damage == "lost":
+        vectors.unlink()
+    elif damage == "cut off":
+        os.truncate(vectors, 130)
+    else:
+        content = json.loads(record.read_text()) | {"made_from": "other inputs"}
+        record.write_text(json.dumps(content))
+    assert build(coco, tmp_path / "kb", encoder).resumed == 4
     assert_aligned(tmp_path / "kb", coco, encoder)
 
 
-@pytest.mark.parametrize("change", ["captions", "encoder", "limit", "rows lost", "images"])
+def test_damaged_vectors_are_not_merged(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """Values that changed on the disk are found by their checksum, and made again on request."""
+    interrupt(coco, tmp_path / "kb", encoder)
+    vectors = tmp_path / "kb.partial" / "shards" / "000001.npy"
+    content = bytearray(vectors.read_bytes())
+    content[-1] ^= 1
+    vectors.write_bytes(content)
+    with pytest.raises(KnowledgeBaseError, match=r"000001\.npy: found another checksum"):
+        build(coco, tmp_path / "kb", encoder)
+    vectors.unlink()
+    assert build(coco, tmp_path / "kb", encoder).count == 12
+    assert_aligned(tmp_path / "kb", coco, encoder)
+
+
+def test_build_of_an_earlier_version_is_continued(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder
+) -> None:
+    """The rows that it kept in one file are cut into shards; only the last ones are made again."""
+    coco.image(2).write_text("no image")
+    interrupt(coco, tmp_path / "kb", encoder)
+    folder = tmp_path / "kb.partial"
+    inputs = json.loads((folder / "progress.json").read_text())["inputs"]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    numbers = (1, 3, 4, 5, 6, 7, 8)
+    rows = [encoder.encode([open_image(coco.image(number))]) for number in numbers]
+    (folder / "vectors.f32").write_bytes(np.concatenate(rows).tobytes() + b"half a row")
+    (folder / "skipped.jsonl").write_bytes(b'[1, "was no image"]\n')
+    state = {"format": "igrag unfinished knowledge base 2", "inputs": inputs}
+    content = json.dumps(state | {"processed": 8, "skipped_bytes": 20})
+    (folder / "progress.json").write_text(content)
+    counting = Failing(encoder)
+    report = build(coco, tmp_path / "kb", counting, batch_size=3)
+    assert (report.count, report.resumed, counting.encoded) == (11, 6, 6)
+    assert [image.reason for image in report.skipped] == ["was no image"]
+    assert_aligned(tmp_path / "kb", coco, encoder)
+
+
+@pytest.mark.parametrize("change", ["captions", "encoder", "limit", "images"])
 def test_build_from_other_inputs_starts_over(
     tmp_path: Path,
     coco: CocoFolder,
@@ -164,12 +279,40 @@ def test_build_from_other_inputs_starts_over(
     elif change == "images":
         coco.images.rename(tmp_path / "moved")
         coco = CocoFolder(coco.captions, tmp_path / "moved", coco.count)
-    elif change == "rows lost":
-        (tmp_path / "kb.partial" / "vectors.f32").write_bytes(b"")
     report = build(coco, tmp_path / "kb", encoder, **options)
     assert (report.count, report.resumed) == (options.get("limit", 12), 0)
     assert "starting over" in caplog.text
     assert_aligned(tmp_path / "kb", coco, encoder)
+
+
+@pytest.mark.parametrize("sizes", [(1, 3, 2), (3, 1), (2,)])
+def test_any_number_of_processes_makes_the_same_files(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, sizes: tuple[int, ...]
+) -> None:
+    """Begun by some processes and continued by others, a build has the bytes of one process's."""
+    coco.image(5).write_text("no image")
+    build(coco, tmp_path / "one", encoder, batch_size=2)
+    *interrupted, last = sizes
+    for size in interrupted:
+        encoders = [Failing(encoder, at=3) for _ in range(size)]
+        errors = build_together(coco, tmp_path / "many", encoders)
+        assert [error for error in errors if isinstance(error, KeyboardInterrupt)]
+        assert not (tmp_path / "many").exists()
+    counting = [Failing(encoder) for _ in range(last)]
+    assert build_together(coco, tmp_path / "many", counting) == []
+    assert sum(each.encoded for each in counting) < (11 if interrupted else 12)
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
+    assert not (tmp_path / "many.partial").exists()
+
+
+def test_process_with_another_encoder_ends_the_build(
+    tmp_path: Path, coco: CocoFolder, encoder: ImageEncoder, other_clip: Path
+) -> None:
+    """On a second machine the model's folder may be another one: no vector of it is merged."""
+    other = ImageEncoder(str(other_clip), device="cpu")
+    errors = build_together(coco, tmp_path / "kb", [encoder, other])
+    assert "process 1: found other inputs or another encoder" in str(errors)
+    assert not (tmp_path / "kb").exists()
 
 
 def test_interrupted_rebuild_leaves_the_old_one(

@@ -18,7 +18,7 @@ from igrag.retrieval.image_loader import read_images
 method, model, *paths = sys.argv[1:]
 multiprocessing.set_start_method(method)
 preprocess = ImageEncoder(model, device="cpu").preprocess
-batches = read_images(list(map(Path, paths)), preprocess, batch_size=2, workers=1)
+batches = read_images(list(map(Path, paths)), preprocess, batches=[[0, 1], [2]], workers=1)
 print([len(pixels) for pixels, _ in batches])
 """
 

@@ -1,4 +1,4 @@
-"""The folder of an unfinished knowledge base: one build at a time, and whole rows."""
+"""The folder of an unfinished knowledge base: one build at a time, and whole shards."""
 
 import json
 import os
@@ -12,26 +12,52 @@ import pytest
 from igrag.config import REPO_ROOT
 from igrag.errors import KnowledgeBaseError, OutputError
 from igrag.output_lock import LOCK_NAME
-from igrag.retrieval.partial_vectors import FORMAT, PROGRESS, SKIPPED, VECTORS, PartialVectors
+from igrag.retrieval.partial_vectors import (
+    LARGEST_SHARD,
+    PROGRESS,
+    SHARDS,
+    SMALLEST_SHARD,
+    PartialVectors,
+    start,
+    unfinished_folder,
+)
 
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
 
 
-def start(folder: Path) -> PartialVectors:
-    """Begin or continue an unfinished build."""
-    return PartialVectors(folder, inputs={}, dimension=2)
+def begin(folder: Path, *, images: int = 5, batch_size: int = 4) -> PartialVectors:
+    """Starts or continues a build of vectors of length 2."""
+    return start(folder, inputs={}, dimension=2, images=images, batch_size=batch_size)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the batch size alone decide the size of a shard."""
+    monkeypatch.setattr("igrag.retrieval.partial_vectors.SMALLEST_SHARD", 1)
 
 
 def test_second_build_is_locked_out(tmp_path: Path) -> None:
     """A second build is refused until the first one ends, and then continues it."""
-    folder = tmp_path / "kb.partial"
-    with start(folder) as first:
-        first.append(ROWS, {})
-        with pytest.raises(OutputError, match=f"process {os.getpid()} .* is writing there"):
-            start(folder)
-    with start(folder) as second:
-        assert second.processed == 3
-        second.remove()
+    output = tmp_path / "new" / "kb"
+    with unfinished_folder(output) as folder:
+        begin(folder).save(1, ROWS[:1], {})
+        with (
+            pytest.raises(OutputError, match=f"process {os.getpid()} .* is writing there"),
+            unfinished_folder(output),
+        ):
+            pytest.fail("two builds hold one folder")
+    with unfinished_folder(output) as folder:
+        partial = begin(folder)
+        assert partial.missing() == [0]
+        partial.remove()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
+
+
+def test_folder_without_a_record_is_removed(tmp_path: Path) -> None:
+    """A build that fails while it is planned leaves nothing behind."""
+    with pytest.raises(ZeroDivisionError), unfinished_folder(tmp_path / "new" / "kb") as folder:
+        (folder / "plan.arrow").touch()
+        raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
 
@@ -39,102 +65,94 @@ def test_lock_of_a_killed_build_is_released(tmp_path: Path) -> None:
     """The lock ends with its process, even though the process could not clean up."""
     code = (
         "import sys, time; from pathlib import Path;"
-        "from tests.igrag.retrieval import test_partial_vectors;"
-        "held = test_partial_vectors.start(Path(sys.argv[1])); print('ready', flush=True);"
-        "time.sleep(600)"
+        "from igrag.retrieval.partial_vectors import unfinished_folder;"
+        "held = unfinished_folder(Path(sys.argv[1])); held.__enter__();"
+        "print('ready', flush=True); time.sleep(600)"
     )
+    output = tmp_path / "kb"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=REPO_ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(output)], cwd=REPO_ROOT, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     with process.stdout:
         try:
             assert process.stdout.readline() == b"ready\n"
-            with pytest.raises(OutputError, match=f"process {process.pid} "):
-                start(tmp_path)
+            with (
+                pytest.raises(OutputError, match=f"process {process.pid} "),
+                unfinished_folder(output),
+            ):
+                pytest.fail("it was not held")
         finally:
             process.kill()
             process.wait()
-    with start(tmp_path) as after:
-        assert (after.processed, after.restarted) == (0, False)
+    with unfinished_folder(output) as folder:
+        assert begin(folder).missing() == [0, 1]
 
 
-def test_build_killed_before_its_first_record_is_continued(tmp_path: Path) -> None:
-    """A folder that holds only the lock is an unfinished build, and not a user's folder."""
-    (tmp_path / LOCK_NAME).touch()
-    with start(tmp_path) as partial:
-        assert partial.processed == 0
+@pytest.mark.parametrize("left", [LOCK_NAME, "plan.arrow", ".plan.arrow.x.tmp.arrow"])
+def test_build_killed_before_its_first_record_is_continued(tmp_path: Path, left: str) -> None:
+    """What is written before the record is an unfinished build, and not a user's folder."""
+    (tmp_path / "kb.partial").mkdir()
+    (tmp_path / "kb.partial" / left).touch()
+    with unfinished_folder(tmp_path / "kb") as folder:
+        assert begin(folder).missing() == [0, 1]
 
 
-def test_refused_folder_is_not_left_locked(tmp_path: Path) -> None:
-    """A folder that cannot be continued gives the same error again, and not that it is locked."""
-    (tmp_path / VECTORS).mkdir()
-    (tmp_path / LOCK_NAME).touch()
-    state = {"format": FORMAT, "inputs": {}, "processed": 0, "skipped_bytes": 0}
-    (tmp_path / PROGRESS).write_text(json.dumps(state))
-    for _ in range(2):
-        with pytest.raises(IsADirectoryError):
-            start(tmp_path)
-
-
-def test_skipped_images_are_recorded_once(tmp_path: Path) -> None:
-    """Each batch appends its own skipped images, and all of them are read on resuming."""
-    with start(tmp_path) as partial:
-        partial.append(ROWS, {1: "torn \N{BROKEN HEART}", 3: "half \udcff"})
-        first = (tmp_path / SKIPPED).read_bytes()
-        recorded = (tmp_path / PROGRESS).stat().st_size
-        for index in range(5, 105):
-            partial.append(None, {index: "missing"})
-        assert (tmp_path / SKIPPED).read_bytes().startswith(first)
-        assert (tmp_path / PROGRESS).stat().st_size < recorded + 10
-        expected = dict(partial.skipped)
-    with start(tmp_path) as again:
-        assert (again.processed, again.skipped, again.restarted) == (105, expected, False)
-        assert list(again.kept()) == [0, 2, 4]
-        np.testing.assert_array_equal(again.vectors(), ROWS)
-
-
-def test_skipped_images_beyond_the_record_are_cut_off(tmp_path: Path) -> None:
-    """Killed between writing what is left out and recording it, a build continues aligned."""
-    with start(tmp_path) as partial:
-        partial.append(ROWS[:1], {1: "torn"})
-    with (tmp_path / SKIPPED).open("ab") as file:
-        file.write(b'[2, "half a li')
-    with start(tmp_path) as again:
-        again.append(ROWS[1:2], {2: "missing"})
-    with start(tmp_path) as again:
-        assert (again.processed, again.skipped) == (4, {1: "torn", 2: "missing"})
+def test_shards_cover_the_plan(tmp_path: Path) -> None:
+    """Each has its images, rows and reasons, in the order of the plan."""
+    partial = begin(tmp_path)
+    assert [partial.images(shard) for shard in range(len(partial))] == [range(4), range(4, 5)]
+    partial.save(1, ROWS[:0], {4: "half \udcff"})
+    with pytest.raises(KnowledgeBaseError, match=r"000000\.npy: missing or damaged"):
+        list(partial.finished())
+    partial.save(0, ROWS, {2: "torn \N{BROKEN HEART}"})
+    first, last = partial.finished()
+    np.testing.assert_array_equal(first.vectors(), ROWS)
+    assert (first.count, first.skipped) == (3, {2: "torn \N{BROKEN HEART}"})
+    assert (last.count, last.skipped, len(last.vectors())) == (0, {4: "half \udcff"}, 0)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'[1, "torx"]', b"1234567890123", b'["1", "torn"', b"\xff"]
+    "content", ["", "[]", "{}", '{"made_from": 1}', '{"skipped": [[1]]}', "{" * 10_000]
 )
-def test_lost_records_of_skipped_images_start_over(tmp_path: Path, content: bytes) -> None:
-    """Without them rows would go to the wrong images."""
-    with start(tmp_path) as partial:
-        partial.append(ROWS[:1], {1: "torn"})
-    (tmp_path / SKIPPED).write_bytes(content)
-    with start(tmp_path) as again:
-        assert (again.processed, again.skipped, again.restarted) == (0, {}, True)
+def test_shard_with_a_damaged_record_is_missing(tmp_path: Path, content: str) -> None:
+    """Without the record rows would go to the wrong images."""
+    partial = begin(tmp_path)
+    partial.save(0, ROWS, {1: "torn"})
+    record = tmp_path / SHARDS / "000000.json"
+    known = json.loads(record.read_text())
+    if content == '{"skipped": [[1]]}':
+        content = json.dumps(known | json.loads(content))
+    record.write_text(content)
+    assert partial.missing() == [0, 1]
 
 
-@pytest.mark.parametrize("change", [4, 8, -4, -8])
-def test_vectors_of_another_size_are_refused(tmp_path: Path, change: int) -> None:
-    """A file of more or fewer bytes than its rows would give images others' vectors."""
-    with start(tmp_path) as partial:
-        partial.append(ROWS[:2], {})
-        np.testing.assert_array_equal(partial.vectors(), ROWS[:2])
-        with (tmp_path / VECTORS).open("r+b") as file:
-            file.truncate(16 + change)
-        with pytest.raises(KnowledgeBaseError, match=f"found {16 + change} bytes, expected 16 "):
-            partial.vectors()
+def test_size_of_the_shards_is_recorded(tmp_path: Path) -> None:
+    """A build that is continued with another batch size has the shards that it began with."""
+    begin(tmp_path, batch_size=2).save(0, ROWS[:2], {})
+    assert begin(tmp_path, batch_size=4).missing() == [1, 2]
+    assert begin(tmp_path, images=6).missing() == [0, 1, 2]  # Another plan
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "shard"),
+    [(10, 32, 256), (118_287, 100, 300), (10**7, 32, 2464), (4 * 10**8, 512, 16_384)],
+)
+def test_shards_are_few_and_whole_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, batch_size: int, shard: int
+) -> None:
+    """An interruption costs little, and the largest plan has no million of files."""
+    assert SMALLEST_SHARD == 256 < LARGEST_SHARD
+    monkeypatch.setattr("igrag.retrieval.partial_vectors.SMALLEST_SHARD", SMALLEST_SHARD)
+    partial = begin(tmp_path, images=images, batch_size=batch_size)
+    assert len(partial.images(0)) == min(images, shard)
+    assert len(partial) < 50_000
 
 
 def test_build_that_fails_at_its_first_record_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build that fails before its first record, as on a full disk, leaves a usable folder."""
-    folder = tmp_path / "kb.partial"
 
     def fail(path: Path, content: object) -> None:
         (path.parent / f".{path.name}.1.tmp.json").touch()  # As kill -9 leaves it.
@@ -142,9 +160,11 @@ def test_build_that_fails_at_its_first_record_is_repeated(
 
     with monkeypatch.context() as full:
         full.setattr("igrag.retrieval.partial_vectors.write_json", fail)
-        with pytest.raises(OSError, match="No space left"):
-            start(folder)
-    with start(folder) as partial:
-        partial.append(ROWS, {})
-    with start(folder) as partial:
-        assert partial.processed == 3
+        with (
+            pytest.raises(OSError, match="No space left"),
+            unfinished_folder(tmp_path / "kb") as folder,
+        ):
+            begin(folder)
+    with unfinished_folder(tmp_path / "kb") as folder:
+        begin(folder).save(0, ROWS, {3: "torn"})
+        assert (folder / PROGRESS).exists() and begin(folder).missing() == [1]
