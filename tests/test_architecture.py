@@ -17,7 +17,7 @@ OUTSIDE = (*RECIPES, "evaluation", "demo", "benchmarks", "scripts", "tests", "ma
 # Each floor imports from itself and from those before it.
 FLOORS = (
     ("errors",),
-    ("files", "inputs", "output_lock"),
+    ("files", "inputs", "output_lock", "processes"),
     ("config",),
     ("cli", "devices", "fingerprints", "finite", "hub", "memory", "units"),
     ("data", "metrics"),
