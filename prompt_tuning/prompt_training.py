@@ -62,7 +62,9 @@ def train(
     tokenizer = language_model.tokenizer
     train_set, val_set = setup_examples.load_examples(settings, tokenizer, accelerator)
     vectors = setup_examples.find_image_vectors(settings, config, train_set, val_set, accelerator)
-    template = setup_examples.matching_template(settings, config.prompt_config, train_set, val_set)
+    template = setup_examples.matching_template(
+        settings, config.prompt_config, train_set, val_set, accelerator
+    )
     tuner = setup.build_tuner(settings, config.prompt_config, language_model, template, vectors)
     settings = setup.fit_batch_size(
         settings, tuner, train_set, tokenizer, accelerator, checkpoint, vectors
@@ -134,12 +136,8 @@ def run_epochs(
     from igrag.training.batch_size import KEY
     from igrag.training.checkpoints import has_stopped_improving, is_validated
     from igrag.training.divergence import DivergenceGuard
-    from prompt_tuning.optimization import (
-        GradientSum,
-        any_process,
-        seed_dropout,
-        summed_loss,
-    )
+    from igrag.training.processes import any_process
+    from prompt_tuning.optimization import GradientSum, seed_dropout, summed_loss
 
     tuner, optimizer, scheduler = state.tuner, state.optimizer, state.scheduler
     progress, options, evaluation = state.progress, settings.training, settings.evaluation
