@@ -257,7 +257,7 @@ class AdapterTrainer(Seq2SeqTrainer):
             self._reporter.captions(self._samples, self._scorer.captions, step)
 
     def store_flos(self) -> None:
-        """Counts operations, of one process alone: the first of several saves without the others."""
+        """Counts operations, of a single process: the first of several saves without the others."""
         if self.args.world_size == 1:
             super().store_flos()
 

@@ -2,7 +2,6 @@
 # PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from igrag.config import Config, find_model, quote
 from igrag.config.choices import DType, ReportTo, in_words, words
 from igrag.errors import ConfigError
 from igrag.output_lock import lock_folder
+from igrag.processes import Ranks, joined_processes
 from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
@@ -225,7 +225,7 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             "set it to true, or give --set prompt_tuning.enabled=true"
         )
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    with lock_training(settings):
+    with joined_processes() as processes, lock_training(settings, processes.ranks):
         train(
             settings,
             config,
@@ -236,9 +236,9 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 @contextmanager
-def lock_training(settings: PromptTrainingSettings) -> Iterator[None]:
-    """Holds the output folder; of several processes of one training the main one holds it."""
-    if int(os.environ.get("RANK", "0")) > 0:
+def lock_training(settings: PromptTrainingSettings, ranks: Ranks) -> Iterator[None]:
+    """Holds the output folder; of several processes of one training the first one holds it."""
+    if not ranks.is_first:
         yield
         return
     with lock_folder(settings.output_dir, option="--output_dir"):
