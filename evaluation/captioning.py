@@ -153,7 +153,9 @@ def generate_captions(
         for (name, start), found in zip(pieces, made, strict=False):
             if found is not None and partial is not None:
                 partial.add(name, start, *found)
-            texts, taken = found or kept(name, start)
+            piece = found or kept(name, start)
+            assert piece is not None  # It is done, or was made.
+            texts, taken = piece
             captions[name] += texts
             seconds[name] += taken
             bar.update(len(texts))

@@ -161,7 +161,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         """Returns this process's batches of the validation examples."""
         examples = self.eval_dataset if eval_dataset is None else eval_dataset
         size, count = self.args.per_device_eval_batch_size, len(examples)
-        batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        batches = [[*range(start, min(start + size, count))] for start in range(0, count, size)]
         return DataLoader(
             examples,
             batch_sampler=batches[self.args.process_index :: self.args.world_size],
@@ -194,7 +194,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         metrics = {
             f"{metric_key_prefix}_{name}": value for name, value in self._scorer(shares).items()
         }
-        return EvalLoopOutput(None, None, metrics, num_samples=len(self.eval_dataset))
+        return EvalLoopOutput((), None, metrics, num_samples=len(self.eval_dataset))
 
     def prediction_step(self, *arguments: Any, **options: Any) -> Any:
         """Scores a batch of the validation; an error of memory names the setting to lower."""

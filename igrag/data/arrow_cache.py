@@ -109,4 +109,5 @@ def content_key(dataset: Dataset) -> str:
 
     That of `tokenized_dataset` is a hash of its file, its tokenizer and its lengths.
     """
-    return dataset._fingerprint
+    fingerprint: str = dataset._fingerprint
+    return fingerprint
