@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import gather_object
@@ -194,7 +195,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         metrics = {
             f"{metric_key_prefix}_{name}": value for name, value in self._scorer(shares).items()
         }
-        return EvalLoopOutput((), None, metrics, num_samples=len(self.eval_dataset))
+        return EvalLoopOutput(np.empty(0), None, metrics, num_samples=len(self.eval_dataset))
 
     def prediction_step(self, *arguments: Any, **options: Any) -> Any:
         """Scores a batch of the validation; an error of memory names the setting to lower."""

@@ -80,7 +80,7 @@ def load_frozen_model(
 ) -> LanguageModel:
     """Loads the language model, with its LoRA adapter merged where one is configured."""
     options = settings.training
-    dtype = config.models.dtype
+    dtype: str = config.models.dtype
     if options.shard_model:
         check_sharding(accelerator.num_processes, options.per_device_train_batch_size)
         dtype = str(resolve_dtype(dtype, accelerator.device)).removeprefix("torch.")
