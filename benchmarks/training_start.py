@@ -22,6 +22,8 @@ from threading import Event, Thread
 _ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_ROOT))
 
+HEAD = """| lines | first start, s | MB | second start, s | MB |
+|---:|---:|---:|---:|---:|"""
 _VALIDATION_LINES = 1000
 _SAMPLE_SECONDS = 0.02
 
@@ -32,27 +34,20 @@ def main(words: Sequence[str] | None = None) -> int:
     if arguments.worker:
         print(json.dumps(start(arguments.worker)))
         return 0
-    rows = []
+    print(HEAD)
     for lines in arguments.lines:
         with tempfile.TemporaryDirectory(prefix="igrag_start_") as name:
             folder = Path(name)
             write_file(folder / "train.jsonl", range(lines))
             write_file(folder / "val.jsonl", range(lines, lines + _VALIDATION_LINES))
-            rows.append((lines, [_measured(folder), _measured(folder)]))
-    print(table(rows))
+            print(row(lines, [_measured(folder), _measured(folder)]), flush=True)
     return 0
 
 
-def table(rows: Sequence[tuple[int, Sequence[tuple[float, int]]]]) -> str:
-    """Returns the seconds and the memory of the first and of the second start."""
-    text = [
-        "| lines | first start, s | MB | second start, s | MB |",
-        "|---:|---:|---:|---:|---:|",
-    ]
-    for lines, starts in rows:
-        cells = [f"{seconds:.1f} | {size / 1e6:,.0f}" for seconds, size in starts]
-        text.append(f"| {lines:,} | {' | '.join(cells)} |")
-    return "\n".join(text)
+def row(lines: int, starts: Sequence[tuple[float, int]]) -> str:
+    """Returns the row of a file: seconds and memory of the first and of the second start."""
+    cells = [f"{seconds:.1f} | {size / 1e6:,.0f}" for seconds, size in starts]
+    return f"| {lines:,} | {' | '.join(cells)} |"
 
 
 def write_file(path: Path, numbers: range) -> None:

@@ -67,6 +67,7 @@ def evaluate(
         return
     dataset = read_dataset(options)
     objects = find_objects(dataset, options.instances)
+    result: EvaluationResult | None
     if options.results:
         result = evaluate_files(options, dataset, objects, config)
     else:

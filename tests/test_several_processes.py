@@ -98,8 +98,8 @@ def test_two_processes_evaluate_as_one(
     from evaluation.run_evaluation import main
 
     script = REPO_ROOT / "evaluation" / "run_evaluation.py"
-    words = ["--captions", coco.captions, "--images", coco.images, "--meteor", "off"]
-    words = [*map(str, words), "--methods", "base,nearest", *settings, "--output_dir"]
+    files = ["--captions", str(coco.captions), "--images", str(coco.images)]
+    words = [*files, "--meteor", "off", "--methods", "base,nearest", *settings, "--output_dir"]
     one, two = tmp_path / "one", tmp_path / "two"
     done = run(script, *words, two)
     assert done.returncode == 0, done.stderr

@@ -13,12 +13,12 @@ from datasets import Dataset, Features
 from datasets.exceptions import DatasetGenerationError
 from datasets.fingerprint import Hasher
 
-import igrag
 from igrag.data.progress import datasets_bars
 from igrag.errors import DataError
 from igrag.files import check_output_folder, naming_full_disk, read_json, write_json
 
 _RESULTS = "igrag_results"  # Folder in the cache.
+_RESULTS_VERSION = 1  # To be raised where what is remembered changes.
 
 
 def cache_folder(cache_dir: Path | None = None) -> Path:
@@ -92,7 +92,7 @@ def remembered(key: Sequence[str], make: Callable[[], Any]) -> Any:
         OutputError: The disk is full.
     """
     folder = cache_folder() / _RESULTS
-    path = folder / f"{Hasher.hash([igrag.__version__, *key])}.json"
+    path = folder / f"{Hasher.hash([_RESULTS_VERSION, *key])}.json"
     if path.is_file():
         try:
             return read_json(path)

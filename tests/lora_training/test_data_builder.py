@@ -80,7 +80,7 @@ class FakeEncoder(ImageEncoder):
         """Returns unit vectors [B, 2]."""
         return self.encode_pixels(torch.stack([self.preprocess(image) for image in images]))
 
-    def preprocess(self, image: Image.Image) -> torch.Tensor:
+    def preprocess(self, image: Image.Image) -> torch.Tensor:  # type: ignore[override]
         """Returns the first two channels of the first pixel [2]."""
         return torch.tensor(np.asarray(image)[0, 0, :2], dtype=torch.float32)
 

@@ -55,13 +55,13 @@ def test_files_of_the_same_content_are_not_read_again(
     for file in files:
         file.write_text(file.name)
     train, val = examples("1", "2"), examples("3")
-    refuse_shared_images(*files, train, val)
+    refuse_shared_images(files[0], files[1], train, val)
     with monkeypatch.context() as patch:
         patch.setattr(checks, "_images", lambda dataset: pytest.fail("read again"))
-        refuse_shared_images(*files, examples("1", "2"), examples("3"))
+        refuse_shared_images(files[0], files[1], examples("1", "2"), examples("3"))
     for _ in range(2):  # An error is one at every start.
         with pytest.raises(DataError, match="both hold the image 2 "):
-            refuse_shared_images(*files, train, examples("2"))
+            refuse_shared_images(files[0], files[1], train, examples("2"))
 
 
 def test_prompts_are_counted_once_for_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
