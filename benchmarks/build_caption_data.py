@@ -111,7 +111,7 @@ def build(
 ) -> str:
     """Writes the examples as `data_builder.py` does; returns the seconds of each part."""
     from igrag.from_config import build_template
-    from lora_training.data_builder import build_split
+    from lora_training.chunks import build_split
     from lora_training.examples import ExampleBuilder, ImageVectors
     from lora_training.splits import sample_images
 

@@ -113,7 +113,7 @@ def _write_examples(root: Path, folder: Path, seed: int) -> None:
     from igrag.from_config import build_template
     from igrag.retrieval.image_encoder import ImageEncoder
     from igrag.retrieval.knowledge_base import KnowledgeBase
-    from lora_training.data_builder import build_split
+    from lora_training.chunks import build_split
     from lora_training.examples import ExampleBuilder, ImageVectors
 
     config = Config.load()

@@ -20,6 +20,7 @@ from igrag.config.yaml_file import load_yaml
 from igrag.data.examples import split_file
 from igrag.errors import ConfigError, UsageError
 from igrag.metrics import bleu
+from igrag.processes import Processes
 
 INSTRUCTIONS = Path(__file__).with_name("instructions.yaml")
 _KEY = "instructions"
@@ -96,22 +97,28 @@ class InstructionTrial:
             )
         return None
 
-    def choose(self, generator: CaptionGenerator, template: PromptTemplate) -> InstructionChoice:
+    def choose(
+        self, generator: CaptionGenerator, template: PromptTemplate, processes: Processes
+    ) -> InstructionChoice:
         """Captions the images with every instruction, by the generator's current model.
 
-        Of instructions with the same BLEU-4 it is the first.
+        Of instructions with the same BLEU-4 it is the first. The processes share them.
         """
         tried = [*dict.fromkeys((template.instruction, *self.instructions))]
-        scores = []
         total = len(tried) * len(self.data.images)
+        hidden = None if processes.ranks.is_first else True
         with tqdm(
-            total=total, desc="instructions", unit="caption", file=sys.stderr, disable=None
+            total=total, desc="instructions", unit="caption", file=sys.stderr, disable=hidden
         ) as bar:
-            for text in tried:
-                prompts = with_instruction(template, self.data.prompts, text)
+
+            def score(number: int) -> float:
+                prompts = with_instruction(template, self.data.prompts, tried[number])
                 captions = generator.generate(prompts)
-                scores.append(InstructionScore(text, bleu(captions, self.data.references).bleu4))
-                bar.update(len(captions))
+                bar.update(len(captions) * processes.ranks.size)
+                return bleu(captions, self.data.references).bleu4
+
+            found = processes.everywhere("instructions", len(tried), score)
+            scores = [*map(InstructionScore, tried, found)]
         best = max(scores, key=lambda found: found.bleu4)
         return InstructionChoice(
             best.text, tuple(scores), portable(self.data.path.resolve()), len(self.data.images)

@@ -4,6 +4,7 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from igrag.cli import config_overrides, quiet_start, run_command, setup_logging
 from igrag.config import Config, ModelEntry, find_model
 from igrag.errors import UsageError
 from igrag.output_lock import lock_folder
+from igrag.processes import Processes, joined_processes
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import: --help must not wait for them.
     from evaluation.dataset import EvaluationDataset
@@ -34,30 +36,44 @@ def command(words: Sequence[str] | None = None) -> int:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Evaluates into the output folder, which no other process may write meanwhile."""
-    options = check_options(arguments)
-    config = Config.load(arguments.config, config_overrides(arguments))
-    log = config.log_config
-    setup_logging(log.level, verbose=arguments.verbose, file=log.file)
-    with lock_folder(options.output_dir, option="--output_dir"):
-        model = find_model(config.models, arguments.model)
-        if options.skip_metrics:
-            _check_metrics(options)
-        evaluate(options, config, model)
+    """Evaluates into the output folder, which no other run may write meanwhile.
+
+    Of several processes the first one writes and prints; all of them caption.
+    """
+    with joined_processes() as processes:
+        options = check_options(arguments)
+        config = Config.load(arguments.config, config_overrides(arguments))
+        log = config.log_config
+        setup_logging(log.level, verbose=arguments.verbose, file=log.file)
+        is_first = processes.ranks.is_first
+        lock = lock_folder(options.output_dir, option="--output_dir")
+        with lock if is_first else nullcontext():
+            processes.from_first("output is locked", lambda: True)
+            model = find_model(config.models, arguments.model)
+            if options.skip_metrics:
+                _check_metrics(options)
+            evaluate(options, config, model, processes)
     return 0
 
 
-def evaluate(options: EvaluationOptions, config: Config, model: ModelEntry) -> None:
+def evaluate(
+    options: EvaluationOptions, config: Config, model: ModelEntry, processes: Processes
+) -> None:
     """Captions and scores the images, saves the comparison, and prints the table."""
     from evaluation.instances import find_objects
 
+    is_first = processes.ranks.is_first
+    if options.results and not is_first:  # The first process scores alone.
+        return
     dataset = read_dataset(options)
     objects = find_objects(dataset, options.instances)
+    result: EvaluationResult | None
     if options.results:
         result = evaluate_files(options, dataset, objects, config)
     else:
-        result = evaluate_methods(options, dataset, objects, config, model)
-    _report(result, options)
+        result = evaluate_methods(options, dataset, objects, config, model, processes)
+    if result is not None:
+        _report(result, options)
 
 
 def read_dataset(options: EvaluationOptions) -> "EvaluationDataset":
@@ -124,8 +140,13 @@ def evaluate_methods(
     objects: "KnownObjects",
     config: Config,
     model: ModelEntry,
-) -> "EvaluationResult":
-    """Captions the images by every method or checkpoint, and scores the captions."""
+    processes: Processes,
+) -> "EvaluationResult | None":
+    """Captions the images by every method or checkpoint, and scores the captions.
+
+    Returns:
+        The evaluation, in the first process; None in the others.
+    """
     from evaluation.controls import add_controls
     from evaluation.human import HUMAN
     from evaluation.language import find_tokenizer
@@ -141,8 +162,9 @@ def evaluate_methods(
         trained_paths,
     )
     from evaluation.significance import compared_with
+    from igrag.from_config import for_process
 
-    if model.notice:
+    if model.notice and processes.ranks.is_first:
         print(f"note: {model.notice}", file=sys.stderr)
     paths = trained_paths(config)
     check_names(options.methods, paths.named)
@@ -161,15 +183,18 @@ def evaluate_methods(
     if not options.overwrite:
         check_not_overwritten(options.output_dir, identity, names=file_names(names))
     captioned = caption_dataset(
-        config,
+        for_process(config, processes.ranks),
         model.path,
         methods,
         dataset,
         rows,
+        processes,
         identity=identity,
         output=options.output_dir,
         seed=options.seed,
     )
+    if not processes.ranks.is_first:
+        return None
     captions = {name: captioned.captions[name] for name in names if name in captioned.captions}
     baseline = methods[0].name if methods else names[0]
     tokenizer = find_tokenizer(options, dataset)

@@ -32,6 +32,7 @@ from igrag.devices import tune_allocator
 from igrag.errors import CheckpointError, UsageError
 from igrag.metrics import Metric
 from igrag.metrics.clip_score import ClipScore, RefClipScore
+from igrag.processes import Processes
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from igrag.retrieval.vector_files import EncodedImages
 from igrag.retrieval.vector_lookup import (
@@ -148,6 +149,7 @@ def caption_dataset(
     methods: Sequence[Method],
     dataset: EvaluationDataset,
     rows: Rows,
+    processes: Processes,
     *,
     identity: Mapping[str, Any],
     output: Path,
@@ -156,6 +158,7 @@ def caption_dataset(
     """Captions all images by all methods, loading the model once, and only if one generates.
 
     The captions are kept in the output folder as they come; an interrupted call continues there.
+    The first process returns all of them, the others none.
 
     Args:
         config: The configuration of captioning.
@@ -163,6 +166,7 @@ def caption_dataset(
         methods: The methods that generate, besides the rows.
         dataset: The images; if they have no prompts, retrieval builds them.
         rows: Which other rows there are.
+        processes: The run's, which share the images.
         identity: See `config_identity`.
         output: The output folder.
         seed: Seed of shuffled image vectors.
@@ -178,7 +182,7 @@ def caption_dataset(
     if not dataset.prompts and (methods or NEAREST in rows.names):
         retrieval = _open_retrieval(config, template)
     if not methods:
-        dataset, _, nearest = _prompts_of(dataset, rows, retrieval, config, None)
+        dataset, _, nearest = _prompts_of(dataset, rows, retrieval, config, None, processes)
         return CaptionedDataset(dataset, nearest)
     image_prompts, known = _read_image_prompts(methods, config, dataset)
     adapted = any(method.needs_adapter for method in methods)
@@ -188,29 +192,33 @@ def caption_dataset(
     )
     generator = from_config.build_generator(config, language)
     models = open_models(language, methods, template=template.fingerprint())
-    if retrieval is None:
+    if retrieval is None and processes.ranks.is_first:
         _check_prompts(dataset.path, dataset.prompts, template, generator)
-    dataset, prompts, nearest = _prompts_of(dataset, rows, retrieval, config, generator)
+    dataset, prompts, nearest = _prompts_of(dataset, rows, retrieval, config, generator, processes)
     by_method = {method.name: prompts for method in methods}
     choice = None
     if rows.trial:
         generator.switch_to(models[INSTRUCTION])
-        choice = rows.trial.choose(generator, template)
+        choice = rows.trial.choose(generator, template, processes)
         by_method[INSTRUCTION] = with_instruction(template, prompts, choice.text)
     vectors = vectors_by_method(methods, image_prompts, _vectors_of(dataset, known), seed=seed)
-    paths = method_files(methods, trained_paths(config)).values()
-    key = captions_key(
-        identity,
-        [path for each in paths for path in each],
-        by_method,
-        language.weights,
-        library_versions(),
-        *([_hashes(vectors)] if vectors else []),
+    partial = None
+    if processes.ranks.is_first:
+        paths = method_files(methods, trained_paths(config)).values()
+        key = captions_key(
+            identity,
+            [path for each in paths for path in each],
+            by_method,
+            language.weights,
+            library_versions(),
+            *([_hashes(vectors)] if vectors else []),
+        )
+        partial = PartialCaptions(output / PARTIAL_NAME, key)
+        if len(partial):
+            logger.warning("continues an interrupted evaluation after %d captions", len(partial))
+    generated = generate_captions(
+        generator, models, by_method, processes, partial=partial, vectors=vectors
     )
-    partial = PartialCaptions(output / PARTIAL_NAME, key)
-    if len(partial):
-        logger.warning("continues an interrupted evaluation after %d captions", len(partial))
-    generated = generate_captions(generator, models, by_method, partial=partial, vectors=vectors)
     captions = {name: each.captions for name, each in generated.items()}
     seconds = {name: each.seconds for name, each in generated.items()}
     return CaptionedDataset(dataset, captions | nearest, seconds, choice)
@@ -274,6 +282,7 @@ def _prompts_of(
     retrieval: RetrievalPrompts | None,
     config: Config,
     generator: CaptionGenerator | None,
+    processes: Processes,
 ) -> tuple[EvaluationDataset, list[str], dict[str, tuple[str, ...]]]:
     """Returns the images as retrieval leaves them, their prompts, and the captions of `nearest`.
 
@@ -283,12 +292,14 @@ def _prompts_of(
         retrieval: Builds the prompts; None if the images have some.
         config: The configuration of captioning.
         generator: Counts tokens; None if nobody reads the prompts.
+        processes: The run's, which share the images.
     """
     if retrieval is None:
         return dataset, dataset.prompts, {} if rows.nearest is None else {NEAREST: rows.nearest}
     found = build_prompts(
         retrieval,
         dataset.images,
+        processes,
         count_tokens=generator.count_tokens if generator else len,
         max_tokens=generator.max_source_length if generator else sys.maxsize,
         batch_size=config.retrieval_config.batch_size,

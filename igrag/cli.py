@@ -277,11 +277,15 @@ def shorten(text: str) -> str:
 def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> None:
     """Sends the project's log to stderr (and `file`), and keeps the libraries quiet.
 
+    Of several processes that do the same the first one logs; the others report errors alone.
+
     Args:
         level: Name of the level below which nothing is shown ("warning").
         verbose: Show "info" and above whatever `level` is.
         file: Also append to this file.
     """
+    from igrag.processes import Ranks
+
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # A full disk stops the log, without tracebacks on stderr.
     handlers: list[logging.Handler] = [logging.StreamHandler()]
@@ -289,9 +293,10 @@ def setup_logging(level: str, *, verbose: bool, file: Path | None = None) -> Non
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file, encoding="utf-8", errors="backslashreplace"))
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s: %(message)s"))
-    chosen = logging.getLevelName(level.upper())
+    is_first = Ranks.from_environment().is_first
+    chosen = logging.getLevelName(level.upper()) if is_first else logging.ERROR
     logging.basicConfig(
-        level=min(chosen, logging.INFO) if verbose else chosen,
+        level=min(chosen, logging.INFO) if verbose and is_first else chosen,
         format="%(levelname)s: %(message)s",
         handlers=handlers,
         force=True,

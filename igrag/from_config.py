@@ -12,11 +12,18 @@ from igrag.captioning.objects import Detector, InstancesDetector, ModelDetector
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, ObjectsConfig, PromptConfig
 from igrag.errors import ConfigError
+from igrag.processes import Ranks
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from igrag.retrieval.text_encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
+
+
+def for_process(config: Config, ranks: Ranks) -> Config:
+    """Returns the configuration with the process's own GPU, where a machine has several."""
+    models = config.models.model_copy(update={"device": ranks.device(config.models.device)})
+    return config.model_copy(update={"models": models})
 
 
 def build_captioner(

@@ -21,6 +21,7 @@ from igrag.errors import IgragError
 T = TypeVar("T")
 _FAILED = "failed"
 _POLL_SECONDS = 0.1
+_PART_BYTES = 1 << 22  # torch's store ends the connection where a value is larger than 8 MB.
 
 
 class EndedElsewhere(SystemExit):
@@ -96,10 +97,9 @@ class Processes:
             return make()
         if self.ranks.is_first:
             made = make()
-            self._call("set", key, json.dumps(made))
+            self._put(key, made)
             return made
-        self._poll(lambda: self._call("check", [key]))
-        return json.loads(self._call("get", key))
+        return self._take(key)
 
     def first_waits(self, key: str) -> None:
         """Lets the first process wait until all of them were here; the others go on.
@@ -112,6 +112,58 @@ class Processes:
         self._call("add", key, 1)
         if self.ranks.is_first:
             self._poll(lambda: self._call("add", key, 0) == self.ranks.size)
+
+    def in_order(
+        self, key: str, count: int, make: Callable[[int], Any], *, together: int = 1
+    ) -> Iterator[Any]:
+        """Shares out numbered pieces of work in turn; the first process yields what they make.
+
+        It yields all results, in order. The others make their share ahead, and yield nothing.
+
+        Args:
+            key: Names the work; each is used once.
+            count: How many pieces there are.
+            make: Makes JSON data from a piece's number.
+            together: Pieces that follow one another and go to one process.
+
+        Raises:
+            EndedElsewhere: Another process has failed.
+        """
+        for number in range(count):
+            piece = f"{key}/{number}"
+            is_mine = number // together % self.ranks.size == self.ranks.rank
+            if self.ranks.is_first:
+                yield make(number) if is_mine else self._take(piece, delete=True)
+            elif is_mine:
+                self.check()
+                self._put(piece, make(number))
+
+    def everywhere(self, key: str, count: int, make: Callable[[int], Any]) -> Iterator[Any]:
+        """Shares out pieces of work as `in_order`; every process yields all results, in order."""
+        own = range(self.ranks.rank, count, self.ranks.size)
+        if self._store is None:
+            yield from map(make, own)
+            return
+        for number in own:
+            self.check()
+            self._put(f"{key}/{number}", make(number))
+        for number in range(count):
+            yield self._take(f"{key}/{number}")
+
+    def _put(self, key: str, made: Any) -> None:
+        text = json.dumps(made)  # ASCII
+        parts = [text[start : start + _PART_BYTES] for start in range(0, len(text), _PART_BYTES)]
+        for number, part in enumerate(parts):
+            self._call("set", f"{key}#{number}", part)
+        self._call("set", key, str(len(parts)))
+
+    def _take(self, key: str, *, delete: bool = False) -> Any:
+        self._poll(lambda: self._call("check", [key]))
+        names = [f"{key}#{number}" for number in range(int(self._call("get", key)))]
+        made = json.loads(b"".join(self._call("get", name) for name in names))
+        for name in (*names, key) if delete else ():
+            self._call("delete_key", name)
+        return made
 
     def check(self) -> None:
         """Ends this process if another one has failed; to be called between pieces of work.
@@ -143,6 +195,9 @@ class Processes:
                 f"process {self.ranks.rank} of {self.ranks.size}: the other processes are gone "
                 f"({' '.join(str(error).split())[:80]}); start all of them again"
             ) from error
+
+
+ALONE = Processes(Ranks())
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """The Trainer's callback: fills the record, completes checkpoints, shows one progress bar."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -12,6 +14,7 @@ from igrag.captioning.language_model import embedding_weight
 from igrag.training.checkpoints import checkpoint_name, has_stopped_improving, is_validated
 from igrag.training.divergence import DivergenceGuard
 from igrag.training.interruption import Interruption
+from igrag.training.processes import step_seed
 from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
 from lora_training.checkpoints import AdapterFolder
 
@@ -27,21 +30,32 @@ class RecordCallback(TrainerCallback):
     `Interruption`.
 
     Args:
-        record: The record to fill.
+        record: The record to fill; each process fills its own.
         folder: Where the Trainer writes its checkpoints.
         patience: Validations without a new best checkpoint before training stops; None: never.
+        writes: Whether this process writes the files and shows the progress bar.
+
+    Attributes:
+        any_process: Returns whether a flag is set in any of the training's processes.
     """
 
     def __init__(
-        self, record: TrainingRecord, folder: AdapterFolder, *, patience: int | None
+        self,
+        record: TrainingRecord,
+        folder: AdapterFolder,
+        *,
+        patience: int | None,
+        writes: bool = True,
     ) -> None:
         self.record = record
+        self.any_process: Callable[[bool], bool] = bool
         self._folder = folder
         self._patience = patience
-        self._bar = tqdm(unit="step", desc="training", disable=None)
+        self._writes = writes
+        self._bar = tqdm(unit="step", desc="training", disable=None if writes else True)
         self._before = record.training_seconds
         self._started: float | None = None
-        self.interruption = Interruption(self._newest_checkpoint)
+        self.interruption = Interruption(lambda: self._newest_checkpoint() if writes else None)
         self._resumed_from = self._saved = 0  # steps
 
     def __enter__(self) -> "RecordCallback":
@@ -78,6 +92,16 @@ class RecordCallback(TrainerCallback):
     ) -> None:
         """Starts the clock, after the untuned model was validated."""
         self._started = self._started or time.perf_counter()
+
+    def on_step_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Seeds dropout, where several processes train: a checkpoint keeps one's random state.
+
+        By seed, step and process, so that a resumed run draws what the uninterrupted one would.
+        """
+        if args.world_size > 1:
+            torch.manual_seed(step_seed(args.seed, state.global_step, args.process_index))
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -120,7 +144,7 @@ class RecordCallback(TrainerCallback):
             TrainingError: Its values are out of all proportion; see `DivergenceGuard`.
         """
         self._guard.check_values(state.global_step)
-        if self.interruption.requested:
+        if self.any_process(self.interruption.requested):
             control.should_evaluate, control.should_save = False, True
 
     def on_prediction_step(
@@ -153,7 +177,7 @@ class RecordCallback(TrainerCallback):
                 checkpoint=checkpoint_name(step) if step else None,
             )
         )
-        if step == 0:
+        if step == 0 and self._writes:
             self._folder.save_results(self.record)
 
     def on_save(
@@ -166,7 +190,7 @@ class RecordCallback(TrainerCallback):
         """
         self._saved = state.global_step
         self._save_results(state.global_step)
-        self.interruption.check()
+        self.interruption.check(self.any_process)
         if has_stopped_improving(self.record, self._patience):
             control.should_training_stop = True
 
@@ -193,7 +217,7 @@ class RecordCallback(TrainerCallback):
             raise StoppedImproving
 
     def _save_results(self, step: int) -> None:
-        if is_validated(self.record, step):
+        if self._writes and is_validated(self.record, step):
             self._folder.save_results(self.record)
             self._folder.prune(self.record)
 

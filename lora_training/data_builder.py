@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if not __package__:  # Run as a script: without an installation the clone is not on the path.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -32,23 +31,19 @@ if __name__ == "__main__":
     quiet_start()  # before the imports that take a while
 
 from igrag.config import DEFAULT_CONFIG, Config, find_model, quote
-from igrag.errors import DataError, UsageError
+from igrag.errors import UsageError
 from igrag.output_lock import lock_folder
+from igrag.processes import Processes, joined_processes
 from lora_training.settings import DEFAULT_SETTINGS, DataSettings, LoraSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from igrag.data.coco import CaptionedImage
     from igrag.retrieval.image_encoder import ImageEncoder
     from igrag.retrieval.knowledge_base import KnowledgeBase
-    from lora_training.examples import ExampleBuilder, ImageObjects, ImageVectors
+    from lora_training.chunks import SplitReport
+    from lora_training.examples import ExampleBuilder
     from lora_training.splits import Split
-    from lora_training.unfinished_split import UnfinishedSplit
 
 EXIT_LEAKS = 1
-_CHUNK = 512  # Images in memory at a time, however many examples are built.
 # Keys that options of their own set.
 _OPTIONS = {
     "data.sample_count": "sample_count",
@@ -70,11 +65,13 @@ def command(words: Sequence[str] | None = None) -> int:
 
 def main(arguments: argparse.Namespace) -> int:
     """Builds or audits training data and returns the exit code."""
-    check_audit(arguments)
-    if arguments.audit:
-        return audit(arguments.audit)
-    settings, config, model_path = load_settings(arguments)
-    build_data(settings.data, config, model_path, overwrite=overwrites_data(arguments))
+    with joined_processes() as processes:
+        check_audit(arguments)
+        if arguments.audit:
+            return audit(arguments.audit)
+        settings, config, model_path = load_settings(arguments)
+        overwrite = overwrites_data(arguments)
+        build_data(settings.data, config, model_path, processes, overwrite=overwrite)
     return 0
 
 
@@ -195,31 +192,32 @@ def audit(paths: Sequence[Path]) -> int:
     return EXIT_LEAKS if leaks else 0
 
 
-@dataclass(frozen=True, slots=True)
-class SplitReport:
-    """What was built of a split, and which images were left out."""
-
-    written: int
-    reused: int
-    skipped: tuple[str, ...]
-
-
-def build_data(data: DataSettings, config: Config, model_path: str, *, overwrite: bool) -> None:
-    """Builds the data into the output folder, which no other process may write meanwhile.
+def build_data(
+    data: DataSettings, config: Config, model_path: str, processes: Processes, *, overwrite: bool
+) -> None:
+    """Builds the data into the output folder, which no other run may write meanwhile.
 
     See `build_into`.
     """
-    with lock_folder(data.output_data, option="--output_data"):
-        build_into(data, config, model_path, overwrite=overwrite)
+    is_first = processes.ranks.is_first
+    lock = lock_folder(data.output_data, option="--output_data") if is_first else nullcontext()
+    with lock:
+        build_into(data, config, model_path, processes, overwrite=overwrite)
+        processes.from_first("data are built", lambda: True)
 
 
-def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite: bool) -> None:
+def build_into(
+    data: DataSettings, config: Config, model_path: str, processes: Processes, *, overwrite: bool
+) -> None:
     """Writes train.jsonl, val.jsonl, their vectors and data.json into the output folder.
+
+    The first process writes them; all of them build their share of the examples.
 
     Args:
         data: Which images become examples, and the output folder.
         config: The configuration of captioning: knowledge base, template, maximum prompt length.
         model_path: Folder or hub id of the language model, for its tokenizer.
+        processes: The run's.
         overwrite: Replace data of other settings.
 
     Raises:
@@ -243,8 +241,10 @@ def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite
         tokenizer=tokenizer_fingerprint(tokenizer),
     )
     folder = DatasetFolder(data.output_data, settings)
-    if not overwrite and folder.is_built():
-        print(f"{folder.path}: already built with these settings")
+    is_first = processes.ranks.is_first
+    if processes.from_first("is built", lambda: not overwrite and folder.is_built()):
+        if is_first:
+            print(f"{folder.path}: already built with these settings")
         return
     splits = choose_images(data)
     builder = ExampleBuilder(
@@ -256,8 +256,11 @@ def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite
         seed=data.seed,
         listed=data.retrieved or 0,
     )
+    if not is_first:
+        _write_splits(None, splits, config, builder, knowledge_base, processes)
+        return
     with folder.unfinished() as new:
-        reports = _write_splits(new, splits, config, builder, knowledge_base)
+        reports = _write_splits(new, splits, config, builder, knowledge_base, processes)
         counts = {
             name: {"written": each.written, "reused": each.reused, "skipped": len(each.skipped)}
             for name, each in reports.items()
@@ -271,17 +274,23 @@ def build_into(data: DataSettings, config: Config, model_path: str, *, overwrite
 
 
 def _write_splits(
-    folder: Path,
+    folder: Path | None,
     splits: Sequence[Split],
     config: Config,
     builder: ExampleBuilder,
     knowledge_base: KnowledgeBase,
+    processes: Processes,
 ) -> dict[str, SplitReport]:
-    """Writes SPLIT.jsonl of each split into a folder; the encoder is loaded only if needed."""
+    """Writes SPLIT.jsonl of each split into a folder; the encoder is loaded only if needed.
+
+    None as the folder builds this process's share for the first one, which writes.
+    """
     from igrag import from_config
+    from lora_training.chunks import Chunks, write_split
     from lora_training.examples import ImageObjects, ImageVectors
 
-    detector = from_config.build_detector(config.prompt_config.objects, config.models.device)
+    device = processes.ranks.device(config.models.device)
+    detector = from_config.build_detector(config.prompt_config.objects, device)
 
     @cache
     def get_encoder() -> ImageEncoder:
@@ -294,133 +303,29 @@ def _write_splits(
             split.folder,
             get_encoder=get_encoder,
             batch_size=config.retrieval_config.batch_size,
+            workers=processes.ranks.cores(),
         )
         objects = ImageObjects(detector, split.folder)
-        reports[split.name] = build_split(
-            folder / f"{split.name}.jsonl",
-            split.images,
-            vectors=vectors,
-            builder=builder,
-            split=split.name,
-            objects=objects,
-            resumable=True,
-        )
-        _print_skipped(split, reports[split.name], objects.unlisted)
+        chunks = Chunks(split.images, vectors, objects, builder, split.name)
+        if folder is None:
+            for _ in chunks.in_order(processes):
+                pass
+            continue
+        file = folder / f"{split.name}.jsonl"
+        reports[split.name] = report = write_split(file, chunks, processes, resumable=True)
+        _print_skipped(split, report)
     return reports
 
 
-def _print_skipped(split: Split, report: SplitReport, unlisted: int) -> None:
+def _print_skipped(split: Split, report: SplitReport) -> None:
     for reason in report.skipped:
         print(f"skipped: {reason}", file=sys.stderr)
-    if unlisted:
+    if report.unlisted:
         print(
-            f"note: {split.name}: {unlisted} of {len(split.images)} images are not in "
+            f"note: {split.name}: {report.unlisted} of {len(split.images)} images are not in "
             "prompt_config.objects.instances_path; their prompts show no objects",
             file=sys.stderr,
         )
-
-
-def build_split(
-    path: Path,
-    images: Sequence[CaptionedImage],
-    *,
-    vectors: ImageVectors,
-    builder: ExampleBuilder,
-    split: str,
-    objects: ImageObjects | None = None,
-    progress: bool = True,
-    resumable: bool = False,
-) -> SplitReport:
-    """Writes one JSONL file in chunks, complete or not at all, or else resumably.
-
-    The vectors of its images go next to it, see `igrag.retrieval.vector_files`.
-
-    Args:
-        path: The file to write.
-        images: The images to build examples of.
-        vectors: Returns their vectors.
-        builder: Builds the examples.
-        split: Name of the split, for the examples' metadata.
-        objects: Returns the objects of their prompts; None for none.
-        progress: Show a progress bar on stderr, if that is a terminal.
-        resumable: Let the file grow under its own name, and continue what an interrupted call of
-            the same arguments has left.
-
-    Raises:
-        DataError: No image was readable.
-    """
-    from igrag.files import atomic_path
-    from lora_training.examples import ImageObjects
-    from lora_training.unfinished_split import UnfinishedSplit
-
-    objects = objects or ImageObjects(None, Path())
-    with ExitStack() as stack:
-        file = path if resumable else stack.enter_context(atomic_path(path))
-        unfinished = stack.enter_context(UnfinishedSplit(file, resumable=resumable))
-        report = _build_chunks(
-            unfinished, images, vectors, objects, builder, split, progress=progress
-        )
-        if not report.written:
-            first = next(iter(report.skipped), "no images")
-            raise DataError(f"{split}: none of the images could be used ({first})")
-        unfinished.save_vectors(path, vectors.encoder)
-    return report
-
-
-def _build_chunks(
-    unfinished: UnfinishedSplit,
-    images: Sequence[CaptionedImage],
-    vectors: ImageVectors,
-    objects: ImageObjects,
-    builder: ExampleBuilder,
-    split: str,
-    *,
-    progress: bool,
-) -> SplitReport:
-    """Builds the examples of the images that the file does not have yet."""
-    from tqdm import tqdm
-
-    done = unfinished.progress
-    before = vectors.reused
-    skips = [(reasons, len(reasons)) for reasons in (vectors.skipped, objects.skipped)]
-    vectors.reused += done.reused
-    vectors.skipped += done.skipped
-    objects.skipped += done.objects_skipped
-    objects.unlisted += done.unlisted
-    with tqdm(
-        total=len(images), initial=done.images, desc=split, unit="image", file=sys.stderr,
-        disable=None if progress else True,  # None: hidden if stderr is no terminal
-    ) as bar:  # fmt: skip
-        for chunk in _chunks(images[done.images :]):
-            examples, found = _build_chunk(chunk, vectors, objects, builder, split)
-            unfinished.append(examples, found, images=len(chunk))
-            done.reused, done.unlisted = vectors.reused - before, objects.unlisted
-            done.skipped, done.objects_skipped = (reasons[start:] for reasons, start in skips)
-            unfinished.save_progress()
-            bar.update(len(chunk))
-    skipped = tuple(reason for reasons, start in skips for reason in reasons[start:])
-    return SplitReport(done.written, vectors.reused - before, skipped)
-
-
-def _build_chunk(
-    chunk: Sequence[CaptionedImage],
-    vectors: ImageVectors,
-    objects: ImageObjects,
-    builder: ExampleBuilder,
-    split: str,
-) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
-    """Builds the examples of a chunk's readable images; returns their vectors [examples, D] too."""
-    readable, found = vectors(chunk)
-    indices, shown = objects(readable)
-    if not indices:
-        return [], found[:0]
-    images = [readable[index] for index in indices]
-    return builder.build(images, found[indices], shown, split=split), found[indices]
-
-
-def _chunks(images: Sequence[CaptionedImage]) -> Iterator[Sequence[CaptionedImage]]:
-    for start in range(0, len(images), _CHUNK):
-        yield images[start : start + _CHUNK]
 
 
 if __name__ == "__main__":

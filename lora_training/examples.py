@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.knowledge_base import KnowledgeBase, Match
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load
+    from torch import Tensor
+
     from igrag.retrieval.image_encoder import ImageEncoder
 
 # A line break counts as a word: a caption that starts in one line does not continue in the next.
@@ -123,6 +127,7 @@ class ImageVectors:
         images_path: Folder of the images.
         get_encoder: Returns the encoder; called only if an image must be encoded.
         batch_size: Images encoded at once.
+        workers: Threads that read images.
 
     Attributes:
         reused: Number of vectors that came from the knowledge base.
@@ -136,11 +141,13 @@ class ImageVectors:
         *,
         get_encoder: "Callable[[], ImageEncoder]",
         batch_size: int,
+        workers: int = 1,
     ) -> None:
         self._knowledge_base = knowledge_base
         self._images_path = images_path
         self._get_encoder = get_encoder
         self._batch_size = batch_size
+        self._workers = workers
         self.reused = 0
         self.skipped: list[str] = []
 
@@ -162,8 +169,8 @@ class ImageVectors:
             else:
                 found[index] = vector
         self.reused += len(found)
-        for start in range(0, len(missing), self._batch_size):
-            found |= self._encode(images, missing[start : start + self._batch_size])
+        if missing:
+            found |= self._encode([images[index] for index in missing], missing)
         indices = sorted(found)
         empty = np.empty((0, self._knowledge_base.dimension), np.float32)
         vectors = np.stack([found[index] for index in indices]) if indices else empty
@@ -178,16 +185,29 @@ class ImageVectors:
     def _encode(
         self, images: Sequence[CaptionedImage], indices: Sequence[int]
     ) -> dict[int, NDArray[np.float32]]:
-        opened = {}
-        for index in indices:
-            try:
-                opened[index] = open_image(self._images_path / images[index].file_name)
-            except ImageError as error:
-                self.skipped.append(str(error))
-        if not opened:
-            return {}
-        vectors = self._get_encoder().encode(list(opened.values()))
-        return dict(zip(opened, vectors, strict=True))
+        import torch
+
+        encoder = self._get_encoder()
+        found: dict[int, NDArray[np.float32]] = {}
+        # Decoding and resizing release the interpreter's lock, and go on while the model encodes.
+        with ThreadPoolExecutor(self._workers) as pool:
+            numbered = zip(
+                indices, pool.map(lambda image: self._read(image, encoder), images), strict=True
+            )
+            while batch := list(islice(numbered, self._batch_size)):
+                self.skipped += [read for _, read in batch if isinstance(read, str)]
+                pixels = {index: read for index, read in batch if not isinstance(read, str)}
+                if pixels:
+                    vectors = encoder.encode_pixels(torch.stack(list(pixels.values())))
+                    found |= dict(zip(pixels, vectors, strict=True))
+        return found
+
+    def _read(self, image: CaptionedImage, encoder: "ImageEncoder") -> "Tensor | str":
+        """Returns the pixels [3, h, w] of an image, or why it has none."""
+        try:
+            return encoder.preprocess(open_image(self._images_path / image.file_name))
+        except ImageError as error:
+            return str(error)
 
 
 class ImageObjects:

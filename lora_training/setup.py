@@ -1,13 +1,12 @@
 """Builds model, data and training arguments from the settings."""
 
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import gather, send_to_device
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Seq2SeqTrainingArguments
@@ -19,7 +18,7 @@ from igrag.captioning.prompt_template import count_other_prompts
 from igrag.config import PromptConfig, portable
 from igrag.config.choices import AUTO
 from igrag.config.schema import ModelConfig
-from igrag.data.batching import Collator
+from igrag.data.batching import Collator, target_lengths
 from igrag.data.checks import refuse_shared_images
 from igrag.data.images import list_images
 from igrag.data.tokenization import tokenized_dataset
@@ -36,7 +35,7 @@ from igrag.training.schedules import SCHEDULES
 from igrag.training.self_check import check_reporter
 from igrag.training.trackers import SAMPLES, Sample, choose_samples
 from lora_training.adapter import add_adapter, check_before_training
-from lora_training.checkpoints import BEST_NAME, AdapterFolder
+from lora_training.checkpoints import BEST_NAME
 from lora_training.settings import LoraSettings, TrainingSettings
 from lora_training.trainer import longest_first
 
@@ -46,7 +45,11 @@ _FREE = (
     "training.output_dir",
     "training.report_to",
     "training.report_images",
+    "processes",
 )
+
+# Seconds that processes wait for each other, such as for the one that tokenizes a large file.
+_TIMEOUT = 24 * 60 * 60
 
 # Trackers that the library's Trainer does not know, which bring a callback for it.
 _OWN_CALLBACK = {"aim": "none"}
@@ -55,14 +58,11 @@ _OWN_CALLBACK = {"aim": "none"}
 def find_device(name: str) -> torch.device:
     """Returns the one device to train on; the Trainer itself would take all GPUs it sees.
 
+    Of several processes each gets its own GPU from the Trainer.
+
     Raises:
-        UsageError: Several processes were started, or the Trainer would take another GPU.
+        UsageError: The Trainer would take another GPU.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            f"found WORLD_SIZE={os.environ['WORLD_SIZE']}, but an adapter is trained by one "
-            "process; start it with python, without torchrun or accelerate launch"
-        )
     device = resolve_device(name)
     if device.type == "cuda" and device.index:
         raise UsageError(
@@ -112,9 +112,12 @@ def trainer_arguments(
         remove_unused_columns=False,
         seed=options.seed,
         use_cpu=device.type == "cpu",
+        ddp_find_unused_parameters=False,  # `check_before_training` makes sure that there are none.
+        ddp_timeout=_TIMEOUT,
         report_to=_OWN_CALLBACK.get(options.report_to, options.report_to),
         disable_tqdm=True,
         log_level="error",
+        log_level_replica="error",
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # More would be joined by torch's DataParallel.
     return arguments
@@ -217,6 +220,9 @@ def fit_batch_size(
         loss.backward()
         model.zero_grad()
 
+    def smallest(size: int) -> int:
+        return int(gather(torch.tensor([size], device=model.device)).min())
+
     size, micro_batches = batch_size.fit_batch_size(
         step,
         train,
@@ -224,6 +230,7 @@ def fit_batch_size(
         size=options.micro_batch_size,
         micro_batches=options.gradient_accumulation_steps,
         checkpoint=checkpoint,
+        agree=smallest,
     )
     arguments.per_device_train_batch_size = size
     arguments.gradient_accumulation_steps = micro_batches
@@ -244,7 +251,7 @@ def check_examples(
             model,
             send_to_device(batch, model.device),
             source_lengths=train["source_length"][:],
-            target_lengths=[len(labels) for labels in train["labels"][:]],
+            target_lengths=target_lengths(train),
         )
 
 
@@ -265,9 +272,12 @@ def new_record(
         "mixed_precision": "bf16" if arguments.bf16 else "fp32",
     }
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    config = settings.to_plain(include={"model", "lora", "training"}) | {"precision": precision}
+    if arguments.world_size > 1:
+        config["processes"] = arguments.world_size
     return TrainingRecord(
         method="lora",
-        config=settings.to_plain(include={"model", "lora", "training"}) | {"precision": precision},
+        config=config,
         versions=library_versions(),
         model=count_parameters(portable(language.name), model, trainable),
         data=describe_data(*files, train, val),
@@ -280,8 +290,10 @@ def identify(language: LanguageModel) -> BaseModelIdentity:
     return BaseModelIdentity(portable(language.name), language.weights)
 
 
-def resume_record(new: TrainingRecord, folder: AdapterFolder, checkpoint: Path) -> TrainingRecord:
+def resume_record(new: TrainingRecord, checkpoint: Path) -> TrainingRecord:
     """Returns the record of a checkpoint; its state is restored by the Trainer.
+
+    Another number of processes may resume it, if an optimizer step has as many micro-batches.
 
     Raises:
         UsageError: It was made with other settings, precision or data, or of another model.
@@ -291,13 +303,27 @@ def resume_record(new: TrainingRecord, folder: AdapterFolder, checkpoint: Path) 
     settings = {"precision": new.config["precision"], **record.config}
     refuse_changes(
         checkpoint,
-        {"settings": settings, "data": record.data, "base model": {"name": record.model.name}},
-        {"settings": new.config, "data": new.data, "base model": {"name": new.model.name}},
+        {
+            "settings": _of_whole_steps(settings),
+            "data": record.data,
+            "base model": {"name": record.model.name},
+        },
+        {
+            "settings": _of_whole_steps(new.config),
+            "data": new.data,
+            "base model": {"name": new.model.name},
+        },
         free=_FREE,
     )
     record.config = new.config
-    folder.rewind_to(checkpoint, record)
     return record
+
+
+def _of_whole_steps(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings that count the micro-batches of an optimizer step over all processes."""
+    training = config["training"]
+    count = training["gradient_accumulation_steps"] * config.get("processes", 1)
+    return {**config, "training": {**training, "gradient_accumulation_steps": count}}
 
 
 def note_other_prompts(train: Dataset, file: Path, prompts: PromptConfig) -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from igrag.config.choices import ReportTo, in_words
 from igrag.errors import UsageError
 from igrag.files import ADAPTER_WEIGHTS
 from igrag.output_lock import lock_folder
+from igrag.processes import Processes, joined_processes
 from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME
 from lora_training.data_builder import (
     add_data_options,
@@ -53,30 +55,54 @@ def command(words: Sequence[str] | None = None) -> int:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs the actions that were given and returns the exit code."""
-    check_options(arguments)
-    if arguments.audit:
-        return audit(arguments.audit)
-    builds, trains = arguments.build_data or arguments.all, arguments.train or arguments.all
-    if not (builds or trains):
-        _build_parser().print_help(sys.stderr)
-        return _EXIT_USAGE
+    with joined_processes() as processes:
+        check_options(arguments)
+        if arguments.audit:
+            return audit(arguments.audit)
+        if not (arguments.build_data or arguments.train or arguments.all):
+            _build_parser().print_help(sys.stderr)
+            return _EXIT_USAGE
+        run_actions(arguments, processes)
+    return 0
+
+
+def run_actions(arguments: argparse.Namespace, processes: Processes) -> None:
+    """Builds, trains, or both; all of the run's processes take part."""
     settings, config, model_path = load_settings(arguments)
+    builds, trains = arguments.build_data or arguments.all, arguments.train or arguments.all
+    build = partial(
+        build_data, settings.data, config, model_path, processes,
+        overwrite=overwrites_data(arguments),
+    )  # fmt: skip
     if not trains:
-        build_data(settings.data, config, model_path, overwrite=overwrites_data(arguments))
-        return 0
+        build()
+        return
     from lora_training.checkpoints import AdapterFolder
 
     options = settings.training
-    with lock_folder(options.output_dir, option="--output_dir"):  # before building takes its time
-        folder = AdapterFolder(options.output_dir, save_total_limit=options.save_total_limit)
-        checkpoint = folder.checkpoint_for(
+    folder = AdapterFolder(options.output_dir, save_total_limit=options.save_total_limit)
+
+    def find_checkpoint() -> str | None:
+        found = folder.checkpoint_for(
             arguments.resume_from_checkpoint, overwrite=arguments.overwrite_output_dir
         )
+        return str(found) if found else None
+
+    with ExitStack() as held:
+        if processes.ranks.is_first:  # before building takes its time
+            held.enter_context(lock_folder(options.output_dir, option="--output_dir"))
+        found = processes.from_first("checkpoint", find_checkpoint)
         if builds:
-            build_data(settings.data, config, model_path, overwrite=overwrites_data(arguments))
-        files = settings.data.files(built=builds)
-        train(settings, config, model_path, files=files, folder=folder, checkpoint=checkpoint)
-    return 0
+            build()
+        train(
+            settings,
+            config,
+            model_path,
+            files=settings.data.files(built=builds),
+            folder=folder,
+            checkpoint=Path(found) if found else None,
+            is_first=processes.ranks.is_first,
+        )
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -128,6 +154,7 @@ def train(
     files: tuple[Path, Path],
     folder: AdapterFolder,
     checkpoint: Path | None,
+    is_first: bool = True,
 ) -> None:
     """Loads model and data, trains the adapter, and reports.
 
@@ -139,6 +166,7 @@ def train(
         folder: The output folder.
         checkpoint: Its checkpoint to resume from; None starts a new run, which replaces an earlier
             one in the folder.
+        is_first: Whether this is the first of the training's processes, which prints and writes.
 
     Raises:
         IgragError: Something is missing, damaged, or would train nothing.
@@ -156,24 +184,26 @@ def train(
         settings.training, setup.find_device(config.models.device), validate_first=not checkpoint
     )
     language = setup.load_base_model(config.models, model_path, arguments.device)
-    train_data, val_data = setup.load_examples(files, language.tokenizer, settings)
+    with arguments.main_process_first(local=True):  # It fills the cache of its machine.
+        train_data, val_data = setup.load_examples(files, language.tokenizer, settings)
     model = setup.adapt(language, settings)
     settings = setup.fit_batch_size(
         settings, arguments, model, train_data, language.tokenizer, checkpoint
     )
     setup.check_examples(model, language.tokenizer, train_data, settings.training)
     record = setup.new_record(settings, language, model, arguments, files, train_data, val_data)
-    print_run(record, files, model.device)
-    setup.note_other_prompts(train_data, files[0], config.prompt_config)
+    if is_first:
+        print_run(record, files, model.device)
+        setup.note_other_prompts(train_data, files[0], config.prompt_config)
     base = setup.identify(language)
-    if checkpoint is None:
-        folder.clear()
-    else:
+    if checkpoint is not None:
         base.check(checkpoint)
-        record = setup.resume_record(record, folder, checkpoint)
+        record = setup.resume_record(record, checkpoint)
+    if is_first:
+        folder.rewind_to(checkpoint, record) if checkpoint else folder.clear()
     patience = settings.training.early_stopping_patience
     if not has_stopped_improving(record, patience):
-        with RecordCallback(record, folder, patience=patience) as callback:
+        with RecordCallback(record, folder, patience=patience, writes=is_first) as callback:
             trainer = AdapterTrainer(
                 model,
                 arguments,
@@ -189,14 +219,17 @@ def train(
             with suppress(StoppedImproving), explain_out_of_memory(KEY, size):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             trainer.report_files([folder.path / record.best_folder, folder.path / RESULTS_NAME])
-    print_results(record, folder)
+    if is_first:
+        print_results(record, folder)
 
 
 def print_run(record: TrainingRecord, files: tuple[Path, Path], device: object) -> None:
     """Prints what will be trained, and on what."""
     from igrag.training.summary import run_header
 
-    print(f"{run_header(record, *map(portable, files))}, on {device}", flush=True)
+    processes = record.config.get("processes", 1)
+    where = f"{device}, {processes} processes" if processes > 1 else device
+    print(f"{run_header(record, *map(portable, files))}, on {where}", flush=True)
 
 
 def print_results(record: TrainingRecord, folder: AdapterFolder) -> None:

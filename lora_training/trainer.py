@@ -1,24 +1,29 @@
 """transformers' Seq2SeqTrainer, corrected where it would be silently wrong for this training."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
-    EvalPrediction,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     TrainerCallback,
 )
+from transformers.trainer_utils import EvalLoopOutput
 
 from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import clean_texts
@@ -35,6 +40,7 @@ from igrag.metrics import bleu
 from igrag.training.checkpoints import checkpoint_name
 from igrag.training.interruption import Interrupted
 from igrag.training.loss import head_on_targets, summed_cross_entropy
+from igrag.training.processes import any_process
 from igrag.training.trackers import Reporter, Sample, make_reporter
 from lora_training.callbacks import RecordCallback
 
@@ -44,16 +50,18 @@ class AdapterTrainer(Seq2SeqTrainer):
 
     Differences from the library's Trainer:
 
-    - A step's loss is the mean over the target tokens of its global batch. The library leaves the
-      mean to the model, and T5 returns that of a micro-batch: with N accumulated micro-batches,
-      gradients and losses would be N times too large.
-    - The order of the examples depends on seed and epoch alone. The library's length grouping
-      draws it from the global random state, which is not yet restored when a run resumes in the
-      middle of an epoch: some examples would come twice and others never.
-    - Validation examples stay in their order, so that captions can be paired with references.
+    - A step's loss is the mean over the target tokens of its global batch, over all processes. The
+      library leaves the mean to the model, and T5 returns that of a micro-batch: with N accumulated
+      micro-batches, gradients and losses would be N times too large.
+    - The order of the examples depends on seed and epoch alone, and so does each global batch: its
+      micro-batches are dealt out to the processes in turn. The library's length grouping draws the
+      order from the global random state, which is not yet restored when a run resumes in the middle
+      of an epoch: some examples would come twice and others never.
+    - No example is scored or trained on twice to give every process as many: see `SharedBatches`.
     - A checkpoint holds the adapter alone, without a pickle of the arguments, and appears as a
-      whole.
-    - A signal ends a validation at once, after a checkpoint without it was saved.
+      whole; the first process writes it.
+    - A signal ends a validation of a single process at once, after a checkpoint without it was
+      saved.
 
     Args:
         model: The frozen model with its adapter.
@@ -92,7 +100,6 @@ class AdapterTrainer(Seq2SeqTrainer):
             data_collator=Collator(tokenizer.pad_token_id),
             train_dataset=train.select_columns(["input_ids", "labels"]),
             eval_dataset=val.select_columns(["input_ids", "labels"]),
-            compute_metrics=self._scorer,
             callbacks=[*more_callbacks, callback],
         )
         self._base = base
@@ -101,12 +108,15 @@ class AdapterTrainer(Seq2SeqTrainer):
         self._reporter: Reporter | None = None
         self._checkpoint_parent = args.output_dir
         self.remove_callback(PrinterCallback)  # It prints the logs of every step as a dict.
-        self._batches = _EpochBatches(
+        self._batches = SharedBatches(
             train["source_length"][:],
             target_lengths(train),
             batch_size=args.per_device_train_batch_size,
             seed=args.seed,
+            rank=args.process_index,
+            processes=args.world_size,
         )
+        callback.any_process = partial(any_process, self.accelerator)
 
     def compute_loss(
         self,
@@ -116,6 +126,9 @@ class AdapterTrainer(Seq2SeqTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Returns a micro-batch's share of the global batch's mean cross-entropy per target token.
+
+        It is multiplied by the number of processes, over which the library averages gradients and
+        losses: so they are summed.
 
         Args:
             model: The model, or the library's wrapper around it.
@@ -129,29 +142,60 @@ class AdapterTrainer(Seq2SeqTrainer):
         with head_on_targets(self.model, labels, whole=whole) as (decoder_input_ids, targets):
             outputs = model(**sources, decoder_input_ids=decoder_input_ids)
         total = summed_cross_entropy(outputs.logits, targets)
-        tokens = (labels != LABEL_IGNORED).sum()
-        loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            loss = total / (labels != LABEL_IGNORED).sum()
+        else:
+            loss = total * self.args.world_size / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
     def get_train_dataloader(self) -> Any:
-        """Returns batches of examples of about equal length, in another order each epoch."""
-        return self.accelerator.prepare(
-            DataLoader(
-                self.train_dataset,
-                batch_sampler=self._batches,
-                collate_fn=self.data_collator,
-            )
+        """Returns this process's batches of about equal length, in another order each epoch."""
+        loader = DataLoader(
+            self.train_dataset, batch_sampler=self._batches, collate_fn=self.data_collator
+        )
+        # One process's: the batch sampler has dealt them out already.
+        return prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Returns batches of the validation examples, in their order."""
-        return self.accelerator.prepare(
-            DataLoader(
-                self.eval_dataset if eval_dataset is None else eval_dataset,
-                batch_size=self.args.per_device_eval_batch_size,
-                collate_fn=self.data_collator,
-            )
+        """Returns this process's batches of the validation examples."""
+        examples = self.eval_dataset if eval_dataset is None else eval_dataset
+        size, count = self.args.per_device_eval_batch_size, len(examples)
+        batches = [[*range(start, min(start + size, count))] for start in range(0, count, size)]
+        return DataLoader(
+            examples,
+            batch_sampler=batches[self.args.process_index :: self.args.world_size],
+            collate_fn=self.data_collator,
         )
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Scores this process's batches, and returns the scores of all processes' batches.
+
+        The library's own loop gives every process as many batches by scoring some examples twice,
+        and averages the losses over batches, which gives the tokens of short captions more weight.
+        """
+        self.model.eval()
+        scored = []
+        for inputs in dataloader:
+            mean, tokens, _ = self.prediction_step(self.model, inputs, prediction_loss_only=False)
+            count = int((inputs["labels"] != LABEL_IGNORED).sum())
+            scored.append(ScoredBatch(float(mean) * count, count, self._scorer.decode(tokens)))
+            self.control = self.callback_handler.on_prediction_step(
+                self.args, self.state, self.control
+            )
+        shares: list[list[ScoredBatch]] = gather_object([scored])
+        metrics = {
+            f"{metric_key_prefix}_{name}": value for name, value in self._scorer(shares).items()
+        }
+        return EvalLoopOutput(np.empty(0), None, metrics, num_samples=len(self.eval_dataset))
 
     def prediction_step(self, *arguments: Any, **options: Any) -> Any:
         """Scores a batch of the validation; an error of memory names the setting to lower."""
@@ -179,7 +223,7 @@ class AdapterTrainer(Seq2SeqTrainer):
             self._load_rng_state(str(resumed_from))
         before = torch.get_rng_state()
         try:
-            with self._callback.interruption.at_once():
+            with self._callback.interruption.at_once(alone=self.args.world_size == 1):
                 metrics = super().evaluate(*arguments, **options)
         except Interrupted:
             if self._callback.saves_interruption_at(step):
@@ -189,10 +233,11 @@ class AdapterTrainer(Seq2SeqTrainer):
             raise
         self._report_captions(step)
         if resumed_from is not None:
-            with atomic_directory(resumed_from) as folder:
-                shutil.copytree(resumed_from, folder, dirs_exist_ok=True)
-                self._save_rng_state(str(folder))
-                self._callback.write_record(folder)
+            if self.is_world_process_zero():
+                with atomic_directory(resumed_from) as folder:
+                    shutil.copytree(resumed_from, folder, dirs_exist_ok=True)
+                    self._save_rng_state(str(folder))
+                    self._callback.write_record(folder)
             self._callback.after_resumed_validation(step)
         return metrics
 
@@ -202,7 +247,7 @@ class AdapterTrainer(Seq2SeqTrainer):
             self._reporter.files([path for path in paths if path.exists()])
 
     def _report_captions(self, step: int) -> None:
-        if not self._samples:
+        if not self._samples or not self.is_world_process_zero():
             return
         if self._reporter is None:  # Only now has the tracker's own callback started a run.
             found = (getattr(each, "tb_writer", None) for each in self.callback_handler.callbacks)
@@ -212,7 +257,17 @@ class AdapterTrainer(Seq2SeqTrainer):
         if self._reporter is not None:
             self._reporter.captions(self._samples, self._scorer.captions, step)
 
+    def store_flos(self) -> None:
+        """Counts operations, of a single process: the first of several saves without the others."""
+        if self.args.world_size == 1:
+            super().store_flos()
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.is_world_process_zero():
+            self._write_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # No process goes on before the checkpoint exists.
+
+    def _write_checkpoint(self, model: Any, trial: Any) -> None:
         name = checkpoint_name(self.state.global_step)
         with atomic_directory(Path(cast(str, self.args.output_dir)) / name) as folder:
             self._checkpoint_parent = str(folder)
@@ -222,12 +277,30 @@ class AdapterTrainer(Seq2SeqTrainer):
             (folder / name).rmdir()
             self._callback.write_record(folder)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Saves the first process's random state, under one name for any number of processes.
+
+        Several processes seed each step instead, see `RecordCallback.on_step_begin`.
+        """
+        super()._save_rng_state(output_dir)
+        if self.args.world_size > 1:
+            (Path(output_dir) / "rng_state_0.pth").replace(Path(output_dir) / "rng_state.pth")
+
     def _get_output_dir(self, trial: Any) -> str:
         return cast(str, self._checkpoint_parent)
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredBatch:
+    """A validation batch: its summed loss in nats, its target tokens, and its captions."""
+
+    loss: float
+    target_tokens: int
+    captions: list[str]
+
+
 class Scorer:
-    """Computes a validation's scores from the token ids and losses that the Trainer gathered.
+    """Computes a validation's scores from its batches.
 
     Args:
         val: The validation examples, in the order of the batches.
@@ -239,25 +312,26 @@ class Scorer:
 
     def __init__(self, val: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         self._references: Sequence[list[str]] = val["references"][:]
-        self._target_lengths = np.array(target_lengths(val))
         self._tokenizer = tokenizer
         self.captions: list[str] = []
 
-    def __call__(self, gathered: EvalPrediction) -> dict[str, float]:
+    def decode(self, tokens: Tensor) -> list[str]:
+        """Returns the captions of generated tokens [B, L]."""
+        return clean_texts(self._tokenizer, tokens)
+
+    def __call__(self, shares: Sequence[Sequence[ScoredBatch]]) -> dict[str, float]:
         """Returns BLEU-1 to 4 and the mean cross-entropy per target token, in nats.
 
-        The Trainer's own loss is a mean over the batches' means, which gives the tokens of short
-        captions more weight.
+        Args:
+            shares: The batches of each process, to which they were dealt out in turn.
         """
-        # For each example the mean loss of its batch; a short last batch is padded beyond the end.
-        losses = np.asarray(gathered.losses)[: len(self._target_lengths)]
-        tokens = torch.from_numpy(np.asarray(gathered.predictions))  # [N, L]
-        padding = tokens == LABEL_IGNORED  # between batches of different widths
-        tokens = tokens.masked_fill(padding, self._tokenizer.pad_token_id)
-        self.captions = clean_texts(self._tokenizer, tokens)
+        batches = [batch for turn in zip_longest(*shares) for batch in turn if batch is not None]
+        self.captions = [caption for batch in batches for caption in batch.captions]
+        loss = sum(batch.loss for batch in batches) / sum(batch.target_tokens for batch in batches)
         found = bleu(self.captions, self._references)
         return {
-            "token_loss": float(np.average(losses, weights=self._target_lengths)),
+            "loss": loss,
+            "token_loss": loss,  # as in the event files of runs that earlier versions started
             "bleu1": found.bleu1,
             "bleu2": found.bleu2,
             "bleu3": found.bleu3,
@@ -270,8 +344,38 @@ def longest_first(dataset: Dataset) -> Dataset:
     return dataset.select(longest_first_order(dataset["source_length"][:]))
 
 
-class _EpochBatches(LengthGroupedBatches):
-    """Batches with the method by which the Trainer sets the epoch, also when it resumes."""
+class SharedBatches(LengthGroupedBatches):
+    """One process's share of an epoch's batches.
+
+    The batches are dealt out in turn. Where they do not go round, an empty one fills the last turn:
+    every process must take part in every step.
+
+    Args:
+        sources, targets, batch_size, seed: See `LengthGroupedBatches`.
+        rank: This process's number.
+        processes: How many there are.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[int],
+        targets: Sequence[int],
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        processes: int,
+    ) -> None:
+        super().__init__(sources, targets, batch_size=batch_size, seed=seed)
+        self._rank, self._processes = rank, processes
+
+    def __len__(self) -> int:
+        return -(-super().__len__() // self._processes)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = list(super().__iter__())[self._rank :: self._processes]
+        return iter(share if len(share) == len(self) else [*share, []])
 
     def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch; the Trainer calls it by this name, also when it resumes."""
         self.epoch = epoch

@@ -83,7 +83,7 @@ class UnfinishedSplit:
     def append(
         self,
         examples: Iterable[Mapping[str, Any]],
-        vectors: NDArray[np.float32],
+        vectors: NDArray[np.floating[Any]],
         *,
         images: int,
     ) -> None:

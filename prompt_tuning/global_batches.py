@@ -56,6 +56,8 @@ class GlobalBatches:
         sampler: Draws the captions in the prompts of each epoch; None for the prompts as they are.
         pass_tokens: Source tokens in a forward pass, padding included; a micro-batch with more is
             cut, which changes its gradient by rounding alone. None: as many as it has.
+        is_sharded: All processes must run the model equally often: one that has no micro-batch
+            where others have gets an empty one.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class GlobalBatches:
         device: torch.device | None = None,
         sampler: CaptionSampler | None = None,
         pass_tokens: int | None = None,
+        is_sharded: bool = False,
     ) -> None:
         self._dataset = dataset.select_columns(model_columns(dataset.column_names))
         self._sampler = sampler
@@ -82,6 +85,7 @@ class GlobalBatches:
         self._workers = workers
         self._device = device or torch.device("cpu")
         self._pass_tokens = pass_tokens
+        self._is_sharded = is_sharded
         self._source_lengths: list[int] = dataset["source_length"][:]
         self._target_lengths = target_lengths(dataset)
         self._indices = LengthGroupedBatches(
@@ -118,6 +122,8 @@ class GlobalBatches:
         size = self._micro_batch_size
         micro_batches = [indices[start : start + size] for start in range(0, len(indices), size)]
         share = micro_batches[self._rank :: self._processes]
+        if self._is_sharded and len(share) < -(-len(micro_batches) // self._processes):
+            return [*share, []]
         return [part for micro_batch in share for part in self._parts(micro_batch)]
 
     def _parts(self, indices: list[int]) -> list[list[int]]:

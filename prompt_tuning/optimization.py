@@ -12,6 +12,7 @@ from transformers import get_scheduler
 from igrag.config import choices
 from igrag.errors import TrainingError
 from igrag.training.loss import head_on_targets, summed_cross_entropy
+from igrag.training.processes import step_seed
 from igrag.training.schedules import SCHEDULES
 from prompt_tuning.prompt_tuner import PromptTuner
 
@@ -76,21 +77,10 @@ class GradientSum:
         return float(total[-1])
 
 
-def any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """Returns whether a flag is set in any of the training's processes."""
-    if accelerator.num_processes == 1:
-        return flag
-    flags = torch.tensor(float(flag), device=accelerator.device)
-    return bool(accelerator.reduce(flags, reduction="sum") > 0)
-
-
 def seed_dropout(tuner: PromptTuner, seed: int, step: int, rank: int) -> None:
-    """Seeds the frozen model's dropout, if enabled, from the run's seed, the step and the process.
-
-    A resumed run then draws what the uninterrupted one would have drawn.
-    """
+    """Seeds the frozen model's dropout, if enabled, see `step_seed`."""
     if tuner.model.training:
-        torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
+        torch.manual_seed(step_seed(seed, step, rank))
 
 
 def build_optimizer(

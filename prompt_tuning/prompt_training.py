@@ -2,7 +2,6 @@
 # PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from igrag.config import Config, find_model, quote
 from igrag.config.choices import DType, ReportTo, in_words, words
 from igrag.errors import ConfigError
 from igrag.output_lock import lock_folder
+from igrag.processes import Ranks, joined_processes
 from prompt_tuning.settings import DEFAULT_SETTINGS, PromptTrainingSettings
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
@@ -62,7 +62,9 @@ def train(
     tokenizer = language_model.tokenizer
     train_set, val_set = setup_examples.load_examples(settings, tokenizer, accelerator)
     vectors = setup_examples.find_image_vectors(settings, config, train_set, val_set, accelerator)
-    template = setup_examples.matching_template(settings, config.prompt_config, train_set, val_set)
+    template = setup_examples.matching_template(
+        settings, config.prompt_config, train_set, val_set, accelerator
+    )
     tuner = setup.build_tuner(settings, config.prompt_config, language_model, template, vectors)
     settings = setup.fit_batch_size(
         settings, tuner, train_set, tokenizer, accelerator, checkpoint, vectors
@@ -134,12 +136,8 @@ def run_epochs(
     from igrag.training.batch_size import KEY
     from igrag.training.checkpoints import has_stopped_improving, is_validated
     from igrag.training.divergence import DivergenceGuard
-    from prompt_tuning.optimization import (
-        GradientSum,
-        any_process,
-        seed_dropout,
-        summed_loss,
-    )
+    from igrag.training.processes import any_process
+    from prompt_tuning.optimization import GradientSum, seed_dropout, summed_loss
 
     tuner, optimizer, scheduler = state.tuner, state.optimizer, state.scheduler
     progress, options, evaluation = state.progress, settings.training, settings.evaluation
@@ -227,7 +225,7 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
             "set it to true, or give --set prompt_tuning.enabled=true"
         )
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    with lock_training(settings):
+    with joined_processes() as processes, lock_training(settings, processes.ranks):
         train(
             settings,
             config,
@@ -238,9 +236,9 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 @contextmanager
-def lock_training(settings: PromptTrainingSettings) -> Iterator[None]:
-    """Holds the output folder; of several processes of one training the main one holds it."""
-    if int(os.environ.get("RANK", "0")) > 0:
+def lock_training(settings: PromptTrainingSettings, ranks: Ranks) -> Iterator[None]:
+    """Holds the output folder; of several processes of one training the first one holds it."""
+    if not ranks.is_first:
         yield
         return
     with lock_folder(settings.output_dir, option="--output_dir"):

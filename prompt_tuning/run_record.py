@@ -31,6 +31,7 @@ _FREE = (
     "output.report_images",
     "prompt_tuning.weights_path",
     "resolved.image_encoder.name",
+    "training.shard_model",
 )
 
 

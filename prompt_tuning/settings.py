@@ -188,6 +188,11 @@ class TrainingSettings(OptimizationSettings):
         "编译编码器（torch.compile）：true、false 或 auto；auto 仅用于 GPU 或 bf16 较快的 CPU 上的"
         "长时间训练。",
     )
+    shard_model: bool = setting(
+        False,
+        "Shard the frozen model over the processes (torch's FSDP2), where one GPU cannot hold it.",
+        "将冻结模型切分到各进程（torch 的 FSDP2），用于单块 GPU 放不下模型的情况。",
+    )
     seed: Seed = setting(
         42,
         "Seed of the initial prompt and of the order of examples.",

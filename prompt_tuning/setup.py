@@ -2,11 +2,12 @@
 
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import InitProcessGroupKwargs, send_to_device
 from datasets import Dataset
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -18,7 +19,7 @@ from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, PromptConfig, find_model
 from igrag.config.choices import AUTO
 from igrag.data.batching import target_lengths
-from igrag.devices import resolve_device
+from igrag.devices import resolve_device, resolve_dtype
 from igrag.errors import ConfigError
 from igrag.memory import explain_out_of_memory
 from igrag.training import batch_size
@@ -41,8 +42,11 @@ from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.reparameterization import make_parametrization
 from prompt_tuning.self_check import check_before_training
 from prompt_tuning.settings import PromptTrainingSettings
+from prompt_tuning.sharding import check_sharding, shard_model
 from prompt_tuning.validation import Validation
 
+# For how long processes wait for each other, such as for the one that tokenizes a large file.
+_TIMEOUT = timedelta(days=1)
 logger = logging.getLogger(__name__)
 
 
@@ -63,6 +67,7 @@ def start_accelerator(settings: PromptTrainingSettings, device_name: str) -> Acc
     if device_name.startswith("cuda:"):
         os.environ["ACCELERATE_TORCH_DEVICE"] = device_name
     return Accelerator(
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_TIMEOUT)],
         cpu=device.type == "cpu",
         mixed_precision=resolve_mixed_precision(settings.training.mixed_precision, device),
         log_with=None if report_to == "none" else report_to,
@@ -74,14 +79,22 @@ def load_frozen_model(
     settings: PromptTrainingSettings, config: Config, accelerator: Accelerator
 ) -> LanguageModel:
     """Loads the language model, with its LoRA adapter merged where one is configured."""
-    return load_language_model(
+    options = settings.training
+    dtype: str = config.models.dtype
+    if options.shard_model:
+        check_sharding(accelerator.num_processes, options.per_device_train_batch_size)
+        dtype = str(resolve_dtype(dtype, accelerator.device)).removeprefix("torch.")
+    language = load_language_model(
         find_model(config.models, settings.model.name, option="model.name").path,
-        device=str(accelerator.device),
-        dtype=config.models.dtype,
+        device="cpu" if options.shard_model else str(accelerator.device),
+        dtype=dtype,
         attn_implementation=config.models.attn_implementation,
         lora_path=settings.model.lora_weights_path,
         merge_lora=True,
     )
+    if options.shard_model:
+        shard_model(language.model, accelerator)
+    return language
 
 
 def build_tuner(
@@ -214,6 +227,8 @@ def build_validation(
         batch_size=options.per_device_eval_batch_size,
         accelerator=accelerator,
         collator=collator_of(language_model.tokenizer, vectors, VAL),
+        workers=settings.data.dataloader_num_workers,
+        is_sharded=settings.training.shard_model,
     )
 
 
@@ -226,7 +241,7 @@ def compile_model(
     """Compiles the frozen model's encoder where `training.compile` asks for it."""
     options = settings.training
     steps = options.total_steps(len(batches))
-    if not compilation.is_worthwhile(
+    if options.shard_model or not compilation.is_worthwhile(
         options.compile,
         accelerator.device,
         micro_batches=steps * options.gradient_accumulation_steps,

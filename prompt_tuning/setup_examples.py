@@ -41,12 +41,12 @@ def load_examples(
         DataError: A file is missing or wrong, or both hold the same image.
     """
     # The processes of a machine share the cache: the first one fills it.
-    with accelerator.main_process_first():
+    with accelerator.local_main_process_first():
         train, val = (
             tokenize_examples(settings, path, tokenizer)
             for path in (settings.train_file, settings.val_file)
         )
-    refuse_shared_images(settings.train_file, settings.val_file, train, val)
+        refuse_shared_images(settings.train_file, settings.val_file, train, val)
     return train, val
 
 
@@ -97,7 +97,7 @@ def find_image_vectors(
     if not settings.prompt_tuning.image_tokens:
         return {}
     files = {TRAIN: (settings.train_file, train), VAL: (settings.val_file, val)}
-    with accelerator.main_process_first():  # The first one fills the cache.
+    with accelerator.local_main_process_first():  # The first one fills the cache.
         return find_vectors_of(settings, config, files)
 
 
@@ -121,7 +121,11 @@ def find_vectors_of(
 
 
 def matching_template(
-    settings: PromptTrainingSettings, prompts: PromptConfig, train: Dataset, val: Dataset
+    settings: PromptTrainingSettings,
+    prompts: PromptConfig,
+    train: Dataset,
+    val: Dataset,
+    accelerator: Accelerator,
 ) -> PromptTemplate | None:
     """Returns the prompt template that built all examples, or None with a note on stderr.
 
@@ -129,12 +133,13 @@ def matching_template(
     template.
     """
     template = build_template(prompts)
-    counts = {
-        path: (count_other_prompts(template, dataset), len(dataset))
-        for path, dataset in ((settings.train_file, train), (settings.val_file, val))
-    }
+    with accelerator.local_main_process_first():
+        counts = {
+            path: (count_other_prompts(template, dataset), len(dataset))
+            for path, dataset in ((settings.train_file, train), (settings.val_file, val))
+        }
     for path, (count, total) in counts.items():
-        if count:
+        if count and accelerator.is_main_process:
             print(
                 f"note: {path}: {count} of {total} prompts were not made with the template of "
                 f"{settings.model.main_config}; the soft prompt will not be tied to a template",
@@ -173,7 +178,7 @@ def build_sampler(
             f"{settings.model.main_config}, expected examples of this template, without objects, "
             "here and in data.val_file; build them with it, or set data.sample_retrieved to null"
         )
-    with accelerator.main_process_first():
+    with accelerator.local_main_process_first():
         retrieved = retrieved_dataset(
             settings.train_file, count=count, skip_bad_lines=settings.data.skip_bad_lines
         )
@@ -209,5 +214,8 @@ def build_batches(
         workers=settings.data.dataloader_num_workers,
         device=accelerator.device,
         sampler=sampler,
-        pass_tokens=CPU_PASS_TOKENS if accelerator.device.type == "cpu" else None,
+        pass_tokens=None
+        if options.shard_model or accelerator.device.type != "cpu"
+        else CPU_PASS_TOKENS,
+        is_sharded=options.shard_model,
     )

@@ -18,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from igrag.captioning.generator import clean_texts
 from igrag.captioning.shared_cross_attention import CrossAttentionCache
 from igrag.data.batching import Collator, longest_first_order, model_columns, target_lengths
+from igrag.data.workers import prepare_worker
 from igrag.errors import TrainingError
 from igrag.memory import explain_out_of_memory
 from igrag.metrics import BleuScore, bleu
@@ -46,6 +47,9 @@ class Validation:
         batch_size: Captions generated at once.
         accelerator: Connects the processes.
         collator: Pads examples to a batch; None for the tokenizer's.
+        workers: Data-loading processes, which prepare the next batches.
+        is_sharded: All processes must run the model equally often: empty batches fill the shares,
+            and generation goes on until all have ended.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Validation:
         batch_size: int,
         accelerator: Accelerator,
         collator: Collator | None = None,
+        workers: int = 0,
+        is_sharded: bool = False,
     ) -> None:
         self._examples = dataset.select_columns(model_columns(dataset.column_names))
         self._references: Sequence[list[str]] = dataset["references"][:]
@@ -67,10 +73,14 @@ class Validation:
         self._decoding = decoding
         self._accelerator = accelerator
         self._batch_size = batch_size
+        self._workers = workers
+        self._options = {"synced_gpus": True} if is_sharded else {}
         order = longest_first_order(dataset["source_length"][:])
         self._batches = [
             order[start : start + batch_size] for start in range(0, len(order), batch_size)
         ]
+        if is_sharded:
+            self._batches += [[]] * (-len(self._batches) % accelerator.num_processes)
 
     def score(self, tuner: PromptTuner, *, title: str) -> ValidationResult:
         """Scores the prompt as it is; every process gets the whole result.
@@ -95,7 +105,7 @@ class Validation:
         # Sorted: the sum must not depend on which process scored which batch.
         for loss, indices, texts in sorted(gather_object(scored), key=lambda batch: batch[1]):
             total += loss
-            for index, text in zip(indices, texts, strict=True):
+            for index, text in zip(indices, texts, strict=bool(indices)):  # An empty batch has one.
                 captions[index] = text
         if not math.isfinite(total):
             raise TrainingError(
@@ -132,6 +142,8 @@ class Validation:
             cast(Any, self._examples),
             batch_sampler=share,
             collate_fn=self._collator,
+            num_workers=self._workers,
+            worker_init_fn=prepare_worker,
             pin_memory=torch.cuda.is_available(),
         )
         bar = tqdm(loader, desc=title, unit="batch", leave=False, disable=hidden or None)
@@ -156,7 +168,11 @@ class Validation:
                 )
             tokens = (
                 tuner.generate_from(
-                    states, mask, keys_and_values=shared, generation_config=self._decoding
+                    states,
+                    mask,
+                    keys_and_values=shared,
+                    generation_config=self._decoding,
+                    **self._options,
                 )
                 if generate
                 else None

@@ -223,13 +223,21 @@ def count_other_prompts(template: PromptTemplate, dataset: Dataset) -> int:
 
     Args:
         template: The template that captioning builds prompts with.
-        dataset: What `tokenized_dataset` returned; it is read from disk, piece by piece.
+        dataset: What `tokenized_dataset` returned; it is read from disk, piece by piece, unless the
+            number is remembered.
     """
-    return sum(
-        not template.fits(prompt)
-        for batch in dataset.select_columns(["prompt"]).iter(_EXAMPLES_AT_ONCE)
-        for prompt in batch["prompt"]
-    )
+    from igrag.data.arrow_cache import content_key, remembered
+
+    def count() -> int:
+        return sum(
+            not template.fits(prompt)
+            for batch in dataset.select_columns(["prompt"]).iter(_EXAMPLES_AT_ONCE)
+            for prompt in batch["prompt"]
+        )
+
+    key = ["prompts of other templates", template.fingerprint(), content_key(dataset)]
+    found: int = remembered(key, count)
+    return found
 
 
 def _longest_that_fits(

@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,20 +21,19 @@ from igrag.cli import (
     run_command,
     setup_logging,
 )
+from igrag.commands.caption_batch import as_json, as_text, caption_batch
 from igrag.commands.clip_scores import load_clip_score
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
 from igrag.config.choices import Engine
 from igrag.config.choices import words as words_of
 from igrag.errors import ImageError, UsageError
 from igrag.files import is_folder, may_be_hub_id
+from igrag.processes import Processes, joined_processes
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
-    from PIL import Image
-
-    from igrag.captioning.captioner import Captioner, CaptionResult
+    from igrag.captioning.captioner import Captioner
     from igrag.captioning.exported_model import ExportedModel
     from igrag.captioning.generator import GenerativeModel
-    from igrag.commands.clip_scores import ScoreCaptions
 
 _EXIT_SOME_FAILED = 1
 
@@ -45,18 +44,29 @@ def command(words: Sequence[str] | None = None) -> int:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Opens where the results go, captions every image, and returns the exit code."""
-    if arguments.output is not None and not arguments.json:
-        raise UsageError("--output: is a file of JSON lines, expected --json too")
-    if arguments.output is None and is_stdout_closed():
-        raise UsageError("stdout is closed, so captions would be lost; give --json --output FILE")
-    if arguments.compare and (arguments.prompt or arguments.requests):
-        raise UsageError("--compare: compares methods, expected neither --prompt nor --requests")
-    with open_results(arguments.output, resume=arguments.resume) as results:
-        return caption_images(arguments, results)
+    """Opens where the results go, captions every image, and returns the exit code.
+
+    Of several processes the first one prints and writes; all of them caption.
+    """
+    with joined_processes() as processes:
+        if arguments.output is not None and not arguments.json:
+            raise UsageError("--output: is a file of JSON lines, expected --json too")
+        if arguments.output is None and is_stdout_closed():
+            raise UsageError(
+                "stdout is closed, so captions would be lost; give --json --output FILE"
+            )
+        if arguments.compare and (arguments.prompt or arguments.requests):
+            raise UsageError(
+                "--compare: compares methods, expected neither --prompt nor --requests"
+            )
+        opened = open_results(arguments.output, resume=arguments.resume)
+        with opened if processes.ranks.is_first else nullcontext() as results:
+            return caption_images(arguments, processes, results)
 
 
-def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -> int:
+def caption_images(
+    arguments: argparse.Namespace, processes: Processes, results: ResultsFile | None
+) -> int:
     """Loads the configuration and the models, captions every image, and returns the exit code."""
     overrides = config_overrides(arguments)
     keys = {"retrieval_config.top_k": arguments.top_k, "model_config.engine": arguments.engine}
@@ -65,7 +75,8 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
     model = find_model(config.models, arguments.model)
-    requests, empty = _find_requests(arguments)
+    empty: list[str] = []
+    requests = _from_first(processes, "requests", lambda: _find_requests(arguments, empty))
     prompts = _from_hub(arguments.prompt) | config.prompt_tuning.prompts
     names = used_names(requests, prompts, key="prompt_tuning.prompts")
     if config.models.engine != "torch" and (names or arguments.compare):
@@ -73,37 +84,98 @@ def caption_images(arguments: argparse.Namespace, results: ResultsFile | None) -
             f"--{'compare' if arguments.compare else 'prompt'}: needs --engine torch, found "
             f"{config.models.engine}: an exported model has one soft prompt, that of its folder"
         )
-    exported = _read_export(config, model)
-    if results:
-        results.check_settings(partial(_facts, config, model, exported))
-        requests = _leave_out_done(requests, results)
-    failures = _errors_before_first_image(requests)
-    if len(failures) == len(requests):  # before any model is loaded
-        return _report_failures(empty, failures, len(requests))
-    if model.notice:
+    facts = partial(_facts, config, model, _read_export(config, model))
+
+    def find_todo() -> list[CaptionRequest]:
+        if results is None:
+            return requests
+        results.check_settings(facts)
+        return _leave_out_done(requests, results)
+
+    todo = _from_first(processes, "todo", find_todo)
+    is_first = processes.ranks.is_first
+    failures = _errors_before_first_image(todo)
+    if len(failures) == len(todo):  # before any model is loaded
+        return _report_failures(empty, failures, len(todo)) if is_first else 0
+    if model.notice and is_first:
         print(f"note: {model.notice}", file=sys.stderr)
     named = {name: prompts[name] for name in names}
-    captioner, methods = _load(config, model, named, compare=arguments.compare)
-    score = load_clip_score(config) if arguments.json else None
+    batches = _caption_all(arguments, config, model, named, todo, processes, facts)
+    size = config.generation_config.batch_size
+    hidden = len(todo) == 1 or not is_first
     failures = []
     try:
-        for request, found, seconds, captions in _caption_all(
-            captioner, methods, requests, config, failures, by_name=bool(named)
+        _write_all(batches, results, failures, total=len(todo), size=size, hidden=hidden)
+    finally:  # An interruption does not hide what failed before it.
+        code = _report_failures(empty, failures, len(todo)) if is_first else 0
+    return code
+
+
+def _caption_all(
+    arguments: argparse.Namespace,
+    config: Config,
+    model: ModelEntry,
+    named: Mapping[str, Path],
+    requests: Sequence[CaptionRequest],
+    processes: Processes,
+    facts: Callable[[str | None], dict[str, object]],
+) -> Iterator[list[list[str]]]:
+    """Loads the models, and yields for each batch its lines and the errors of its images.
+
+    The processes share the batches, and only the first one yields. `named` are the soft prompts
+    that are used by name; `facts` returns the keys of a result that say how it was made.
+    """
+    from igrag.from_config import for_process
+
+    config = for_process(config, processes.ranks)
+    quiet = not processes.ranks.is_first
+    captioner, methods = _load(config, model, named, compare=arguments.compare, quiet=quiet)
+    score = load_clip_score(config) if arguments.json else None
+    size = config.generation_config.batch_size
+
+    def caption(number: int) -> list[list[str]]:
+        lines: list[str] = []
+        failures: list[str] = []
+        batch = requests[number * size : (number + 1) * size]
+        for request, found, seconds, captions in caption_batch(
+            captioner, methods, batch, config, failures, by_name=bool(named)
         ):
             if not arguments.json:
-                _print_text(request, found, captions)
+                lines.append(as_text(request, found, captions))
                 continue
             for name, result in zip(request.prompt_names, found, strict=True):
-                facts = _facts(config, model, exported, name)
-                if request.request_id is not None:
-                    facts["id"] = request.request_id
-                _print_json(
-                    request.image, result, seconds, facts,
-                    captions=captions, score=score, results=results,
-                )  # fmt: skip
-    finally:  # An interruption does not hide what failed before it.
-        code = _report_failures(empty, failures, len(requests))
-    return code
+                own = {} if request.request_id is None else {"id": request.request_id}
+                lines.append(as_json(
+                    request.image, result, seconds, facts(name) | own,
+                    captions=captions, score=score, to_file=arguments.output is not None,
+                ))  # fmt: skip
+        return [lines, failures]
+
+    return processes.in_order("captions", -(-len(requests) // size), caption)
+
+
+def _write_all(
+    batches: Iterator[list[list[str]]],
+    results: ResultsFile | None,
+    failures: list[str],
+    *,
+    total: int,
+    size: int,
+    hidden: bool,
+) -> None:
+    """Writes the lines of each batch to the file, or else to stdout; collects the errors."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="image", file=sys.stderr, disable=hidden or None) as bar:
+        for lines, errors in batches:
+            failures += errors
+            for line in lines:
+                if results:
+                    results.add(line)
+                    continue
+                with tqdm.external_write_mode():
+                    print(line, flush=True)
+            bar.update(min(size, total - bar.n))
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -160,13 +232,33 @@ def _facts(
     return facts if prompt_name is None else {**facts, "prompt_name": prompt_name}
 
 
-def _find_requests(arguments: argparse.Namespace) -> tuple[list[CaptionRequest], list[str]]:
-    """Lists what to caption, and an error for each folder that has no images."""
+def _from_first(
+    processes: Processes, key: str, make: Callable[[], list[CaptionRequest]]
+) -> list[CaptionRequest]:
+    """Returns in every process the requests that the first one finds."""
+    found: list[CaptionRequest] = []
+
+    def to_json() -> list[list[object]]:
+        found.extend(make())
+        return [
+            [str(each.image), each.prompt_names, each.request_id, each.origin] for each in found
+        ]
+
+    if processes.ranks.size == 1:
+        return make()
+    sent = processes.from_first(key, to_json)
+    if processes.ranks.is_first:
+        return found
+    return [CaptionRequest(Path(image), tuple(names), *more) for image, names, *more in sent]
+
+
+def _find_requests(arguments: argparse.Namespace, empty: list[str]) -> list[CaptionRequest]:
+    """Lists what to caption; adds an error for each folder without images to `empty`."""
     names = tuple(dict.fromkeys(arguments.prompt))
     if arguments.requests is not None:
-        return read_requests(arguments.requests, names), []
-    images, empty = _find_images(arguments.input, recursive=arguments.recursive)
-    return [CaptionRequest(image, names or (None,)) for image in images], empty
+        return read_requests(arguments.requests, names)
+    images = _find_images(arguments.input, empty, recursive=arguments.recursive)
+    return [CaptionRequest(image, names or (None,)) for image in images]
 
 
 def _from_hub(names: Sequence[str]) -> dict[str, Path]:
@@ -184,15 +276,14 @@ def _leave_out_done(requests: list[CaptionRequest], results: ResultsFile) -> lis
     return remaining
 
 
-def _find_images(inputs: Sequence[Path], *, recursive: bool) -> tuple[list[Path], list[str]]:
-    """Lists the images of files and folders, and an error for each folder that has none.
+def _find_images(inputs: Sequence[Path], empty: list[str], *, recursive: bool) -> list[Path]:
+    """Lists the images of files and folders; adds an error for each folder that has none.
 
     What a folder holds besides is printed on stderr, in one line.
     """
     from igrag.data.image_folder import list_folder
 
     paths: list[Path] = []
-    empty: list[str] = []
     for item in inputs:
         if not is_folder(item):
             paths.append(item)
@@ -205,7 +296,7 @@ def _find_images(inputs: Sequence[Path], *, recursive: bool) -> tuple[list[Path]
         paths += listed.images
         if others := listed.describe_others():
             print(f"note: {item}: {others}", file=sys.stderr)
-    return paths, empty
+    return paths
 
 
 def _errors_before_first_image(requests: Sequence[CaptionRequest]) -> list[str]:
@@ -232,11 +323,11 @@ def _report_failures(empty: Sequence[str], failures: Sequence[str], images: int)
 
 
 def _load(
-    config: Config, model: ModelEntry, named: Mapping[str, Path], *, compare: bool
+    config: Config, model: ModelEntry, named: Mapping[str, Path], *, compare: bool, quiet: bool
 ) -> "tuple[Captioner, dict[str, GenerativeModel]]":
     """Loads the captioner, and with `compare` the model of each method that is trained.
 
-    `named` are the soft prompts that are used by name.
+    `named` are the soft prompts that are used by name; `quiet` prints no notes.
     """
     from igrag.devices import tune_allocator
     from prompt_tuning.methods import load_captioner, load_comparison
@@ -245,144 +336,6 @@ def _load(
     if not compare:
         return load_captioner(config, model.path, named=named), {}
     captioner, methods, notes = load_comparison(config, model.path)
-    for note in notes:
+    for note in () if quiet else notes:
         print(f"note: {note}", file=sys.stderr)
     return captioner, methods
-
-
-def _caption_with_methods(
-    methods: "dict[str, GenerativeModel]",
-    captioner: "Captioner",
-    results: "Sequence[CaptionResult]",
-    config: Config,
-) -> list[dict[str, str]]:
-    """Generates the captions of a batch with each of the methods to compare.
-
-    Those of the configuration's own method are in `results`.
-    """
-    captions: list[dict[str, str]] = [{} for _ in results]
-    if not methods:
-        return captions
-    from prompt_tuning.methods import configured_method
-
-    chosen = configured_method(config)
-    for name, model in methods.items():
-        texts = [result.caption for result in results]
-        if name != chosen:
-            captioner.generator.switch_to(model)
-            texts = captioner.generator.generate(
-                [result.prompt for result in results],
-                image_vectors=[result.vector for result in results],
-            )
-        for by_method, text in zip(captions, texts, strict=True):
-            by_method[name] = text
-    captioner.generator.switch_to(methods[chosen])
-    return captions
-
-
-def _caption_all(
-    captioner: "Captioner",
-    methods: "dict[str, GenerativeModel]",
-    requests: Sequence[CaptionRequest],
-    config: Config,
-    failures: list[str],
-    *,
-    by_name: bool,
-) -> "Iterator[tuple[CaptionRequest, list[CaptionResult], float, dict[str, str]]]":
-    """Captions batch by batch; errors of images that cannot be opened are added to `failures`.
-
-    With `by_name` the model has soft prompts by name, whether or not a batch uses them.
-
-    Yields each request, a result for each of its soft prompts, the seconds that one took, and the
-    image's captions by method.
-    """
-    from tqdm import tqdm
-
-    from igrag.data.images import open_image
-
-    size = config.generation_config.batch_size
-    with tqdm(
-        total=len(requests), unit="image", file=sys.stderr, disable=len(requests) == 1 or None
-    ) as bar:
-        for start in range(0, len(requests), size):
-            started = time.perf_counter()
-            batch = []
-            for request in requests[start : start + size]:
-                try:
-                    batch.append((request, open_image(request.image)))
-                except ImageError as error:
-                    failures.append(str(error))
-            if batch:
-                opened, images = zip(*batch, strict=True)
-                found = _caption_batch(captioner, opened, images, config, by_name=by_name)
-                seconds = (time.perf_counter() - started) / sum(map(len, found))
-                first = [results[0] for results in found]
-                compared = _caption_with_methods(methods, captioner, first, config)
-                for request, results, captions in zip(opened, found, compared, strict=True):
-                    yield request, results, seconds, captions
-            bar.update(min(size, len(requests) - start))
-
-
-def _caption_batch(
-    captioner: "Captioner",
-    requests: Sequence[CaptionRequest],
-    images: "Sequence[Image.Image]",
-    config: Config,
-    *,
-    by_name: bool,
-) -> "list[list[CaptionResult]]":
-    """Captions a batch; returns for each request a result for each of its soft prompts."""
-    names = [request.image.name for request in requests]
-    if not by_name:
-        return [[result] for result in captioner.caption(images, names)]
-    from prompt_tuning.methods import name_in_tuner
-
-    prompt_names = [[name_in_tuner(config, n) for n in each.prompt_names] for each in requests]
-    return captioner.caption_with_prompts(images, names, prompt_names)
-
-
-def _print_text(
-    request: CaptionRequest, found: "Sequence[CaptionResult]", captions: dict[str, str]
-) -> None:
-    """Prints one image's results; `captions` are those of the methods to compare."""
-    from tqdm import tqdm
-
-    from igrag.captioning import output
-
-    if request.is_named:
-        names = [output.CAPTION if name is None else name for name in request.prompt_names]
-        captions = {name: each.caption for name, each in zip(names, found, strict=True)}
-    with tqdm.external_write_mode():
-        print(output.as_text(request.image, found[0], captions), flush=True)
-
-
-def _print_json(
-    path: Path,
-    result: "CaptionResult",
-    seconds: float,
-    facts: dict[str, object],
-    *,
-    captions: dict[str, str],
-    score: "ScoreCaptions | None",
-    results: ResultsFile | None,
-) -> None:
-    """Prints one image's result as JSON; `captions` are those of the methods to compare.
-
-    With a file of results it goes there instead. `facts` are more keys of it.
-    """
-    from tqdm import tqdm
-
-    from igrag.captioning import output
-
-    texts = [result.caption, *captions.values()]
-    scores = score([result] * len(texts), texts) if score else [None] * len(texts)
-    facts = {"clip_score": scores[0], **facts, "seconds": round(seconds, 3)}
-    if captions:
-        facts["captions"] = captions
-        facts["clip_scores"] = dict(zip(captions, scores[1:], strict=True))
-    if results:
-        results.add(output.as_json(path, result, ascii_only=False, **facts))
-        return
-    with tqdm.external_write_mode():
-        ascii_only = not output.is_utf8(sys.stdout.encoding)
-        print(output.as_json(path, result, ascii_only=ascii_only, **facts), flush=True)

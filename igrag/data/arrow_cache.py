@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ from typing import Any
 import datasets
 from datasets import Dataset, Features
 from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
 
 from igrag.data.progress import datasets_bars
 from igrag.errors import DataError
-from igrag.files import check_output_folder, naming_full_disk
+from igrag.files import check_output_folder, naming_full_disk, read_json, write_json
+
+_RESULTS = "igrag_results"  # Folder in the cache.
+_RESULTS_VERSION = 1  # To be raised where what is remembered changes.
 
 
 def cache_folder(cache_dir: Path | None = None) -> Path:
@@ -74,3 +78,36 @@ def generated_dataset(
         if isinstance(error.__cause__, (DataError, OSError)):
             raise error.__cause__ from None
         raise
+
+
+def remembered(key: Sequence[str], make: Callable[[], Any]) -> Any:
+    """Returns the result of reading whole datasets, or that of an earlier call.
+
+    Args:
+        key: What the result is, and everything that it depends on.
+        make: Makes it, as plain JSON data.
+
+    Raises:
+        UsageError: The cache cannot be written to.
+        OutputError: The disk is full.
+    """
+    folder = cache_folder() / _RESULTS
+    path = folder / f"{Hasher.hash([_RESULTS_VERSION, *key])}.json"
+    if path.is_file():
+        try:
+            return read_json(path)
+        except DataError:  # damaged
+            pass
+    made = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, made)
+    return made
+
+
+def content_key(dataset: Dataset) -> str:
+    """Returns what changes with the content of a dataset: the key of its files in the cache.
+
+    That of `tokenized_dataset` is a hash of its file, its tokenizer and its lengths.
+    """
+    fingerprint: str = dataset._fingerprint
+    return fingerprint

@@ -63,7 +63,7 @@ class LengthGroupedBatches:
 
 
 class Collator:
-    """Pads examples to a batch.
+    """Pads examples to a batch; no examples to a row of padding, whose loss and gradient are zero.
 
     Args:
         pad_token_id: Fills the source; labels are filled with `LABEL_IGNORED`.
@@ -85,6 +85,10 @@ class Collator:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Returns input_ids and attention_mask [B, T], labels [B, L], and image_vectors [B, D]."""
+        if not examples:
+            examples = [
+                {"input_ids": [self._pad_token_id], "labels": [LABEL_IGNORED], IMAGE_ROW: 0}
+            ]
         sources = [example["input_ids"] for example in examples]
         # The mask comes from the lengths: a pad token inside a text is still text.
         ones = [[1] * len(source) for source in sources]

@@ -19,9 +19,12 @@ from igrag.data.unknown_tokens import MOST, NOTICEABLE, unknown_shares
 from igrag.errors import DataError
 from igrag.files import sha256_file
 from igrag.fingerprints import tokenizer_fingerprint
+from igrag.processes import Ranks
 
 logger = logging.getLogger(__name__)
 _TOKENIZE_BATCH = 1000
+# A process takes a second to start, in which this many are tokenized.
+_EXAMPLES_PER_WORKER = 25_000
 _COLUMNS_VERSION = 2  # Files of other columns, left in the cache by an earlier version, are none.
 
 
@@ -81,6 +84,7 @@ def tokenized_dataset(
             batched=True,
             with_indices=True,
             batch_size=_TOKENIZE_BATCH,
+            num_proc=_workers(len(examples)),
             new_fingerprint=Hasher.hash([*key, *settings]),
         )
     if skip_bad_lines:
@@ -88,6 +92,12 @@ def tokenized_dataset(
     _log_truncated(path, tokenized)
     _report_unknown(path, tokenized)
     return tokenized
+
+
+def _workers(examples: int) -> int | None:
+    """Returns how many processes tokenize; None for this one alone."""
+    count = min(Ranks().cores(), examples // _EXAMPLES_PER_WORKER)
+    return count if count > 1 else None
 
 
 _FEATURES = Features(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from igrag.data.batching import Collator, longest_first_order
 from igrag.memory import explain_out_of_memory, largest_that_fits
+from igrag.processes import Ranks
 from igrag.training.checkpoints import record_of
 from igrag.training.record import TrainingRecord
 
@@ -50,7 +51,8 @@ def fit_batch_size(
     with explain_out_of_memory(KEY, 1):
         fitting = agree(largest_that_fits(attempt, first=first or size))
     micro_batches *= size // fitting
-    print(f"{KEY}: auto: {fitting} examples fit, {micro_batches} of these in an optimizer step")
+    if Ranks.from_environment().is_first:
+        print(f"{KEY}: auto: {fitting} examples fit, {micro_batches} of these in an optimizer step")
     return fitting, micro_batches
 
 

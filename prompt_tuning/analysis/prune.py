@@ -14,6 +14,7 @@ from igrag.cli import CommandParser, at_least, run_command
 from igrag.config import Config, portable, quote
 from igrag.errors import UsageError
 from igrag.files import atomic_path
+from igrag.processes import Ranks
 from igrag.training.summary import aligned
 from prompt_tuning.analysis.opened_prompt import (
     OpenedPrompt,
@@ -123,7 +124,7 @@ def retrain(arguments: argparse.Namespace, config: Config, prompt: Path) -> Path
     settings = PromptTrainingSettings.load(
         arguments.config, [*arguments.set, *(f"{key}={value}" for key, value in keys.items())]
     )
-    with lock_training(settings):
+    with lock_training(settings, Ranks.from_environment()):
         train(settings, config, overwrite=arguments.overwrite_output_dir)
     return settings.best_prompt
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from evaluation.captioning import generate_captions
+from igrag.processes import ALONE
 
 
 class RecordingGenerator:
@@ -28,7 +29,7 @@ def test_methods_take_turns_of_equal_length() -> None:
     prompts = [f"p{number}" for number in range(150)]
     models: Any = {"base": "B", "prompt": "P"}
     own = [f"q{number}" for number in range(150)]
-    generated = generate_captions(generator, models, {"base": prompts, "prompt": own})
+    generated = generate_captions(generator, models, {"base": prompts, "prompt": own}, ALONE)
     assert list(generated["base"].captions) == [f"B {prompt}" for prompt in prompts]
     assert list(generated["prompt"].captions) == [f"P {prompt}" for prompt in own]
     assert generator.calls[:2] == [("B", 1), ("P", 1)]  # warm-up

@@ -15,6 +15,7 @@ from evaluation.partial_captions import PartialCaptions, captions_key
 from igrag.captioning.caption_requests import CaptionRequest
 from igrag.captioning.results_file import ResultsFile, open_results
 from igrag.errors import UsageError
+from igrag.processes import ALONE
 from lora_training.unfinished_split import UnfinishedSplit
 
 PROMPTS = {name: [f"{name} {number}" for number in range(150)] for name in ("base", "prompt")}
@@ -48,13 +49,13 @@ def test_interrupted_evaluation_captions_nothing_twice(tmp_path: Path) -> None:
     models: Any = dict.fromkeys(PROMPTS)
     first: Any = InterruptedGenerator(calls=3)
     with pytest.raises(KeyboardInterrupt):
-        generate_captions(first, models, PROMPTS, partial=PartialCaptions(path, "key"))
+        generate_captions(first, models, PROMPTS, ALONE, partial=PartialCaptions(path, "key"))
     with path.open("a") as file:
         file.write('{"method": "half a li')  # As kill -9 leaves it.
     partial = PartialCaptions(path, "key")
     assert len(partial) == len(first.captioned) == 3 * 64
     second: Any = InterruptedGenerator(calls=99)
-    generated = generate_captions(second, models, PROMPTS, partial=partial)
+    generated = generate_captions(second, models, PROMPTS, ALONE, partial=partial)
     assert sorted([*first.captioned, *second.captioned]) == sorted(chain(*PROMPTS.values()))
     assert {name: list(each.captions) for name, each in generated.items()} == {
         name: [prompt.upper() for prompt in prompts] for name, prompts in PROMPTS.items()

@@ -32,8 +32,8 @@ class Store:
         self.values[key] = value
 
     def get(self, key: str) -> Any:
-        """Returns a value."""
-        return self.values[key]
+        """Returns a value, as bytes."""
+        return self.values[key].encode()
 
     def add(self, key: str, amount: int) -> int:
         """Counts."""

@@ -1,5 +1,7 @@
 """Fixtures of LoRA training."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,16 @@ def make_trainer(model: Path, output: Path) -> Trainer:
 def trainer(tiny_t5: Path, tmp_path: Path) -> Trainer:
     """A trainer with data and an output folder of the test's own; see `make_trainer`."""
     return make_trainer(tiny_t5, tmp_path)
+
+
+@pytest.fixture
+def exact(trainer: Trainer, tiny_t5: Path) -> Trainer:
+    """The training of a model without dropout, so that losses can be computed independently."""
+    trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
+    config = json.loads((trainer.model / "config.json").read_text("utf-8"))
+    (trainer.model / "config.json").write_text(json.dumps({**config, "dropout_rate": 0.0}))
+    trainer._settings |= {"model.name": trainer.model, "lora.lora_dropout": 0.0}
+    return trainer
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,8 +17,8 @@ from igrag.errors import DataError
 from igrag.retrieval.image_encoder import EncoderIdentity, ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from igrag.retrieval.vector_files import open_vectors
-from lora_training import data_builder
-from lora_training.data_builder import build_split
+from lora_training import chunks
+from lora_training.chunks import build_split
 from lora_training.examples import ExampleBuilder, ImageVectors, audit_leaks
 from lora_training.splits import sample_images, split_images
 
@@ -77,9 +78,16 @@ class FakeEncoder(ImageEncoder):
 
     def encode(self, images: Sequence[Image.Image]) -> Floats:
         """Returns unit vectors [B, 2]."""
-        self.batches.append(len(images))
-        colors = np.array([np.asarray(image)[0, 0, :2] for image in images], np.float32)
-        unit: Floats = colors / np.linalg.norm(colors, axis=1, keepdims=True)
+        return self.encode_pixels(torch.stack([self.preprocess(image) for image in images]))
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:  # type: ignore[override]
+        """Returns the first two channels of the first pixel [2]."""
+        return torch.tensor(np.asarray(image)[0, 0, :2], dtype=torch.float32)
+
+    def encode_pixels(self, pixels: torch.Tensor) -> Floats:
+        """Returns unit vectors [B, 2]."""
+        self.batches.append(len(pixels))
+        unit: Floats = torch.nn.functional.normalize(pixels, dim=-1).numpy()
         return unit
 
 
@@ -325,7 +333,7 @@ def test_chunks_do_not_change_the_file(tmp_path: Path, monkeypatch: pytest.Monke
 
     whole = write("whole.jsonl")
     assert "Größe" in whole
-    monkeypatch.setattr(data_builder, "_CHUNK", 4)
+    monkeypatch.setattr(chunks, "_CHUNK", 4)
     assert write("chunks.jsonl") == whole
     assert held == [11, 4, 4, 3]
     assert list(audit_leaks(tmp_path / "whole.jsonl")) == []
@@ -337,7 +345,7 @@ def test_interrupted_split_keeps_the_old_file(
     """The new file appears complete or not at all."""
     images, vectors = captioned_images("a", "b", "c", "d"), fan(4)
     knowledge_base = save(tmp_path, images, vectors)
-    monkeypatch.setattr(data_builder, "_CHUNK", 2)
+    monkeypatch.setattr(chunks, "_CHUNK", 2)
     file = tmp_path / "train.jsonl"
     file.write_text("old")
 

@@ -18,8 +18,10 @@ from igrag.errors import ConfigError, DataError, UsageError
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from lora_training import data_builder
+from lora_training.data_builder import build_data, load_settings
 from lora_training.settings import LoraSettings
 from lora_training.train_lora import main, parse_arguments
+from tests.shared_work import in_threads
 from tests.tiny import CocoFolder, save_coco
 
 SCRIPT = REPO_ROOT / "lora_training" / "train_lora.py"
@@ -325,6 +327,24 @@ def test_images_outside_the_knowledge_base_are_encoded(
     record = json.loads(workspace.files()["data.json"])
     skipped = [split["skipped"] for split in record["splits"].values()]
     assert sum(skipped) == 1
+
+
+def test_two_processes_build_the_data_that_one_builds(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and vectors have the same bytes, where a build of one process was interrupted too."""
+    workspace.coco = save_coco(workspace.path / "strangers", count=9, seed=9)
+    workspace.coco.image(2).write_text("no image")
+    monkeypatch.setattr("lora_training.chunks._CHUNK", 2)
+    workspace.run()
+    whole = workspace.files()
+    settings, config, model = load_settings(parse_arguments(workspace.words()))
+    shutil.rmtree(workspace.output)
+    interrupt(workspace, monkeypatch)
+    started = json.loads((workspace.output / ".unfinished" / "train.progress.json").read_bytes())
+    assert started["images"] == 2
+    in_threads(2, lambda each: build_data(settings.data, config, model, each, overwrite=False))
+    assert workspace.files() == whole
 
 
 def save_instances(coco: CocoFolder, path: Path, *, label: str = "zebra") -> Path:

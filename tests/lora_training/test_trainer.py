@@ -1,7 +1,5 @@
 """The Trainer's losses, gradients and scores against independent computations."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,6 @@ from igrag.data.tokenization import tokenized_dataset
 from igrag.metrics import bleu
 from lora_training.trainer import longest_first
 from tests.lora_training.training import Trainer, record_of
-
-
-@pytest.fixture
-def exact(trainer: Trainer, tiny_t5: Path) -> Trainer:
-    """The training of a model without dropout, so that losses can be computed independently."""
-    trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
-    config = json.loads((trainer.model / "config.json").read_text("utf-8"))
-    (trainer.model / "config.json").write_text(json.dumps({**config, "dropout_rate": 0.0}))
-    trainer._settings |= {"model.name": trainer.model, "lora.lora_dropout": 0.0}
-    return trainer
 
 
 def read(path: Path, tokenizer: PreTrainedTokenizerBase) -> Dataset:

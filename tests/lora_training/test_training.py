@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM, EvalPrediction
+from transformers import AutoModelForSeq2SeqLM
 
 from igrag.captioning.language_model import load_language_model
 from igrag.config import REPO_ROOT
@@ -80,9 +80,9 @@ def test_training_time_ends_with_the_last_step(
     """Validations in between count and the last one does not, as for prompt tuning."""
     call, delay = Scorer.__call__, 0.4
 
-    def score_late(self: Scorer, gathered: EvalPrediction) -> dict[str, float]:
+    def score_late(self: Scorer, shares: Any) -> dict[str, float]:
         time.sleep(delay)
-        return call(self, gathered)
+        return call(self, shares)
 
     monkeypatch.setattr(Scorer, "__call__", score_late)
     record = record_of(trainer.train(training__eval_steps=5))
@@ -247,15 +247,6 @@ def test_target_truncated_to_the_end_token_is_refused(trainer: Trainer) -> None:
     """Labels of only the end token would train the model to generate nothing."""
     with pytest.raises(TrainingError, match=r"raise training\.max_target_length"):
         trainer.train(training__max_target_length=1)
-
-
-def test_several_lora_processes_are_refused(
-    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Under torchrun each process would overwrite the others' files."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="one process"):
-        trainer.train()
 
 
 def test_second_gpu_is_refused_with_cuda_visible_devices(

@@ -1,14 +1,20 @@
 """Runs the training of the adapter on the tiny model, and reads what it wrote."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from igrag.config import REPO_ROOT
 from igrag.training.record import TrainingRecord
 from lora_training import train_lora
 from lora_training.trainer import AdapterTrainer
 
+SCRIPT = str(REPO_ROOT / "lora_training" / "train_lora.py")
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -43,6 +49,21 @@ class Trainer:
         words = self.words(output, *more, **settings)
         assert train_lora.main(train_lora.parse_arguments(words)) == 0
         return output
+
+    def start(
+        self, name: str, *more: str, launcher: Sequence[str] = (sys.executable,), **settings: object
+    ) -> "subprocess.Popen[str]":
+        """Starts the training as a process of its own."""
+        # One thread each: two processes compute then what one does.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        return subprocess.Popen(
+            [*launcher, SCRIPT, *self.words(self.output / name, *more, **settings)],
+            cwd=REPO_ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def interrupt(
         self, name: str, monkeypatch: pytest.MonkeyPatch, *, after: int, **settings: object

@@ -39,7 +39,9 @@ def tuner_for(trainer: Trainer, **settings: object) -> PromptTuner:
     language = setup.load_frozen_model(loaded, CONFIG, accelerator)
     train, val = setup_examples.load_examples(loaded, language.tokenizer, accelerator)
     vectors = setup_examples.find_image_vectors(loaded, CONFIG, train, val, accelerator)
-    template = setup_examples.matching_template(loaded, CONFIG.prompt_config, train, val)
+    template = setup_examples.matching_template(
+        loaded, CONFIG.prompt_config, train, val, accelerator
+    )
     return setup.build_tuner(loaded, CONFIG.prompt_config, language, template, vectors)
 
 

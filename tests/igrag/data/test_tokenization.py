@@ -17,6 +17,7 @@ from igrag.data import tokenization
 from igrag.data.tokenization import tokenized_dataset
 from igrag.errors import DataError, UsageError
 from igrag.fingerprints import tokenizer_fingerprint
+from igrag.processes import Ranks
 
 END = 1
 PROMPTS = ["a dog", "a cat runs in the field", "a bus"]
@@ -94,6 +95,32 @@ def test_second_tokenization_reads_the_cache(
     second = load(file, tokenizer)
     assert second[:] == first[:]
     assert cached(tmp_path) == files
+
+
+def test_several_processes_tokenize_as_one(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large file is shared by the cores; another number of cores finds the same files again."""
+    from tokenizers.normalizers import Replace
+
+    prompts = [f"a dog {'and a cat ' * number}" for number in range(7)]
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    expected = load(write(tmp_path / "one", prompts), tokenizer)
+    monkeypatch.setattr(tokenization, "_EXAMPLES_PER_WORKER", 2)
+    monkeypatch.setattr(Ranks, "cores", lambda self: 2)
+    file = write(tmp_path / "many", prompts)
+    found = load(file, tokenizer)
+    assert found[:] == expected[:]
+    files = cached(tmp_path / "many")
+    assert len(files) == 3
+    monkeypatch.setattr(Ranks, "cores", lambda self: 3)
+    assert load(file, tokenizer)[:] == expected[:]
+    assert cached(tmp_path / "many") == files
+    bad = write(tmp_path / "many", prompts, caption="~")
+    tokenizer.backend_tokenizer.normalizer = Replace("~", "")
+    with pytest.raises(DataError, match=r"train\.jsonl:1: the tokenizer makes no token"):
+        load(bad, tokenizer)
 
 
 def test_changed_file_is_tokenized_again(
