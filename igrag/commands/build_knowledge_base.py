@@ -45,6 +45,10 @@ def main(arguments: argparse.Namespace) -> int:
         return _verify(arguments.output)
     config = Config.load(arguments.config, config_overrides(arguments))
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
+    if arguments.index == "faiss":
+        from igrag.retrieval.faiss_index import import_faiss
+
+        import_faiss()  # A missing extra is reported before the hours that encoding may take.
     from igrag.retrieval.build import build_planned, plan_build
 
     plan = plan_build(  # before torch and the model are loaded
@@ -74,6 +78,10 @@ def main(arguments: argparse.Namespace) -> int:
         print("interrupted: the same command continues from here", file=sys.stderr)
         raise
     _print_report(report, arguments.output)
+    if arguments.index is not None:
+        from igrag.commands.index import make_index
+
+        make_index(arguments.output, arguments.index)
     return 0
 
 
@@ -97,6 +105,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="images encoded at once (default: retrieval_config.batch_size)")  # fmt: skip
     add("--workers", type=at_least(0), metavar="N", default=min(4, os.cpu_count() or 1),
         help="processes that read images; 0: none of their own (default: %(default)s)")  # fmt: skip
+    add("--index", choices=("faiss",),
+        help="make its index, too, as igrag index does with --type")  # fmt: skip
     add_config_options(parser, dtype=False)
     add_common_options(parser)
     arguments = parser.parse_args(words)
