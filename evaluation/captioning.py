@@ -13,7 +13,7 @@ from tqdm import tqdm
 from evaluation.dataset import EvaluationImage
 from evaluation.partial_captions import PartialCaptions
 from igrag.captioning.generator import CaptionGenerator, GenerativeModel
-from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
+from igrag.captioning.retrieval_prompts import EncodedImage, RetrievalPrompts, RetrievedPrompt
 from igrag.data.images import open_image
 
 # Prompts that one method captions (in batches of about equal length) before the next one does.
@@ -53,12 +53,12 @@ def build_prompts(
     """
     prompts: list[RetrievedPrompt] = []
     with tqdm(total=len(images), desc="retrieval", unit="image", disable=None) as bar:
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
+        together = max(batch_size, retrieval.searched_together)
+        for start in range(0, len(images), together):
+            batch = images[start : start + together]
             files = [image.file or Path() for image in batch]
-            retrieved = retrieval.build(
-                [open_image(file) for file in files],
-                [file.name for file in files],
+            retrieved = retrieval.from_encoded(
+                _encode(retrieval, files, batch_size),
                 count_tokens=count_tokens,
                 max_tokens=max_tokens,
                 # The image's own captions are its references: the prompt would hold the answer.
@@ -68,6 +68,18 @@ def build_prompts(
             prompts += retrieved
             bar.update(len(batch))
     return prompts
+
+
+def _encode(
+    retrieval: RetrievalPrompts, files: Sequence[Path], batch_size: int
+) -> list[EncodedImage]:
+    """Opens and encodes images, so many at once."""
+    encoded: list[EncodedImage] = []
+    for start in range(0, len(files), batch_size):
+        batch = files[start : start + batch_size]
+        names = [file.name for file in batch]
+        encoded += retrieval.encode([open_image(file) for file in batch], names)
+    return encoded
 
 
 def generate_captions(

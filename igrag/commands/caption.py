@@ -29,11 +29,10 @@ from igrag.errors import ImageError, UsageError
 from igrag.files import is_folder, may_be_hub_id
 
 if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must not wait for them.
-    from PIL import Image
-
     from igrag.captioning.captioner import Captioner, CaptionResult
     from igrag.captioning.exported_model import ExportedModel
     from igrag.captioning.generator import GenerativeModel
+    from igrag.captioning.retrieval_prompts import EncodedImage, RetrievedPrompt
     from igrag.commands.clip_scores import ScoreCaptions
 
 _EXIT_SOME_FAILED = 1
@@ -298,47 +297,69 @@ def _caption_all(
     """
     from tqdm import tqdm
 
-    from igrag.data.images import open_image
-
     size = config.generation_config.batch_size
+    # Whole batches, and more than one where the knowledge base takes long to read.
+    together = max(1, captioner.searched_together // size) * size
     with tqdm(
         total=len(requests), unit="image", file=sys.stderr, disable=len(requests) == 1 or None
     ) as bar:
-        for start in range(0, len(requests), size):
+        for start in range(0, len(requests), together):
             started = time.perf_counter()
-            batch = []
-            for request in requests[start : start + size]:
-                try:
-                    batch.append((request, open_image(request.image)))
-                except ImageError as error:
-                    failures.append(str(error))
-            if batch:
-                opened, images = zip(*batch, strict=True)
-                found = _caption_batch(captioner, opened, images, config, by_name=by_name)
-                seconds = (time.perf_counter() - started) / sum(map(len, found))
-                first = [results[0] for results in found]
-                compared = _caption_with_methods(methods, captioner, first, config)
-                for request, results, captions in zip(opened, found, compared, strict=True):
+            group = requests[start : start + together]
+            opened, encoded = _encode_all(captioner, group, size, failures)
+            retrieved = captioner.retrieve_encoded(encoded)
+            before = (time.perf_counter() - started) / max(1, len(opened))
+            bar.update(len(group) - len(opened))
+            for first in range(0, len(opened), size):
+                started = time.perf_counter()
+                batch, prompts = (each[first : first + size] for each in (opened, retrieved))
+                found = _caption_batch(captioner, batch, prompts, config, by_name=by_name)
+                spent = before * len(batch) + time.perf_counter() - started
+                seconds = spent / sum(map(len, found))
+                results_of_first = [results[0] for results in found]
+                compared = _caption_with_methods(methods, captioner, results_of_first, config)
+                for request, results, captions in zip(batch, found, compared, strict=True):
                     yield request, results, seconds, captions
-            bar.update(min(size, len(requests) - start))
+                bar.update(len(batch))
+
+
+def _encode_all(
+    captioner: "Captioner", requests: Sequence[CaptionRequest], size: int, failures: list[str]
+) -> "tuple[list[CaptionRequest], list[EncodedImage]]":
+    """Opens and encodes images, so many at once; returns the requests of those that open, too."""
+    from igrag.data.images import open_image
+
+    opened: list[CaptionRequest] = []
+    encoded: list[EncodedImage] = []
+    for start in range(0, len(requests), size):
+        images = []
+        for request in requests[start : start + size]:
+            try:
+                images.append(open_image(request.image))
+                opened.append(request)
+            except ImageError as error:
+                failures.append(str(error))
+        if images:
+            names = [request.image.name for request in opened[-len(images) :]]
+            encoded += captioner.encode(images, names)
+    return opened, encoded
 
 
 def _caption_batch(
     captioner: "Captioner",
     requests: Sequence[CaptionRequest],
-    images: "Sequence[Image.Image]",
+    retrieved: "Sequence[RetrievedPrompt]",
     config: Config,
     *,
     by_name: bool,
 ) -> "list[list[CaptionResult]]":
     """Captions a batch; returns for each request a result for each of its soft prompts."""
-    names = [request.image.name for request in requests]
     if not by_name:
-        return [[result] for result in captioner.caption(images, names)]
+        return [[result] for result in captioner.caption_retrieved(retrieved)]
     from prompt_tuning.methods import name_in_tuner
 
     prompt_names = [[name_in_tuner(config, n) for n in each.prompt_names] for each in requests]
-    return captioner.caption_with_prompts(images, names, prompt_names)
+    return captioner.caption_retrieved_with_prompts(retrieved, prompt_names)
 
 
 def _print_text(
