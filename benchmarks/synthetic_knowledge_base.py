@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -31,9 +32,9 @@ def draw_vectors(count: int, dimension: int, generator: np.random.Generator) -> 
     return unit(chosen + NOISE * unit(noise)).astype(np.float32)
 
 
-def unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+def unit(vectors: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Scales rows to length 1."""
-    scaled: NDArray[np.floating] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: NDArray[np.floating[Any]] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return scaled
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pymilvus
 import pytest
 from numpy.typing import NDArray
 
@@ -62,8 +63,8 @@ def test_small_base_is_searched_as_exactly(indexed: Path, kind: IndexType, k: in
     """Matches, their scores and their order are the exact search's, copies and own ids skipped."""
     exact, other = KnowledgeBase.open(indexed), KnowledgeBase.open(indexed, index=kind)
     queries = np.concatenate([exact.vectors[[0, 7, 350]], units(20, seed=1)])
-    skip_ids = [0, None, 350, *[None] * 20]
-    for options in ({}, {"skip_ids": skip_ids}, {"skip_ids": skip_ids, "skip_duplicates": True}):
+    own: dict[str, Any] = {"skip_ids": [0, None, 350, *[None] * 20]}
+    for options in ({}, own, own | {"skip_duplicates": True}):
         assert other.search(queries, k, **options) == exact.search(queries, k, **options)
     assert other.search(queries[:0], k) == []
 
@@ -206,16 +207,15 @@ def test_interrupted_load_is_not_searched(tmp_path: Path, monkeypatch: pytest.Mo
     """A collection that was not filled to its end is refused, and the same command fills it."""
     path = write(tmp_path / "kb", units(300))
     monkeypatch.setattr(milvus_index, "_BLOCK", 100)
-    block = milvus_index.np.asarray
+    insert = pymilvus.MilvusClient.insert
 
-    def interrupt(rows: Floats) -> Floats:
-        if rows[0] is None or np.array_equal(rows[0], vectors[200]):
+    def interrupt(client: Any, name: str, rows: list[dict[str, Any]], **options: Any) -> Any:
+        if rows[0]["row"] == 200:
             raise KeyboardInterrupt
-        return block(rows)
+        return insert(client, name, rows, **options)
 
-    vectors = units(300)
     with monkeypatch.context() as patched:
-        patched.setattr(milvus_index.np, "asarray", interrupt)
+        patched.setattr(pymilvus.MilvusClient, "insert", interrupt)
         with pytest.raises(KeyboardInterrupt):
             build_index("milvus", path)
     with pytest.raises(KnowledgeBaseError, match="igrag index"):
