@@ -312,7 +312,7 @@ def _caption_all(
             bar.update(len(group) - len(opened))
             for first in range(0, len(opened), size):
                 started = time.perf_counter()
-                batch, prompts = (each[first : first + size] for each in (opened, retrieved))
+                batch, prompts = opened[first : first + size], retrieved[first : first + size]
                 found = _caption_batch(captioner, batch, prompts, config, by_name=by_name)
                 spent = before * len(batch) + time.perf_counter() - started
                 seconds = spent / sum(map(len, found))
