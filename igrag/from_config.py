@@ -12,7 +12,7 @@ from igrag.captioning.objects import Detector, InstancesDetector, ModelDetector
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.config import Config, ObjectsConfig, PromptConfig
 from igrag.errors import ConfigError
-from igrag.retrieval.image_encoder import EncoderIdentity, ImageEncoder
+from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase
 from igrag.retrieval.text_encoder import TextEncoder
 
@@ -75,25 +75,23 @@ def build_template(prompts: PromptConfig) -> PromptTemplate:
 def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:
     """Opens the knowledge base together with the encoder it was made with."""
     # The knowledge base is the likelier to be missing and the quicker to open.
-    open_knowledge_base(config)
+    knowledge_base = open_knowledge_base(config)
     encoder = load_image_encoder(config)
-    knowledge_base = open_knowledge_base(config, encoder=encoder.identity)
+    knowledge_base.check_encoder(encoder.identity)
     logger.info("%s: %d images, encoded with %s", knowledge_base.path, len(knowledge_base),
                 config.retrieval_config.encoder)  # fmt: skip
     return encoder, knowledge_base
 
 
-def open_knowledge_base(config: Config, *, encoder: EncoderIdentity | None = None) -> KnowledgeBase:
+def open_knowledge_base(config: Config) -> KnowledgeBase:
     """Opens the knowledge base with its index; see `KnowledgeBase.open`.
 
     Raises:
-        KnowledgeBaseError: It is missing or damaged, or made with another encoder.
+        KnowledgeBaseError: It is missing or damaged.
         UsageError: What the index needs is not installed.
     """
     wanted = config.knowledge_base_config
-    return KnowledgeBase.open(
-        wanted.path, encoder=encoder, index=wanted.index, milvus_uri=wanted.milvus_uri
-    )
+    return KnowledgeBase.open(wanted.path, index=wanted.index, milvus_uri=wanted.milvus_uri)
 
 
 def load_image_encoder(config: Config) -> ImageEncoder:

@@ -108,14 +108,8 @@ class KnowledgeBase:
         path = Path(path)
         manifest = read_manifest(path)
         built_with = read_encoder(path, manifest)
-        differences = [] if encoder is None else built_with.differences(encoder)
-        if encoder is not None and differences:
-            raise KnowledgeBaseError(
-                f"{path}: built with the encoder {built_with.name} ({built_with.dimension} "
-                f"dimensions), opened with {encoder.name} ({encoder.dimension} dimensions), which "
-                f"differs in {', '.join(differences)}; set retrieval_config.encoder to the first "
-                "or rebuild the knowledge base with the second"
-            )
+        if encoder is not None:
+            _check_encoder(path, built_with, encoder)
         vectors = open_vectors(path, manifest)
         return cls(
             vectors,
@@ -174,6 +168,14 @@ class KnowledgeBase:
             source=dict(source or {}),
             skipped=skipped,
         )
+
+    def check_encoder(self, encoder: EncoderIdentity) -> None:
+        """Checks that the encoder of the queries is the knowledge base's.
+
+        Raises:
+            KnowledgeBaseError: It differs.
+        """
+        _check_encoder(self.path, self.encoder, encoder)
 
     def __len__(self) -> int:
         """Returns the number of images, N."""
@@ -274,3 +276,13 @@ class KnowledgeBase:
     def _row_or_none(self, image_id: ImageId | None) -> int:
         row = None if image_id is None else self._image_ids.row(image_id)
         return -1 if row is None else row
+
+
+def _check_encoder(path: Path, built_with: EncoderIdentity, encoder: EncoderIdentity) -> None:
+    if differences := built_with.differences(encoder):
+        raise KnowledgeBaseError(
+            f"{path}: built with the encoder {built_with.name} ({built_with.dimension} "
+            f"dimensions), opened with {encoder.name} ({encoder.dimension} dimensions), which "
+            f"differs in {', '.join(differences)}; set retrieval_config.encoder to the first "
+            "or rebuild the knowledge base with the second"
+        )

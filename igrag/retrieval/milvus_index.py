@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -36,7 +37,8 @@ _SEGMENT = 500_000  # Rows that Milvus indexes together, about: each segment has
 _BLOCK = 4_096  # Vectors of a request: 8 MB at 512 dimensions, where a server takes up to 64.
 _QUERIES = 256  # Queries of a request.
 _OVERSAMPLING = 2
-_CONNECT_SECONDS, _REQUEST_SECONDS = 10.0, 60.0  # In which the client repeats what failed.
+_REQUEST_SECONDS = 60.0  # In which the client repeats what failed.
+_CONNECT_SECONDS, _PAUSE_SECONDS, _ATTEMPTS = 10.0, 0.5, 3
 _LOAD_SECONDS = 24 * 3600.0
 # They log tracebacks of what they raise, and of what the client does without.
 _NOISY = ("grpc", "milvus_lite", "pymilvus")
@@ -207,14 +209,21 @@ def _connect(path: Path, uri: str | None) -> tuple[Any, str]:
             f"knowledge_base_config.index: found milvus, but {missing[0]} is not installed; "
             'expected the extra: pip install "igrag[milvus]", or exact'
         )
-    from pymilvus import MilvusClient
+    from pymilvus import MilvusClient, MilvusException
 
     for library in _NOISY:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     uri = str(path / MILVUS) if uri is None else uri
     with _naming(uri):
-        token = os.environ.get(TOKEN, "")
-        return MilvusClient(uri=uri, token=token, timeout=_CONNECT_SECONDS), uri
+        for attempt in range(_ATTEMPTS):
+            try:
+                token = os.environ.get(TOKEN, "")
+                return MilvusClient(uri=uri, token=token, timeout=_CONNECT_SECONDS), uri
+            except MilvusException:  # The client repeats its requests, but not this one.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+    raise AssertionError("unreachable")
 
 
 @contextmanager
