@@ -15,7 +15,7 @@ from tqdm import tqdm
 from evaluation.dataset import EvaluationImage
 from evaluation.partial_captions import PartialCaptions
 from igrag.captioning.generator import CaptionGenerator, GenerativeModel
-from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
+from igrag.captioning.retrieval_prompts import EncodedImage, RetrievalPrompts, RetrievedPrompt
 from igrag.data.images import open_image
 from igrag.processes import Processes
 from igrag.retrieval.knowledge_base import Match
@@ -59,14 +59,14 @@ def build_prompts(
     """
     prompts: list[RetrievedPrompt] = []
     hidden = None if processes.ranks.is_first else True
+    together = max(batch_size, retrieval.searched_together)
     with tqdm(total=len(images), desc="retrieval", unit="image", disable=hidden) as bar:
 
         def build(number: int) -> list[dict[str, Any]]:
-            batch = images[number * batch_size : (number + 1) * batch_size]
+            batch = images[number * together : (number + 1) * together]
             files = [image.file or Path() for image in batch]
-            retrieved = retrieval.build(
-                [open_image(file) for file in files],
-                [file.name for file in files],
+            retrieved = retrieval.from_encoded(
+                _encode(retrieval, files, batch_size),
                 count_tokens=count_tokens,
                 max_tokens=max_tokens,
                 # The image's own captions are its references: the prompt would hold the answer.
@@ -76,9 +76,21 @@ def build_prompts(
             bar.update(len(batch) * processes.ranks.size)
             return [_to_json(each) for each in retrieved]
 
-        for batch in processes.everywhere("prompts", -(-len(images) // batch_size), build):
+        for batch in processes.everywhere("prompts", -(-len(images) // together), build):
             prompts += map(_from_json, batch)
     return prompts
+
+
+def _encode(
+    retrieval: RetrievalPrompts, files: Sequence[Path], batch_size: int
+) -> list[EncodedImage]:
+    """Opens and encodes images, so many at once."""
+    encoded: list[EncodedImage] = []
+    for start in range(0, len(files), batch_size):
+        batch = files[start : start + batch_size]
+        names = [file.name for file in batch]
+        encoded += retrieval.encode([open_image(file) for file in batch], names)
+    return encoded
 
 
 def _to_json(found: RetrievedPrompt) -> dict[str, Any]:

@@ -113,6 +113,8 @@ def config_identity(
             "knowledge_base": portable(config.knowledge_base_config.path),
             "prompts": config.prompt_config.to_plain(),
         }
+        if config.knowledge_base_config.index != "exact":  # Evaluations of 0.1 have no such key.
+            settings["index"] = config.knowledge_base_config.index
     files: dict[str, list[Path]] = {name: [] for name in rows.names}
     if rows.trial:
         files[INSTRUCTION] = [rows.trial.file, rows.trial.data.path]

@@ -82,13 +82,23 @@ def build_template(prompts: PromptConfig) -> PromptTemplate:
 def open_retrieval(config: Config) -> tuple[ImageEncoder, KnowledgeBase]:
     """Opens the knowledge base together with the encoder it was made with."""
     # The knowledge base is the likelier to be missing and the quicker to open.
-    KnowledgeBase.open(config.knowledge_base_config.path)
+    knowledge_base = open_knowledge_base(config)
     encoder = load_image_encoder(config)
-    path = config.knowledge_base_config.path
-    knowledge_base = KnowledgeBase.open(path, encoder=encoder.identity)
-    logger.info("%s: %d images, encoded with %s", path, len(knowledge_base),
+    knowledge_base.check_encoder(encoder.identity)
+    logger.info("%s: %d images, encoded with %s", knowledge_base.path, len(knowledge_base),
                 config.retrieval_config.encoder)  # fmt: skip
     return encoder, knowledge_base
+
+
+def open_knowledge_base(config: Config) -> KnowledgeBase:
+    """Opens the knowledge base with its index; see `KnowledgeBase.open`.
+
+    Raises:
+        KnowledgeBaseError: It is missing or damaged.
+        UsageError: What the index needs is not installed.
+    """
+    wanted = config.knowledge_base_config
+    return KnowledgeBase.open(wanted.path, index=wanted.index, milvus_uri=wanted.milvus_uri)
 
 
 def load_image_encoder(config: Config) -> ImageEncoder:

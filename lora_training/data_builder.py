@@ -226,14 +226,13 @@ def build_into(
     from igrag import from_config
     from igrag.captioning.language_model import load_tokenizer
     from igrag.fingerprints import tokenizer_fingerprint
-    from igrag.retrieval.knowledge_base import KnowledgeBase
     from lora_training.dataset_folder import DatasetFolder, describe_build
     from lora_training.examples import ExampleBuilder
     from lora_training.splits import choose_images
 
     template = from_config.build_template(config.prompt_config)
     tokenizer = load_tokenizer(model_path)
-    knowledge_base = KnowledgeBase.open(config.knowledge_base_config.path)
+    knowledge_base = from_config.open_knowledge_base(config)
     settings = describe_build(
         data,
         config,

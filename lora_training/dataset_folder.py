@@ -133,6 +133,8 @@ def describe_build(
     kept: dict[str, Any] = {"keep_rejected": True} if data.keep_rejected else {}
     if data.retrieved is not None:
         kept["retrieved"] = data.retrieved
+    if config.knowledge_base_config.index != "exact":
+        kept["index"] = config.knowledge_base_config.index
     return description | kept | ({"objects": objects} if objects else {})
 
 

@@ -42,11 +42,13 @@ HEAVY = (
 )
 NOT_FOR_CAPTIONS = (
     "datasets",
+    "faiss",
     "fastapi",
     "gradio",
     "pandas",
     "prometheus_client",
     "pyarrow.compute",
+    "pymilvus",
     "pyarrow.dataset",
     "matplotlib",
     "nltk",

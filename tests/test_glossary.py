@@ -65,6 +65,7 @@ ALLOWED = {
         "place, kind, way",
         "igrag/captioning/shared_cross_attention.py",
     ): "in place, as PyTorch uses it",
+    ("outcome, verdict", "igrag/retrieval/*"): "candidates of an approximate search",
     ("tell, say", "prompt_tuning/sweep/trials.py"): "tell() of an Optuna study",
 }
 

@@ -11,7 +11,7 @@ from PIL import Image
 from igrag.captioning.generator import CaptionGenerator
 from igrag.captioning.objects import Detector
 from igrag.captioning.prompt_template import PromptTemplate
-from igrag.captioning.retrieval_prompts import RetrievalPrompts, RetrievedPrompt
+from igrag.captioning.retrieval_prompts import EncodedImage, RetrievalPrompts, RetrievedPrompt
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.knowledge_base import KnowledgeBase, Match
 
@@ -74,7 +74,10 @@ class Captioner:
             names: Their file names, for a detector that looks objects up by them.
             top_k: For each image the similar images in its prompt; by default `top_k` of all.
         """
-        retrieved = self.retrieve(images, names or [""] * len(images), top_k)
+        return self.caption_retrieved(self.retrieve(images, names or [""] * len(images), top_k))
+
+    def caption_retrieved(self, retrieved: Sequence[RetrievedPrompt]) -> list[CaptionResult]:
+        """Captions a batch of images whose prompts are built."""
         captions = self.generator.generate(
             [each.prompt for each in retrieved],
             image_vectors=[each.vector for each in retrieved],
@@ -84,6 +87,15 @@ class Captioner:
             for caption, each in zip(captions, retrieved, strict=True)
         ]
 
+    @property
+    def searched_together(self) -> int:
+        """How many images are best retrieved at once; 1: as many as there are."""
+        return self._prompts.searched_together
+
+    def encode(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[EncodedImage]:
+        """Encodes a batch of RGB images, for `retrieve_encoded`."""
+        return self._prompts.encode(images, names)
+
     def retrieve(
         self,
         images: Sequence[Image.Image],
@@ -91,9 +103,14 @@ class Captioner:
         top_k: Sequence[int] | None = None,
     ) -> list[RetrievedPrompt]:
         """Finds similar images of a batch of RGB images, and builds the prompts; see `caption`."""
-        return self._prompts.build(
+        return self.retrieve_encoded(self.encode(images, names), top_k)
+
+    def retrieve_encoded(
+        self, images: Sequence[EncodedImage], top_k: Sequence[int] | None = None
+    ) -> list[RetrievedPrompt]:
+        """Finds similar images of any number of encoded images at once; see `retrieve`."""
+        return self._prompts.from_encoded(
             images,
-            names,
             count_tokens=self.generator.count_tokens,
             max_tokens=self.generator.max_source_length,
             top_k=top_k,
@@ -119,7 +136,14 @@ class Captioner:
         Returns:
             For each image a result for each of its soft prompts.
         """
-        retrieved = self.retrieve(images, names, top_k)
+        return self.caption_retrieved_with_prompts(
+            self.retrieve(images, names, top_k), prompt_names
+        )
+
+    def caption_retrieved_with_prompts(
+        self, retrieved: Sequence[RetrievedPrompt], prompt_names: Sequence[Sequence[str | None]]
+    ) -> list[list[CaptionResult]]:
+        """Captions a batch of images whose prompts are built; see `caption_with_prompts`."""
         pairs = [
             (each, name)
             for each, wanted in zip(retrieved, prompt_names, strict=True)

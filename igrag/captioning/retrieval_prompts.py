@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,19 @@ class RetrievedPrompt:
     matches: tuple[Match, ...]
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     nearest: tuple[Match, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """What retrieval needs of an image.
+
+    Attributes:
+        vector: Its unit vector [D].
+        objects: The objects in it.
+    """
+
+    vector: NDArray[np.float32]
+    objects: Sequence[DetectedObject]
 
 
 class RetrievalPrompts:
@@ -67,6 +81,22 @@ class RetrievalPrompts:
         self._detector = detector
         self._searched = max(top_k, nearest)
 
+    @property
+    def searched_together(self) -> int:
+        """How many images are best searched at once; 1: as many as there are."""
+        return self._knowledge_base.searched_together
+
+    def encode(self, images: Sequence[Image.Image], names: Sequence[str]) -> list[EncodedImage]:
+        """Encodes a batch of RGB images, and finds the objects in them; see `build`."""
+        if self._encoder is None:
+            raise ValueError("no encoder, expected one to build prompts from images")
+        detect = self._detector or (lambda _image, _name: ())
+        vectors = self._encoder.encode(images)  # [B, D]
+        return [
+            EncodedImage(vector, detect(image, name))
+            for vector, image, name in zip(vectors, images, names, strict=True)
+        ]
+
     def build(
         self,
         images: Sequence[Image.Image],
@@ -89,18 +119,21 @@ class RetrievalPrompts:
             skip_ids: For each image the id that it must not find (its own), or None.
             skip_duplicates: Pass over exact copies of an image.
         """
-        if self._encoder is None:
-            raise ValueError("no encoder, expected one to build prompts from images")
-        detect = self._detector or (lambda _image, _name: ())
-        return self.from_vectors(
-            self._encoder.encode(images),  # [B, D]
-            [detect(image, name) for image, name in zip(images, names, strict=True)],
+        return self.from_encoded(
+            self.encode(images, names),
             count_tokens=count_tokens,
             max_tokens=max_tokens,
             top_k=top_k,
             skip_ids=skip_ids,
             skip_duplicates=skip_duplicates,
         )
+
+    def from_encoded(self, images: Sequence[EncodedImage], **options: Any) -> list[RetrievedPrompt]:
+        """Builds the prompts of encoded images, which are searched at once; see `from_vectors`."""
+        if not images:
+            return []
+        vectors = np.stack([image.vector for image in images])  # [B, D]
+        return self.from_vectors(vectors, [image.objects for image in images], **options)
 
     def from_vectors(
         self,

@@ -17,6 +17,7 @@ SUBCOMMANDS = {
         "igrag.commands.build_knowledge_base",
         "encode captioned images for retrieval",
     ),
+    "index": ("igrag.commands.index", "make a knowledge base fast to search"),
     "evaluate": ("evaluation.run_evaluation", "compare methods on a split, with a report"),
     "sweep": ("prompt_tuning.sweep.run_sweep", "search the settings of prompt tuning"),
     "explain": ("prompt_tuning.analysis.explain", "look into a soft prompt, token by token"),

@@ -58,6 +58,10 @@ def main(arguments: argparse.Namespace) -> int:
         raise
     if report is not None:
         _print_report(report, arguments.output)
+        if arguments.index is not None:
+            from igrag.commands.index import make_index
+
+            make_index(arguments.output, arguments.index)
     return 0
 
 
@@ -66,6 +70,10 @@ def _build(arguments: argparse.Namespace, processes: Processes) -> BuildReport |
     ranks = processes.ranks
     config = Config.load(arguments.config, config_overrides(arguments))
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
+    if arguments.index == "faiss":
+        from igrag.retrieval.faiss_index import import_faiss
+
+        import_faiss()  # A missing extra is reported before the hours that encoding may take.
     from igrag.retrieval.build import build_planned
     from igrag.retrieval.build_plan import plan_build
 
@@ -126,6 +134,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--reduced_decoding", action="store_true",
         help="decode large JPEGs at a half, a quarter or an eighth of their size: faster, and "
         "cosines change in the fourth digit")  # fmt: skip
+    add("--index", choices=("faiss",),
+        help="make its index, too, as igrag index does with --type")  # fmt: skip
     add_config_options(parser, dtype=False)
     add_common_options(parser)
     arguments = parser.parse_args(words)

@@ -21,7 +21,7 @@ from igrag.cli import (
     run_command,
     setup_logging,
 )
-from igrag.commands.caption_batch import as_json, as_text, caption_batch
+from igrag.commands.caption_batch import RetrievedBatches, as_json, as_text, caption_batch
 from igrag.commands.clip_scores import load_clip_score
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
 from igrag.config.choices import Engine
@@ -131,14 +131,13 @@ def _caption_all(
     quiet = not processes.ranks.is_first
     captioner, methods = _load(config, model, named, compare=arguments.compare, quiet=quiet)
     score = load_clip_score(config) if arguments.json else None
-    size = config.generation_config.batch_size
+    batches = RetrievedBatches(captioner, requests, config.generation_config.batch_size)
 
     def caption(number: int) -> list[list[str]]:
         lines: list[str] = []
-        failures: list[str] = []
-        batch = requests[number * size : (number + 1) * size]
+        batch = batches.batch(number)
         for request, found, seconds, captions in caption_batch(
-            captioner, methods, batch, config, failures, by_name=bool(named)
+            captioner, methods, batch, config, by_name=bool(named)
         ):
             if not arguments.json:
                 lines.append(as_text(request, found, captions))
@@ -149,9 +148,9 @@ def _caption_all(
                     request.image, result, seconds, facts(name) | own,
                     captions=captions, score=score, to_file=arguments.output is not None,
                 ))  # fmt: skip
-        return [lines, failures]
+        return [lines, batch.failures]
 
-    return processes.in_order("captions", -(-len(requests) // size), caption)
+    return processes.in_order("captions", len(batches), caption, together=batches.together)
 
 
 def _write_all(

@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,42 +17,99 @@ if TYPE_CHECKING:  # torch and transformers take seconds to load: --help must no
 
     from igrag.captioning.captioner import Captioner, CaptionResult
     from igrag.captioning.generator import GenerativeModel
+    from igrag.captioning.retrieval_prompts import EncodedImage, RetrievedPrompt
     from igrag.commands.clip_scores import ScoreCaptions
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievedBatch:
+    """A batch of images with their prompts.
+
+    Attributes:
+        requests: Those whose images can be opened, B.
+        prompts: Their prompts, B.
+        failures: The errors of the other images.
+        seconds: How long opening, encoding and searching them took.
+    """
+
+    requests: "list[CaptionRequest]"
+    prompts: "list[RetrievedPrompt]"
+    failures: list[str]
+    seconds: float
+
+
+class RetrievedBatches:
+    """Batches of images, of which some are searched together where that saves time.
+
+    Args:
+        captioner: Encodes and searches.
+        requests: The images.
+        size: Images of a batch.
+    """
+
+    def __init__(
+        self, captioner: "Captioner", requests: Sequence[CaptionRequest], size: int
+    ) -> None:
+        self.together = max(1, captioner.searched_together // size)  # batches
+        self._captioner, self._requests, self._size = captioner, requests, size
+        self._first, self._group = -1, list[RetrievedBatch]()
+
+    def __len__(self) -> int:
+        """Returns the number of batches."""
+        return -(-len(self._requests) // self._size)
+
+    def batch(self, number: int) -> RetrievedBatch:
+        """Returns a batch; the first of those that are searched together takes the time of all."""
+        first = number - number % self.together
+        if first != self._first:
+            numbers = range(first, min(first + self.together, len(self)))
+            self._first, self._group = first, self._retrieve(numbers)
+        return self._group[number - first]
+
+    def _retrieve(self, numbers: range) -> list[RetrievedBatch]:
+        started = time.perf_counter()
+        parts: list[tuple[list[CaptionRequest], list[str]]] = []
+        encoded: list[EncodedImage] = []
+        for number in numbers:  # Images are large: no more of them at once than a batch.
+            batch = self._requests[number * self._size : (number + 1) * self._size]
+            opened, images, failures = _open(batch)
+            if images:
+                names = [request.image.name for request in opened]
+                encoded += self._captioner.encode(images, names)
+            parts.append((opened, failures))
+        prompts = iter(self._captioner.retrieve_encoded(encoded))
+        seconds = (time.perf_counter() - started) / max(1, len(encoded))
+        return [
+            RetrievedBatch(
+                opened, list(islice(prompts, len(opened))), failures, seconds * len(opened)
+            )
+            for opened, failures in parts
+        ]
 
 
 def caption_batch(
     captioner: "Captioner",
     methods: "dict[str, GenerativeModel]",
-    requests: Sequence[CaptionRequest],
+    batch: RetrievedBatch,
     config: Config,
-    failures: list[str],
     *,
     by_name: bool,
 ) -> "Iterator[tuple[CaptionRequest, list[CaptionResult], float, dict[str, str]]]":
-    """Captions a batch; errors of images that cannot be opened are added to `failures`.
+    """Captions a batch.
 
     With `by_name` the model has soft prompts by name, whether or not a batch uses them.
 
     Yields each request, a result for each of its soft prompts, the seconds that one took, and the
     image's captions by method.
     """
-    from igrag.data.images import open_image
-
-    started = time.perf_counter()
-    batch = []
-    for request in requests:
-        try:
-            batch.append((request, open_image(request.image)))
-        except ImageError as error:
-            failures.append(str(error))
-    if not batch:
+    if not batch.requests:
         return
-    opened, images = zip(*batch, strict=True)
-    found = _caption_opened(captioner, opened, images, config, by_name=by_name)
-    seconds = (time.perf_counter() - started) / sum(map(len, found))
+    started = time.perf_counter()
+    found = _caption_retrieved(captioner, batch, config, by_name=by_name)
+    seconds = (batch.seconds + time.perf_counter() - started) / sum(map(len, found))
     first = [results[0] for results in found]
     compared = _caption_with_methods(methods, captioner, first, config)
-    for request, results, captions in zip(opened, found, compared, strict=True):
+    for request, results, captions in zip(batch.requests, found, compared, strict=True):
         yield request, results, seconds, captions
 
 
@@ -122,19 +181,31 @@ def _caption_with_methods(
     return captions
 
 
-def _caption_opened(
-    captioner: "Captioner",
+def _open(
     requests: Sequence[CaptionRequest],
-    images: "Sequence[Image.Image]",
-    config: Config,
-    *,
-    by_name: bool,
+) -> "tuple[list[CaptionRequest], list[Image.Image], list[str]]":
+    """Returns the requests whose images can be opened, these images, and the others' errors."""
+    from igrag.data.images import open_image
+
+    opened, images, failures = list[CaptionRequest](), [], []
+    for request in requests:
+        try:
+            images.append(open_image(request.image))
+            opened.append(request)
+        except ImageError as error:
+            failures.append(str(error))
+    return opened, images, failures
+
+
+def _caption_retrieved(
+    captioner: "Captioner", batch: RetrievedBatch, config: Config, *, by_name: bool
 ) -> "list[list[CaptionResult]]":
     """Captions a batch; returns for each request a result for each of its soft prompts."""
-    names = [request.image.name for request in requests]
     if not by_name:
-        return [[result] for result in captioner.caption(images, names)]
+        return [[result] for result in captioner.caption_retrieved(batch.prompts)]
     from prompt_tuning.methods import name_in_tuner
 
-    prompt_names = [[name_in_tuner(config, n) for n in each.prompt_names] for each in requests]
-    return captioner.caption_with_prompts(images, names, prompt_names)
+    prompt_names = [
+        [name_in_tuner(config, name) for name in request.prompt_names] for request in batch.requests
+    ]
+    return captioner.caption_retrieved_with_prompts(batch.prompts, prompt_names)

@@ -24,6 +24,8 @@ OPTIONAL = {
     "fastapi": "igrag serve, with the rest of the extra serve",
     "gradio": "igrag app",
     "ctranslate2": "igrag export --format ctranslate2, main.py --engine ctranslate2",
+    "faiss_cpu": "igrag index --type faiss",
+    "pymilvus": "igrag index --type milvus",
     "argcomplete": "completion in the shell",
     "tensorboard": "--report_to tensorboard",
     "pycocoevalcap": "METEOR and SPICE, with Java",

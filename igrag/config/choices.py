@@ -12,6 +12,8 @@ Initialization = Literal["random", "text", "vocab", "file"]
 Reparameterization = Literal["none", "residual", "superpos"]
 Optimizer = Literal["adamw", "adafactor"]
 Schedule = Literal["constant", "linear", "cosine"]
+IndexType = Literal["exact", "faiss", "milvus"]
+IndexStorage = Literal["auto", "flat", "sq8", "pq"]
 ObjectSource = Literal["none", "instances", "detector"]
 # What accelerate and the library's Trainer report to; of aim, its own callback for the Trainer.
 ReportTo = Literal[

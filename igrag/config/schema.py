@@ -12,6 +12,7 @@ from igrag.config.choices import (
     AttentionImplementation,
     DType,
     Engine,
+    IndexType,
     Initialization,
     LogLevel,
     ObjectSource,
@@ -128,6 +129,16 @@ class KnowledgeBaseConfig(Section):
         ...,
         "Folder made by igrag build-knowledge-base.",
         "由 igrag build-knowledge-base 生成的文件夹。",
+    )
+    index: IndexType = setting(
+        "exact",
+        "What searches it; faiss and milvus: made by igrag index, for millions of images.",
+        "检索方式；faiss 与 milvus 由 igrag index 建立，用于数百万张图像。",
+    )
+    milvus_uri: str | None = setting(
+        None,
+        "Address of a Milvus server, its token in MILVUS_TOKEN; null: a file in the folder.",
+        "Milvus 服务地址，令牌取自环境变量 MILVUS_TOKEN；null：该文件夹中的一个文件。",
     )
 
 

@@ -6,9 +6,11 @@ It is read with pyarrow alone, because importing datasets takes longer than capt
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +18,14 @@ from numpy.typing import NDArray
 from igrag.data.coco import ImageId
 from igrag.errors import DataError
 from igrag.files import read_json
+from igrag.retrieval.checksums import sampled_rows
 
 if TYPE_CHECKING:
     from pyarrow import ChunkedArray, Table
 
 COLUMNS = ("image_id", "file_name", "captions")
 _STATE = "state.json"
+_BLOCK = 1 << 20  # Ids compared at a time.
 
 
 class CaptionTable:
@@ -29,41 +33,30 @@ class CaptionTable:
 
     Args:
         table: The table.
+        id_order: See `ImageIds`.
 
     Raises:
-        ValueError: An image id is repeated.
+        ValueError: An image id is repeated, or `id_order` is not theirs.
     """
 
-    def __init__(self, table: Table) -> None:
-        self.image_ids = ImageIds(table.column("image_id"))
+    def __init__(self, table: Table, id_order: NDArray[Any] | None = None) -> None:
+        self.image_ids = ImageIds(table.column("image_id"), id_order)
         self._captions = table.column("captions")
 
     @classmethod
-    def open(cls, folder: Path) -> CaptionTable:
+    def open(cls, folder: Path, id_order: NDArray[Any] | None = None) -> CaptionTable:
         """Memory-maps the files of a folder.
+
+        Args:
+            folder: The folder.
+            id_order: The rows in the order of their ids; None: it is found by sorting.
 
         Raises:
             DataError: state.json is missing or damaged.
             OSError: A file is missing, or pyarrow cannot read it; also its own ArrowInvalid.
             ValueError: A column is missing, or an image id is repeated.
         """
-        import pyarrow
-
-        state = read_json(folder / _STATE)
-        try:
-            names = [entry["filename"] for entry in state["_data_files"]]
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{folder / _STATE}: names no files, found no {error}") from error
-        if state.get("_indices_files"):
-            raise ValueError("its rows are a selection of others")
-        tables = []
-        for name in names:
-            with pyarrow.memory_map(str(folder / name)) as file:
-                tables.append(pyarrow.ipc.open_stream(file).read_all())
-        table = pyarrow.concat_tables(tables)
-        if missing := [name for name in COLUMNS if name not in table.column_names]:
-            raise ValueError(f"has no column {missing[0]}, expected {', '.join(COLUMNS)}")
-        return cls(table)
+        return cls(open_table(folder), id_order)
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -79,32 +72,44 @@ class CaptionTable:
             yield from chunk.flatten().to_pylist()
 
 
+def open_table(folder: Path) -> Table:
+    """Memory-maps the Arrow files of a folder as one table; see `CaptionTable.open`."""
+    import pyarrow
+
+    state = read_json(folder / _STATE)
+    try:
+        names = [entry["filename"] for entry in state["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / _STATE}: names no files, found no {error}") from error
+    if state.get("_indices_files"):
+        raise ValueError("its rows are a selection of others")
+    tables = []
+    for name in names:
+        with pyarrow.memory_map(str(folder / name)) as file:
+            tables.append(pyarrow.ipc.open_stream(file).read_all())
+    table = pyarrow.concat_tables(tables)
+    if missing := [name for name in COLUMNS if name not in table.column_names]:
+        raise ValueError(f"has no column {missing[0]}, expected {', '.join(COLUMNS)}")
+    return table
+
+
 class ImageIds(Sequence[ImageId]):
-    """The ids of the rows, numbers or texts; numbers stay in Arrow, whatever their number.
+    """The ids of the rows, numbers or texts; they stay in Arrow, whatever their number.
 
     Args:
         column: The column of ids.
+        order: The rows in the order of their ids, [N], perhaps memory-mapped; None: sort them.
 
     Raises:
-        ValueError: An id is repeated.
+        ValueError: An id is repeated, or `order` is not theirs.
     """
 
-    def __init__(self, column: ChunkedArray) -> None:
+    def __init__(self, column: ChunkedArray, order: NDArray[np.unsignedinteger[Any]] | None = None):
         self._column = column
-        self._numbers: NDArray[np.int64] | None = None
-        self._row_of_text: dict[str, int] = {}
-        if str(column.type) == "int64":
-            self._numbers = _numbers(column)
-            # Four bytes an id where a dictionary has a hundred.
-            self._order = np.argsort(self._numbers).astype(np.int32)
-            ordered = self._numbers[self._order]
-            repeated = bool((ordered[1:] == ordered[:-1]).any())
-        else:
-            texts = column.to_pylist()
-            self._row_of_text = {text: row for row, text in enumerate(texts)}
-            repeated = len(self._row_of_text) != len(texts)
-        if repeated:
-            raise ValueError("image ids are repeated")
+        self._are_numbers = str(column.type) == "int64"
+        self._order = _sorted_when_opened(column) if order is None else order
+        if order is not None and not self._has_order():
+            raise ValueError("the order of the image ids is not theirs")
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -129,18 +134,80 @@ class ImageIds(Sequence[ImageId]):
     def row(self, image_id: object) -> int | None:
         """Returns the row of an id, given as a number or as its text; None if it is unknown."""
         text = str(image_id)
-        if self._numbers is None:
-            return self._row_of_text.get(text)
-        try:
-            number = int(text)
-        except ValueError:
-            return None
-        if str(number) != text or abs(number) > np.iinfo(np.int64).max:
-            return None
-        index = int(np.searchsorted(self._numbers, number, sorter=self._order))
-        if index == len(self._order) or self._numbers[self._order[index]] != number:
+        key: ImageId = text
+        if self._are_numbers:
+            try:
+                key = int(text)
+            except ValueError:
+                return None
+            if str(key) != text:
+                return None
+        # Not np.searchsorted: it would copy the whole order.
+        index = bisect_left(range(len(self)), key, key=self._sorted_id)
+        if index == len(self) or self._sorted_id(index) != key:
             return None
         return int(self._order[index])
+
+    def _sorted_id(self, index: int) -> Any:
+        """Returns the id at a position of their order."""
+        return self[int(self._order[index])]
+
+    def _has_order(self) -> bool:
+        """Returns whether the order is that of the ids, as far as some of them show."""
+        is_unsigned = np.issubdtype(self._order.dtype, np.unsignedinteger)
+        if self._order.shape != (len(self),) or not is_unsigned:
+            return False
+        sample = sampled_rows(len(self))
+        if (self._order[sample] >= len(self)).any():
+            return False
+        found = [self._sorted_id(int(index)) for index in sample]
+        return all(left < right for left, right in pairwise(found))
+
+
+def sorted_rows(column: ChunkedArray) -> NDArray[np.unsignedinteger[Any]]:
+    """Returns the rows in the order of their ids, numbers or texts, [N].
+
+    Raises:
+        ValueError: An id is repeated.
+    """
+    dtype: type[np.unsignedinteger[Any]]
+    dtype = np.uint32 if len(column) <= np.iinfo(np.uint32).max else np.uint64
+    if str(column.type) == "int64":
+        numbers = _numbers(column)
+        order = np.argsort(numbers, stable=True).astype(dtype)
+        blocks = (numbers[order[start : start + _BLOCK + 1]] for start in _starts(len(order)))
+        repeated = any((block[1:] == block[:-1]).any() for block in blocks)
+    else:
+        import pyarrow
+        import pyarrow.compute as pc
+
+        # One array with offsets of 64 bits: what is taken of many is copied as a whole first.
+        texts = column.cast(pyarrow.large_string()).combine_chunks()
+        indices = pc.sort_indices(texts)  # by UTF-8, which is the order of Python's texts
+        taken = (texts.take(indices[start : start + _BLOCK + 1]) for start in _starts(len(indices)))
+        repeated = any(pc.any(pc.equal(each[1:], each[:-1])).as_py() for each in taken)
+        order = np.frombuffer(indices.buffers()[1], np.uint64)[: len(indices)].astype(dtype)
+    if repeated:
+        raise ValueError("image ids are repeated")
+    return order
+
+
+def _sorted_when_opened(column: ChunkedArray) -> NDArray[np.unsignedinteger[Any]]:
+    """Sorts as `sorted_rows`, without pyarrow.compute, which takes long to import.
+
+    For the tables of earlier versions, which have no file of the order.
+    """
+    if str(column.type) == "int64":
+        return sorted_rows(column)
+    texts = column.to_pylist()
+    order = np.array(sorted(range(len(texts)), key=texts.__getitem__), np.uint32)
+    if any(texts[left] == texts[right] for left, right in pairwise(order)):
+        raise ValueError("image ids are repeated")
+    return order
+
+
+def _starts(count: int) -> range:
+    return range(0, count, _BLOCK)
 
 
 def _numbers(column: ChunkedArray) -> NDArray[np.int64]:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from igrag.errors import DataError, KnowledgeBaseError
 from igrag.files import is_file, read_json, sha256_file
 from igrag.inputs import check_regular
 
 MANIFEST, VECTORS, CAPTIONS = "knowledge_base.json", "vectors.npy", "captions"
+ID_ORDER = "id_order.npy"  # Knowledge bases of earlier versions lack it.
+# Indexes of the vectors, made by `igrag index`: a folder of faiss, a database of Milvus Lite.
+FAISS, MILVUS, MILVUS_DESCRIPTION = "faiss", "milvus.db", "milvus.json"
+FAISS_NAMES = FAISS_INDEX, FAISS_DESCRIPTION = "vectors.faiss", "index.json"
+OWN_NAMES = frozenset({MANIFEST, VECTORS, CAPTIONS, ID_ORDER, FAISS, MILVUS, MILVUS_DESCRIPTION})
 SUMS = "sha256"  # The manifest's key; knowledge bases of earlier versions lack it.
 REBUILD = "rebuild it with scripts/build_knowledge_base.py --overwrite_output_dir"
 _STATE = "state.json"
+# Larger files are compared with their checksums by --verify alone: opening would take seconds.
+CHECKED_BYTES = 1 << 27
+SAMPLED_ROWS = 1024
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -48,7 +61,27 @@ def check_captions(path: Path, manifest: Mapping[str, Any]) -> None:
             raise
         reason = getattr(error, "strerror", None) or error
         raise KnowledgeBaseError(f"{folder}: missing or damaged ({reason}); {REBUILD}") from None
-    _compare(path, manifest, [name for name in _names(path) if name != VECTORS])
+    names = [name for name in _names(path) if name != VECTORS]
+    _compare(path, manifest, [each for each in names if is_small(path / each)])
+
+
+def is_small(file: Path) -> bool:
+    """Returns whether a file is compared with its checksum each time that it is opened."""
+    return file.stat().st_size <= CHECKED_BYTES
+
+
+def sampled_rows(count: int) -> NDArray[np.int64]:
+    """Returns some of `count` rows, evenly spread: reading all would touch the whole file."""
+    return np.linspace(0, count - 1, min(SAMPLED_ROWS, count)).astype(np.int64)
+
+
+def fingerprint(manifest: Mapping[str, Any], vectors: NDArray[np.float32]) -> str:
+    """Returns a hash of vectors [N, D], for an index of them: their checksum and some rows."""
+    sums = manifest.get(SUMS)
+    known = sums.get(VECTORS) if isinstance(sums, dict) else None
+    digest = hashlib.sha256(json.dumps([list(vectors.shape), known]).encode())
+    digest.update(vectors[sampled_rows(len(vectors))].tobytes())
+    return digest.hexdigest()
 
 
 def check_all(path: Path, manifest: Mapping[str, Any]) -> bool:
@@ -70,7 +103,7 @@ def _compare(path: Path, manifest: Mapping[str, Any], names: list[str]) -> None:
     expected = manifest[SUMS]
     for name in names:
         if not isinstance(expected, dict) or expected.get(name) != sha256_file(path / name):
-            part = VECTORS if name == VECTORS else CAPTIONS
+            part = name if name in (VECTORS, ID_ORDER) else CAPTIONS
             raise KnowledgeBaseError(
                 f"{path / part}: missing or damaged ({name} has another checksum than in "
                 f"{MANIFEST}); {REBUILD}"
@@ -81,4 +114,4 @@ def _names(folder: Path) -> list[str]:
     """Lists the files of a knowledge base but the manifest, hidden ones aside."""
     captions = sorted((folder / CAPTIONS).iterdir()) if (folder / CAPTIONS).is_dir() else []
     own = [f"{CAPTIONS}/{file.name}" for file in captions if not file.name.startswith(".")]
-    return [VECTORS, *own] if is_file(folder / VECTORS) else own
+    return [name for name in (VECTORS, ID_ORDER) if is_file(folder / name)] + own

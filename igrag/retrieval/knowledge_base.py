@@ -6,7 +6,9 @@ A folder holds
   images came from and which were skipped;
 - `vectors.npy`: float32 unit vectors [N, D], memory-mapped when opened;
 - `captions/`: a `datasets` table whose row n (image_id, file_name, captions) belongs to
-  vector n.
+  vector n;
+- `id_order.npy`: the rows in the order of their image ids;
+- `faiss/`, `milvus.db` and `milvus.json`, where `igrag index` has made them: see `indexes`.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from igrag.config.choices import IndexType
 from igrag.data.coco import CaptionedImage, ImageId
 from igrag.errors import KnowledgeBaseError
 from igrag.retrieval.caption_table import CaptionTable
 from igrag.retrieval.checksums import REBUILD, VECTORS, check_all
 from igrag.retrieval.image_encoder import EncoderIdentity
-from igrag.retrieval.search import NotFiniteError, nearest
+from igrag.retrieval.indexes import open_index, verify_index
+from igrag.retrieval.search import ExactIndex, NotFiniteError, VectorIndex
 from igrag.retrieval.storage import (
     SkippedImage,
     check_output_folder,
@@ -61,6 +65,7 @@ class KnowledgeBase:
         *,
         encoder: EncoderIdentity,
         path: Path,
+        index: VectorIndex | None = None,
     ) -> None:
         """Takes the parts, which `open` has checked to fit together.
 
@@ -69,41 +74,49 @@ class KnowledgeBase:
             captions: The captions of N images.
             encoder: What made the vectors.
             path: The folder, for messages.
+            index: Searches the vectors; None: exactly.
         """
         self.encoder = encoder
         self.path = path
         self._vectors = vectors
         self._captions = captions
         self._image_ids = captions.image_ids
+        self._index = ExactIndex(vectors) if index is None else index
 
     @classmethod
-    def open(cls, path: Path, *, encoder: EncoderIdentity | None = None) -> KnowledgeBase:
+    def open(
+        cls,
+        path: Path,
+        *,
+        encoder: EncoderIdentity | None = None,
+        index: IndexType = "exact",
+        milvus_uri: str | None = None,
+    ) -> KnowledgeBase:
         """Opens a folder, checking that its parts fit together.
 
         Args:
             path: The folder.
             encoder: The encoder of the queries; one that differs from the knowledge base's is
                 refused.
+            index: What searches the vectors; all but exact are made by `igrag index`.
+            milvus_uri: Address of the Milvus server or cluster; None: a file in the folder.
 
         Raises:
             KnowledgeBaseError: A part is missing, damaged or misfit, or the encoder differs.
+            UsageError: The extra that the index needs is not installed.
         """
         path = Path(path)
         manifest = read_manifest(path)
         built_with = read_encoder(path, manifest)
-        differences = [] if encoder is None else built_with.differences(encoder)
-        if encoder is not None and differences:
-            raise KnowledgeBaseError(
-                f"{path}: built with the encoder {built_with.name} ({built_with.dimension} "
-                f"dimensions), opened with {encoder.name} ({encoder.dimension} dimensions), which "
-                f"differs in {', '.join(differences)}; set retrieval_config.encoder to the first "
-                "or rebuild the knowledge base with the second"
-            )
+        if encoder is not None:
+            _check_encoder(path, built_with, encoder)
+        vectors = open_vectors(path, manifest)
         return cls(
-            open_vectors(path, manifest),
+            vectors,
             open_captions(path, manifest),
             encoder=built_with,
             path=path,
+            index=open_index(index, path, manifest, vectors, milvus_uri=milvus_uri),
         )
 
     @classmethod
@@ -117,6 +130,7 @@ class KnowledgeBase:
             KnowledgeBaseError: As `open`, or a file has changed.
         """
         has_sums = check_all(Path(path), read_manifest(path))
+        verify_index(Path(path))
         return cls.open(path), has_sums
 
     @classmethod
@@ -155,6 +169,14 @@ class KnowledgeBase:
             skipped=skipped,
         )
 
+    def check_encoder(self, encoder: EncoderIdentity) -> None:
+        """Checks that the encoder of the queries is the knowledge base's.
+
+        Raises:
+            KnowledgeBaseError: It differs.
+        """
+        _check_encoder(self.path, self.encoder, encoder)
+
     def __len__(self) -> int:
         """Returns the number of images, N."""
         return len(self._image_ids)
@@ -173,6 +195,11 @@ class KnowledgeBase:
     def vectors(self) -> NDArray[np.float32]:
         """The unit vectors [N, D], memory-mapped."""
         return self._vectors
+
+    @property
+    def searched_together(self) -> int:
+        """How many queries are best searched at once; 1: as many as there are."""
+        return self._index.together
 
     def __contains__(self, image_id: object) -> bool:
         """Returns whether an image is in the knowledge base."""
@@ -200,7 +227,7 @@ class KnowledgeBase:
         skip_ids: Sequence[ImageId | None] | None = None,
         skip_duplicates: bool = False,
     ) -> list[list[Match]]:
-        """Finds the k nearest images of each query by exact inner product.
+        """Finds the k nearest images of each query, by exact inner product of what is found.
 
         Args:
             queries: Unit vectors [Q, D].
@@ -231,7 +258,7 @@ class KnowledgeBase:
             skip_rows = np.array([self._row_or_none(own) for own in skip_ids], np.int64)
         below = DUPLICATE_SCORE if skip_duplicates else None
         try:
-            hits = nearest(self._vectors, queries, k, skip_rows=skip_rows, below=below)
+            hits = self._index.nearest(queries, k, skip_rows=skip_rows, below=below)
         except NotFiniteError as error:
             raise KnowledgeBaseError(
                 f"{self.path / VECTORS}: damaged: {error} (image {self._image_ids[error.row]}); "
@@ -249,3 +276,13 @@ class KnowledgeBase:
     def _row_or_none(self, image_id: ImageId | None) -> int:
         row = None if image_id is None else self._image_ids.row(image_id)
         return -1 if row is None else row
+
+
+def _check_encoder(path: Path, built_with: EncoderIdentity, encoder: EncoderIdentity) -> None:
+    if differences := built_with.differences(encoder):
+        raise KnowledgeBaseError(
+            f"{path}: built with the encoder {built_with.name} ({built_with.dimension} "
+            f"dimensions), opened with {encoder.name} ({encoder.dimension} dimensions), which "
+            f"differs in {', '.join(differences)}; set retrieval_config.encoder to the first "
+            "or rebuild the knowledge base with the second"
+        )

@@ -1,8 +1,14 @@
-"""Exact nearest vectors by inner product, in blocks that keep memory small."""
+"""Nearest vectors by inner product: an exact search in blocks, and indexes that find candidates.
+
+Whatever finds the rows, scores and their order are those of this module: what an index proposes is
+scored again in float64, so that approximate search can miss a row, but never misplaces one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +18,7 @@ Floats = NDArray[np.float32]
 # 512 queries x 16,384 rows: 32 MB of scores, enough for the matrix product to run at full speed.
 QUERY_BLOCK = 512
 ROW_BLOCK = 16_384
+LARGE_BYTES = 1 << 30  # From this on, a pass over all vectors costs more than the queries do.
 # The best of each group of scores stands for it: 64 times fewer numbers to select from.
 GROUP = 64
 # The blocked float32 product may be off by this much, and differs with the shape of the block.
@@ -19,6 +26,11 @@ GROUP = 64
 # two vectors: not on the batch, the block, or the number of threads.
 TOLERANCE = 2e-6
 RESCORE_BLOCK = 8_192
+# An index is asked for so many candidates more than wanted, and for GROWTH times as many where
+# these leave a query undecided; where MOST_CANDIDATES do, the exact search decides.
+SPARE = 8
+GROWTH = 8
+MOST_CANDIDATES = 4_096
 
 
 class NotFiniteError(ValueError):
@@ -42,6 +54,55 @@ class Hits:
     query: NDArray[np.int64]
     row: NDArray[np.int64]
     score: NDArray[np.float64]
+
+
+class VectorIndex(Protocol):
+    """What finds the nearest of N vectors.
+
+    Attributes:
+        together: Queries that are best searched at once, where more than a batch are known.
+    """
+
+    @property
+    def together(self) -> int: ...  # noqa: D102
+
+    def nearest(
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        skip_rows: NDArray[np.int64] | None = None,
+        below: float | None = None,
+    ) -> Hits:
+        """Finds the k rows with the largest inner product for each query; see `nearest`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExactIndex:
+    """Reads all vectors for every block of queries.
+
+    Attributes:
+        vectors: The rows searched, [N, D].
+    """
+
+    vectors: Floats
+
+    @property
+    def together(self) -> int:
+        """As many queries as one pass over vectors that take a while to read can serve."""
+        return QUERY_BLOCK if self.vectors.nbytes >= LARGE_BYTES else 1
+
+    def nearest(
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        skip_rows: NDArray[np.int64] | None = None,
+        below: float | None = None,
+    ) -> Hits:
+        """Finds the k nearest rows of each query; see `nearest`."""
+        return nearest(self.vectors, queries, k, skip_rows=skip_rows, below=below)
 
 
 def nearest(
@@ -80,6 +141,81 @@ def nearest(
         np.concatenate([part.row for part in parts]),
         np.concatenate([part.score for part in parts]),
     )
+
+
+def nearest_of_candidates(
+    vectors: Floats,
+    queries: Floats,
+    k: int,
+    find: Callable[[Floats, int], NDArray[np.int64]],
+    *,
+    oversampling: int = 1,
+    skip_rows: NDArray[np.int64] | None = None,
+    below: float | None = None,
+) -> Hits:
+    """Finds the k rows with the largest inner product among the candidates of an index.
+
+    A query is decided once k candidates qualify and the last of these is better than the worst
+    candidate: rows with equal scores are then all known, and ordered as in the exact search.
+
+    Args:
+        vectors: The rows that the index holds, [N, D].
+        queries: Any number of queries, [Q, D], finite.
+        k: How many rows for each query.
+        find: The index: takes queries [Q, D] and a count C, returns rows [Q, C], each once, -1
+            where it has no more.
+        oversampling: Candidates for each row wanted, more than 1 where vectors are quantized.
+        skip_rows: For each query a row that it must not find, or -1, [Q].
+        below: If given, only scores below it qualify.
+
+    Returns:
+        As `nearest`.
+    """
+    skip = np.full(len(queries), -1) if skip_rows is None else skip_rows
+    parts = []
+    undecided = np.arange(len(queries))
+    count = k * oversampling + SPARE
+    while len(undecided) and count <= MOST_CANDIDATES:
+        rows = find(queries[undecided], min(count, len(vectors)))  # [U, C]
+        hits, is_decided = _best_of_rows(
+            vectors, queries[undecided], rows, k, skip[undecided], below
+        )
+        keep = is_decided[hits.query]
+        parts.append(Hits(undecided[hits.query[keep]], hits.row[keep], hits.score[keep]))
+        undecided = undecided[~is_decided]
+        count *= GROWTH
+    if len(undecided):
+        hits = nearest(vectors, queries[undecided], k, skip_rows=skip[undecided], below=below)
+        parts.append(Hits(undecided[hits.query], hits.row, hits.score))
+    query, row, score = (
+        np.concatenate([getattr(part, name) for part in parts] or [np.empty(0, dtype)])
+        for name, dtype in (("query", np.int64), ("row", np.int64), ("score", np.float64))
+    )
+    order = np.argsort(query, stable=True)
+    return Hits(query[order], row[order], score[order])
+
+
+def _best_of_rows(
+    vectors: Floats,
+    queries: Floats,
+    rows: NDArray[np.int64],
+    k: int,
+    skip: NDArray[np.int64],
+    below: float | None,
+) -> tuple[Hits, NDArray[np.bool_]]:
+    """Returns the best k of each query's candidates [Q, C], and which queries these decide, [Q]."""
+    query, column = np.nonzero(rows >= 0)
+    row = rows[query, column]
+    score = _rescore(vectors, queries, query, row)
+    worst = np.full(len(queries), np.inf)
+    np.minimum.at(worst, query, score)
+    wanted = row != skip[query]
+    hits = _best(query[wanted], row[wanted], score[wanted], k, below)
+    kth = np.full(len(queries), -np.inf)
+    is_kth = _rank(hits.query) == k - 1
+    kth[hits.query[is_kth]] = hits.score[is_kth]
+    has_all = (rows.shape[1] == len(vectors)) & (rows >= 0).all(axis=1)
+    return hits, has_all | (kth > worst + TOLERANCE)
 
 
 def _nearest_in_block(

@@ -28,15 +28,20 @@ from igrag.files import (
     write_json,
 )
 from igrag.inputs import check_regular
-from igrag.retrieval.caption_table import CaptionTable
+from igrag.retrieval.caption_table import CaptionTable, open_table, sorted_rows
 from igrag.retrieval.checksums import (
     CAPTIONS,
+    FAISS,
+    FAISS_NAMES,
+    ID_ORDER,
     MANIFEST,
+    OWN_NAMES,
     REBUILD,
     SUMS,
     VECTORS,
     check_captions,
     checksums,
+    sampled_rows,
 )
 from igrag.retrieval.image_encoder import EncoderIdentity
 
@@ -45,10 +50,10 @@ if TYPE_CHECKING:
 
 FORMAT = "igrag knowledge base"
 FORMAT_VERSION = 2  # 1 knew the encoder by two of its weights
-CHECKED_ROWS = 1024  # looked at on opening, evenly spread: reading all would touch the whole file
 UNIT_TOLERANCE = 1e-3
 COPIED_ROWS = 16_384
 _CAPTIONS_FILE = "data-00000-of-00001.arrow"  # as datasets names it
+_OWN = OWN_NAMES | {f"{FAISS}/{name}" for name in FAISS_NAMES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ def check_output_folder(path: Path, *, force: bool) -> None:
         raise KnowledgeBaseError(
             f"{path}: is a knowledge base already; --overwrite_output_dir replaces it"
         )
-    foreign = sorted(names - {MANIFEST, VECTORS, CAPTIONS})
+    names |= {f"{FAISS}/{entry.name}" for entry in _entries(path / FAISS)}
+    foreign = sorted(name for name in names - _OWN if not name.startswith(f".{FAISS}."))
     if foreign:
         raise KnowledgeBaseError(
             f"{path}: holds {foreign[0]!r} next to the knowledge base, which would be lost; "
@@ -157,6 +163,7 @@ def write_streamed(
         rows = _save_captions(folder / CAPTIONS, captions)
         if rows != count:
             raise KnowledgeBaseError(f"{path}: found captions of {rows} images, expected {count}")
+        write_id_order(folder, path)
         write_json(folder / MANIFEST, manifest | {SUMS: checksums(folder)})
 
 
@@ -226,26 +233,53 @@ def open_vectors(path: Path, manifest: dict[str, Any]) -> NDArray[np.float32]:
             f"{file}: holds {list(vectors.shape)} values, expected {list(expected)} as in "
             f"{MANIFEST}; {REBUILD}"
         )
-    sample = np.linspace(0, len(vectors) - 1, min(CHECKED_ROWS, len(vectors))).astype(np.int64)
-    _check_unit(file, vectors[sample])
+    _check_unit(file, vectors[sampled_rows(len(vectors))])
     return vectors
 
 
 def open_captions(path: Path, manifest: dict[str, Any]) -> CaptionTable:
     """Memory-maps the captions, a row for each vector."""
-    folder = path / CAPTIONS
+    folder, count = path / CAPTIONS, manifest["count"]
     check_captions(path, manifest)
     try:
-        captions = CaptionTable.open(folder)
+        table = open_table(folder)
+        # Before the ids are looked at: those of another build have another order.
+        captions = CaptionTable(table, _open_id_order(path)) if len(table) == count else None
     except Exception as error:
         # pyarrow raises many errors on missing, cut off or foreign files.
         reason = " ".join(str(error).split())[:160]
         raise KnowledgeBaseError(f"{folder}: missing or damaged ({reason}); {REBUILD}") from error
-    if len(captions) != manifest["count"]:
+    if captions is None:
         raise KnowledgeBaseError(
-            f"{folder}: holds {len(captions)} rows for {manifest['count']} vectors; {REBUILD}"
+            f"{folder}: holds {len(table)} rows for {count} vectors; {REBUILD}"
         )
     return captions
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def write_id_order(folder: Path, where: Path) -> None:
+    """Sorts the ids of a folder's captions once, so that opening does not.
+
+    Raises:
+        KnowledgeBaseError: An id is repeated; it names `where`.
+    """
+    try:
+        order = sorted_rows(open_table(folder / CAPTIONS).column("image_id"))
+    except ValueError as error:
+        raise KnowledgeBaseError(f"{where}: {error}, expected each once") from error
+    np.save(folder / ID_ORDER, order, allow_pickle=False)
+
+
+def _open_id_order(path: Path) -> NDArray[Any] | None:
+    """Memory-maps the order of the ids; None where an earlier version wrote the folder."""
+    if not exists(path / ID_ORDER):
+        return None
+    check_regular(path / ID_ORDER)
+    order: NDArray[Any] = np.load(path / ID_ORDER, mmap_mode="r", allow_pickle=False)
+    return order
 
 
 def _is_knowledge_base(path: Path) -> bool:

@@ -19,6 +19,7 @@ from igrag.data.coco import ImageId
 from igrag.errors import DataError
 from igrag.files import atomic_path, read_json, reserve_space, write_json
 from igrag.inputs import check_regular
+from igrag.retrieval.caption_table import ImageIds
 from igrag.retrieval.image_encoder import EncoderIdentity
 
 FORMAT = "igrag image vectors"
@@ -47,9 +48,14 @@ class EncodedImages:
     vectors: NDArray[np.floating[Any]]
     encoder: EncoderIdentity
 
+    def row(self, image_id: str) -> int | None:
+        """Returns the row of an image's vector, by its id as text; None if it is unknown."""
+        if isinstance(self.image_ids, ImageIds):  # a knowledge base's, perhaps of millions
+            return self.image_ids.row(image_id)
+        return self._rows.get(image_id)
+
     @cached_property
-    def rows(self) -> dict[str, int]:
-        """The row of each image's vector, by its id as text."""
+    def _rows(self) -> dict[str, int]:
         return {str(image_id): row for row, image_id in enumerate(self.image_ids)}
 
 

@@ -104,7 +104,8 @@ def find_vectors(
         part = source([image_id for image_id in missing.values() if image_id is not None])
         encoder = encoder or part.encoder
         _check_encoder(part, encoder)
-        found |= {key: (len(opened), part.rows[key]) for key in missing if key in part.rows}
+        rows = {key: part.row(key) for key in missing}
+        found |= {key: (len(opened), row) for key, row in rows.items() if row is not None}
         missing = {key: image_id for key, image_id in missing.items() if key not in found}
         opened.append(part)
     for image_id in image_ids:

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow
 import pytest
 from datasets import Dataset, concatenate_datasets
 
-from igrag.retrieval.caption_table import CaptionTable
+from igrag.retrieval.caption_table import CaptionTable, open_table, sorted_rows
 
 
 def saved(folder: Path, ids: list[Any], **options: Any) -> CaptionTable:
@@ -56,3 +58,32 @@ def test_selected_and_joined_rows_are_saved_as_rows(tmp_path: Path) -> None:
     )
     concatenate_datasets([part.select([2, 0]), part.select([1])]).save_to_disk(str(tmp_path / "a"))
     assert [*CaptionTable.open(tmp_path / "a").image_ids] == [3, 1, 2]
+
+
+@pytest.mark.parametrize("ids", [[30, -1, 7, 0, 2**40], ["30", "b", "é", "x y", "", "𝒳", "\uffff"]])
+def test_order_of_a_file_finds_the_same_rows(tmp_path: Path, ids: list[Any]) -> None:
+    """The order that is written once is the one that opening an earlier version's table finds."""
+    table = saved(tmp_path / "a", ids, num_shards=2)
+    order = sorted_rows(open_table(tmp_path / "a").column("image_id"))
+    assert [ids[row] for row in order] == sorted(ids)
+    opened = CaptionTable.open(tmp_path / "a", order)
+    for image_id in (*ids, "missing", 5, ""):
+        assert opened.image_ids.row(image_id) == table.image_ids.row(image_id)
+
+
+@pytest.mark.parametrize("ids", [[3, 4, 3], ["a", "b", "a"]])
+def test_repeated_id_is_not_written(tmp_path: Path, ids: list[Any]) -> None:
+    """Repeated ids are found where the order is written, which opening does not repeat."""
+    column = pyarrow.chunked_array([ids[:2], ids[2:]])
+    with pytest.raises(ValueError, match="image ids are repeated"):
+        sorted_rows(column)
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0, 2], [0, 1, 3], [0.0, 1.0, 2.0]])
+def test_order_of_other_ids_is_an_error(tmp_path: Path, order: list[Any]) -> None:
+    """An order of another length, of other ids, or past their end is refused."""
+    saved(tmp_path / "a", ["a", "b", "c"])
+    wrong = np.array(order)
+    wrong = wrong if wrong.dtype.kind == "f" else wrong.astype(np.uint32)
+    with pytest.raises(ValueError, match="the order of the image ids is not theirs"):
+        CaptionTable.open(tmp_path / "a", wrong)
