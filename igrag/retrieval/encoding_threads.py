@@ -8,7 +8,7 @@ With a thread for each batch, one process on a large machine and many processes 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -33,7 +33,7 @@ def encoding_threads(encoder: ImageEncoder, ranks: Ranks) -> int:
 
 def encode_batches(
     encoder: ImageEncoder, batches: Iterator[Batch], *, threads: int
-) -> Iterator[EncodedBatch]:
+) -> Generator[EncodedBatch, None, None]:
     """Encodes batches of pixels, at most a few ahead of those that are read.
 
     Args:

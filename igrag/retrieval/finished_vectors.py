@@ -252,7 +252,7 @@ def _open_array(file: Path) -> NDArray[Any]:
     """Memory-maps the vectors of a .npy file."""
     try:
         check_regular(file)
-        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+        vectors: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{file}: cannot be read as an array of NumPy ({reason})") from None

@@ -351,7 +351,7 @@ def _save_captions(folder: Path, tables: Iterable[Table]) -> int:
             output.write_table(table.cast(schema))
             rows += table.num_rows
     DatasetInfo(features=features).write_to_directory(str(folder), pretty_print=True)
-    state = {
+    state: dict[str, Any] = {
         "_data_files": [{"filename": file.name}],
         "_fingerprint": sha256_file(file)[:16],
         "_format_columns": None,

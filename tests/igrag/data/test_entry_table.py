@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from igrag.data import entry_table
@@ -48,7 +49,7 @@ def test_texts_with_the_same_hash_are_two_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is sorted are hashes, and the ids themselves decide."""
-    monkeypatch.setattr(entry_table, "_keys", lambda ids: entry_table.np.zeros(len(ids), "<i8"))
+    monkeypatch.setattr(entry_table, "_keys", lambda ids: np.zeros(len(ids), "<i8"))
     assert write_entries(tmp_path / "plan.arrow", images("a", "b"), source=Path("c.json")) == 2
 
 
