@@ -67,11 +67,11 @@ def test_error_in_one_process_ends_the_others() -> None:
             return "ended"
         return "done"
 
-    outcomes: list[str] = []
+    ended: list[str] = []
 
     def record(processes: Processes) -> None:
-        outcomes.append(work(processes))
+        ended.append(work(processes))
 
     with pytest.raises(ValueError, match="broken image"):
         in_threads(2, record)
-    assert outcomes == ["ended"]
+    assert ended == ["ended"]
