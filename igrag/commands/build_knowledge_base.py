@@ -47,6 +47,10 @@ def main(arguments: argparse.Namespace) -> int:
     """Builds the knowledge base, or checks it, and reports what it holds and what was left out."""
     if arguments.verify:
         return _verify(arguments.output)
+    if arguments.index == "faiss":
+        from igrag.retrieval.faiss_index import import_faiss
+
+        import_faiss()  # A missing extra is reported before the hours that encoding may take.
     if arguments.from_vectors:
         return _import(arguments)
     try:
@@ -58,11 +62,16 @@ def main(arguments: argparse.Namespace) -> int:
         raise
     if report is not None:
         _print_report(report, arguments.output)
-        if arguments.index is not None:
-            from igrag.commands.index import make_index
-
-            make_index(arguments.output, arguments.index)
+        _make_index(arguments)
     return 0
+
+
+def _make_index(arguments: argparse.Namespace) -> None:
+    """Makes the index of what was built, where --index asks for it."""
+    if arguments.index is not None:
+        from igrag.commands.index import make_index
+
+        make_index(arguments.output, arguments.index)
 
 
 def _build(arguments: argparse.Namespace, processes: Processes) -> BuildReport | None:
@@ -70,10 +79,6 @@ def _build(arguments: argparse.Namespace, processes: Processes) -> BuildReport |
     ranks = processes.ranks
     config = Config.load(arguments.config, config_overrides(arguments))
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
-    if arguments.index == "faiss":
-        from igrag.retrieval.faiss_index import import_faiss
-
-        import_faiss()  # A missing extra is reported before the hours that encoding may take.
     from igrag.retrieval.build import build_planned
     from igrag.retrieval.build_plan import plan_build
 
@@ -176,6 +181,7 @@ def _import(arguments: argparse.Namespace) -> int:
               "FOLDER encodes some images to check it", file=sys.stderr)  # fmt: skip
     _print_list("left out", [f"{image.file_name}: {image.reason}" for image in report.skipped])
     print(f"{arguments.output}: {report.count} images, {report.dimension} dimensions")
+    _make_index(arguments)
     return 0
 
 
