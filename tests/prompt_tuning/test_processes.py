@@ -6,6 +6,7 @@ import pytest
 
 from igrag.errors import ConfigError, UsageError
 from prompt_tuning.sharding import check_sharding
+from tests.launchers import two_nodes
 from tests.prompt_tuning.training import Trainer, losses, record_of
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -40,11 +41,14 @@ def test_sharding_needs_several_processes_and_a_batch_size(trainer: Trainer) -> 
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(trainer: Trainer) -> None:
+def test_two_machines_train_as_one_process(trainer: Trainer) -> None:
     """The same global batches give the same losses, BLEU and prompt."""
-    two = trainer.start("two", launcher=TORCHRUN, training__gradient_accumulation_steps=1)
+    two = [
+        trainer.start("two", launcher=launcher, training__gradient_accumulation_steps=1)
+        for launcher in two_nodes()
+    ]
     one = trainer.start("one", training__gradient_accumulation_steps=2)
-    for process in (one, two):
+    for process in (one, *two):
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
     outputs = [trainer.output / name for name in ("one", "two")]

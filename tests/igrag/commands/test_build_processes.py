@@ -13,9 +13,11 @@ import pytest
 from igrag.commands.build_knowledge_base import command
 from igrag.config import REPO_ROOT
 from igrag.retrieval.knowledge_base import KnowledgeBase
+from tests.launchers import two_nodes
 from tests.tiny import CocoFolder, save_coco
 
 SCRIPT = REPO_ROOT / "scripts" / "build_knowledge_base.py"
+LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 DEADLINE = 300.0  # what only a hanging process exceeds
 Words = Callable[[Path], list[str]]
 
@@ -40,11 +42,10 @@ def words(coco: CocoFolder, tiny_clip: Path) -> Words:
     return to
 
 
-def start(words: list[str], processes: int) -> subprocess.Popen[str]:
-    """Starts a build in a number of processes."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+def start(words: list[str], *launcher: str) -> subprocess.Popen[str]:
+    """Starts a build by a launcher."""
     return subprocess.Popen(
-        [sys.executable, *launcher, str(SCRIPT), *words],
+        [*launcher, str(SCRIPT), *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -78,9 +79,9 @@ def children(pid: int) -> list[int]:
 def test_processes_continue_what_others_began(tmp_path: Path, words: Words) -> None:
     """Two processes are killed, and three finish: the bytes are those of one process."""
     output = tmp_path / "many"
-    kill_at_work(start(words(output), 2), output)
+    kill_at_work(start(words(output), *LAUNCHER, "--nproc_per_node=2"), output)
     assert not output.exists()
-    last = start(words(output), 3)
+    last = start(words(output), *LAUNCHER, "--nproc_per_node=3")
     assert command(words(tmp_path / "one")) == 0
     stdout, stderr = last.communicate(timeout=DEADLINE)
     assert last.returncode == 0, stderr
@@ -93,10 +94,24 @@ def test_processes_continue_what_others_began(tmp_path: Path, words: Words) -> N
 
 
 @pytest.mark.slow
+def test_two_machines_build_what_one_process_builds(tmp_path: Path, words: Words) -> None:
+    """Two launchers with an output folder in common write the bytes of one process."""
+    nodes = [start(words(tmp_path / "two"), *launcher) for launcher in two_nodes()]
+    assert command(words(tmp_path / "one")) == 0
+    printed = [node.communicate(timeout=DEADLINE) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], printed
+    assert [stdout for stdout, _ in printed] == [
+        f"{tmp_path / 'two'}: 1199 images, 8 dimensions\n",
+        "",
+    ]
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+@pytest.mark.slow
 def test_error_is_one_line_of_one_process(tmp_path: Path, words: Words) -> None:
     """What goes wrong in all processes, or in one of them, is reported once and ends all."""
     missing = ["--captions", str(tmp_path / "missing.json")]
-    process = start([*words(tmp_path / "kb"), *missing], 2)
+    process = start([*words(tmp_path / "kb"), *missing], *LAUNCHER, "--nproc_per_node=2")
     _, stderr = process.communicate(timeout=DEADLINE)
     assert process.returncode == 1
     errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
