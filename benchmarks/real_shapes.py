@@ -35,7 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _save_clip(folder / "clip", layers=1 if arguments.quick else _LAYERS)
+        save_clip(folder / "clip", layers=1 if arguments.quick else _LAYERS)
         _save_t5(folder / "flan-t5", layers=1 if arguments.quick else _LAYERS)
         options = [
             f"retrieval_config.encoder={folder / 'clip'}",
@@ -54,7 +54,7 @@ def main() -> int:
     return 0
 
 
-def _save_clip(folder: Path, *, layers: int) -> None:
+def save_clip(folder: Path, *, layers: int) -> None:
     """Saves a CLIP of ViT-B/32's shape (the library's default) with its image processor."""
     import torch
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel

@@ -110,7 +110,7 @@ def only_take_uploads() -> None:
 
     Gradio would fetch an address, and in an application that it is mounted in, as here, copy any
     file that the process can read. The class is changed, not the page's components: one that an
-    event updates is made again for the session.
+    event changes is made again for the session.
     """
     Block.async_move_resource_to_block_cache = _move_upload
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import scale
+from benchmarks import build_speed, scale
 
 
 def test_rows_are_measured_once(
@@ -37,3 +37,19 @@ def test_exponent_is_the_slope_of_the_logarithms() -> None:
     """Times that grow with the square of the rows have the exponent 2."""
     rows = [{"rows": rows, "one": [1.0, 1e-9 * rows**2]} for rows in (10, 1_000, 50_000)]
     assert scale.exponent(rows, "one") == pytest.approx(2)
+
+
+def test_building_is_compared_without_the_start(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images a second count from the first images on, and against one process."""
+    monkeypatch.setattr(build_speed, "save_clip", lambda *_, **__: None)
+    monkeypatch.setattr(
+        build_speed,
+        "build",
+        lambda folder, limit, processes, workers: 5 + limit / processes / (1 + workers),
+    )
+    assert build_speed.main(["--images", "8"]) == 0
+    rows = capfd.readouterr().out.splitlines()[2:]
+    assert rows[0] == "| 1 | 0 | 1.0 | 1.00x |" and rows[2] == "| 1 | 2 | 3.0 | 3.00x |"
+    assert rows[4] == "| 2 | 1 | 4.0 | 4.00x |"
