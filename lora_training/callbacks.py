@@ -14,8 +14,8 @@ from igrag.captioning.language_model import embedding_weight
 from igrag.training.checkpoints import checkpoint_name, has_stopped_improving, is_validated
 from igrag.training.divergence import DivergenceGuard
 from igrag.training.interruption import Interruption
-from igrag.training.processes import step_seed
 from igrag.training.record import Evaluation, TrainingRecord, TrainingStep
+from igrag.training.shared_steps import step_seed
 from lora_training.checkpoints import AdapterFolder
 
 

@@ -40,7 +40,7 @@ from igrag.metrics import bleu
 from igrag.training.checkpoints import checkpoint_name
 from igrag.training.interruption import Interrupted
 from igrag.training.loss import head_on_targets, summed_cross_entropy
-from igrag.training.processes import any_process
+from igrag.training.shared_steps import any_process
 from igrag.training.trackers import Reporter, Sample, make_reporter
 from lora_training.callbacks import RecordCallback
 

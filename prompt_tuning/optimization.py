@@ -12,8 +12,8 @@ from transformers import get_scheduler
 from igrag.config import choices
 from igrag.errors import TrainingError
 from igrag.training.loss import head_on_targets, summed_cross_entropy
-from igrag.training.processes import step_seed
 from igrag.training.schedules import SCHEDULES
+from igrag.training.shared_steps import step_seed
 from prompt_tuning.prompt_tuner import PromptTuner
 
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}

@@ -136,7 +136,7 @@ def run_epochs(
     from igrag.training.batch_size import KEY
     from igrag.training.checkpoints import has_stopped_improving, is_validated
     from igrag.training.divergence import DivergenceGuard
-    from igrag.training.processes import any_process
+    from igrag.training.shared_steps import any_process
     from prompt_tuning.optimization import GradientSum, seed_dropout, summed_loss
 
     tuner, optimizer, scheduler = state.tuner, state.optimizer, state.scheduler

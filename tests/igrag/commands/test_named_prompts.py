@@ -75,13 +75,13 @@ def test_requests_are_answered_in_order_in_mixed_batches(
 ) -> None:  # fmt: skip
     """One batch of three prompts gives what each gives alone, ids included."""
     batches = []
-    caption = Captioner.caption_with_prompts
+    caption = Captioner.caption_retrieved_with_prompts
 
-    def counted(self: Captioner, images, names, prompt_names):  # type: ignore[no-untyped-def]
+    def counted(self: Captioner, retrieved, prompt_names):  # type: ignore[no-untyped-def]
         batches.append([name for each in prompt_names for name in each])
-        return caption(self, images, names, prompt_names)
+        return caption(self, retrieved, prompt_names)
 
-    monkeypatch.setattr(Captioner, "caption_with_prompts", counted)
+    monkeypatch.setattr(Captioner, "caption_retrieved_with_prompts", counted)
     monkeypatch.chdir(coco.images)
     switch = ON if enabled else ()
     path = save_requests(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from igrag.cli import EXIT_TERMINATED
-from igrag.commands import serve
+from igrag.commands import serve, served_models
 from tests.command import one_error
 from tests.tiny import CocoFolder
 
@@ -68,7 +68,9 @@ def test_missing_extra_is_one_line(
     no_token: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It names what is missing, and the command that installs it."""
-    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "uvicorn" else name)
+    monkeypatch.setattr(
+        served_models, "find_spec", lambda name: None if name == "uvicorn" else name
+    )
     expected = "igrag serve needs uvicorn, not installed; pip install 'igrag[serve]'"
     assert expected in refusal(capfd)
 
