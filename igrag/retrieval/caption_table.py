@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,7 +189,7 @@ def sorted_rows(column: ChunkedArray) -> NDArray[np.unsignedinteger[Any]]:
         order = np.frombuffer(indices.buffers()[1], np.uint64)[: len(indices)].astype(dtype)
     if repeated:
         raise ValueError("image ids are repeated")
-    return order
+    return cast("NDArray[np.unsignedinteger[Any]]", order)
 
 
 def _sorted_when_opened(column: ChunkedArray) -> NDArray[np.unsignedinteger[Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import build_speed, scale
+from benchmarks.synthetic_knowledge_base import make_knowledge_base
 
 
 def test_rows_are_measured_once(
@@ -28,7 +29,7 @@ def test_rows_are_measured_once(
 
 def test_index_is_made_and_compared(tmp_path: Path) -> None:
     """The index of a small knowledge base finds all that the exact search found."""
-    scale.make_knowledge_base(tmp_path / "300", 300)
+    make_knowledge_base(tmp_path / "300", 300)
     assert scale.measure(tmp_path / "300", "exact", 20)["recall"] == 1
     assert scale.measure(tmp_path / "300", "faiss", 20)["recall"] == 1
 
