@@ -30,7 +30,7 @@ from igrag.retrieval.checksums import (
     is_small,
 )
 from igrag.retrieval.recall import TARGET_RECALL, Measured, list_count, tune
-from igrag.retrieval.search import Floats, Hits, NotFiniteError, nearest_of_candidates
+from igrag.retrieval.search import CandidateIndex, Floats, finite_blocks
 
 FORMAT = "igrag faiss index"
 FORMAT_VERSION = 1
@@ -45,48 +45,6 @@ _POINTS_PER_LIST = 64  # Vectors to learn a list's center from; faiss asks for a
 _FEWEST_TRAINED = 20_000  # A product quantizer needs as many, however few lists there are.
 _BLOCK = 65_536  # Vectors added at a time.
 _SEED = 1234
-
-
-class FaissIndex:
-    """Finds candidates with faiss, and scores them again.
-
-    Args:
-        vectors: What the index was made of, [N, D].
-        index: The index.
-        nprobe: Lists searched for a query.
-        oversampling: Candidates for each row wanted.
-    """
-
-    together = 1  # A query reads its own lists.
-
-    def __init__(self, vectors: Floats, index: Any, nprobe: int, oversampling: int) -> None:
-        self._vectors = vectors
-        self._index = index
-        self._oversampling = oversampling
-        index.nprobe = nprobe
-
-    def nearest(
-        self,
-        queries: Floats,
-        k: int,
-        *,
-        skip_rows: NDArray[np.int64] | None = None,
-        below: float | None = None,
-    ) -> Hits:
-        """Finds the k nearest rows of each query among the candidates; see `search.nearest`."""
-        return nearest_of_candidates(
-            self._vectors,
-            queries,
-            k,
-            self._find,
-            oversampling=self._oversampling,
-            skip_rows=skip_rows,
-            below=below,
-        )
-
-    def _find(self, queries: Floats, count: int) -> NDArray[np.int64]:
-        rows: NDArray[np.int64] = self._index.search(queries, count)[1]
-        return rows
 
 
 def import_faiss() -> Any:
@@ -138,7 +96,7 @@ def build_faiss(
         del index  # From here on it is measured as it is used: memory-mapped.
         opened = _read(faiss, folder / FAISS_INDEX)
         measured = tune(
-            lambda nprobe: FaissIndex(vectors, opened, nprobe, _OVERSAMPLING[storage]),
+            lambda nprobe: _searched(vectors, opened, nprobe, _OVERSAMPLING[storage]),
             vectors,
             lists=opened.nlist,
             target_recall=target_recall,
@@ -162,7 +120,7 @@ def build_faiss(
     return measured
 
 
-def open_faiss(path: Path, manifest: Mapping[str, Any], vectors: Floats) -> FaissIndex:
+def open_faiss(path: Path, manifest: Mapping[str, Any], vectors: Floats) -> CandidateIndex:
     """Memory-maps the index of a knowledge base.
 
     Raises:
@@ -187,7 +145,7 @@ def open_faiss(path: Path, manifest: Mapping[str, Any], vectors: Floats) -> Fais
         raise KnowledgeBaseError(
             f"{file}: missing or damaged ({reason}); {_remake(path)}"
         ) from error
-    return FaissIndex(vectors, index, description["nprobe"], description["oversampling"])
+    return _searched(vectors, index, description["nprobe"], description["oversampling"])
 
 
 def verify_faiss(path: Path, manifest: Mapping[str, Any], vectors: Floats) -> None:
@@ -203,6 +161,17 @@ def verify_faiss(path: Path, manifest: Mapping[str, Any], vectors: Floats) -> No
             f"{file}: missing or damaged (another checksum than in {FAISS_DESCRIPTION}); "
             f"{_remake(path)}"
         )
+
+
+def _searched(vectors: Floats, index: Any, nprobe: int, oversampling: int) -> CandidateIndex:
+    """Returns an index of vectors [N, D] that searches so many lists for a query."""
+    index.nprobe = nprobe
+
+    def find(queries: Floats, count: int) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = index.search(queries, count)[1]
+        return rows
+
+    return CandidateIndex(vectors, find, oversampling)  # A query reads its own lists.
 
 
 def _remake(path: Path) -> str:
@@ -270,10 +239,6 @@ def _fill(index: Any, vectors: Floats) -> None:
 
     total = len(vectors)
     with tqdm(total=total, desc="index", unit="vector", file=sys.stderr, disable=None) as bar:
-        for start in range(0, len(vectors), _BLOCK):
-            block = np.ascontiguousarray(vectors[start : start + _BLOCK])
-            wrong = np.flatnonzero(~np.isfinite(block).all(axis=1))
-            if len(wrong):
-                raise NotFiniteError(start + int(wrong[0]))
+        for _, block in finite_blocks(vectors, _BLOCK):
             index.add(block)
             bar.update(len(block))

@@ -26,7 +26,7 @@ from igrag.errors import DataError, KnowledgeBaseError, UsageError
 from igrag.files import read_json, write_json
 from igrag.retrieval.checksums import MILVUS, MILVUS_DESCRIPTION, fingerprint
 from igrag.retrieval.recall import SMALL, TARGET_RECALL, Measured, list_count, tune
-from igrag.retrieval.search import Floats, Hits, NotFiniteError, nearest_of_candidates
+from igrag.retrieval.search import CandidateIndex, Floats, finite_blocks
 
 FORMAT = "igrag milvus index"
 FORMAT_VERSION = 1
@@ -42,67 +42,6 @@ _CONNECT_SECONDS, _PAUSE_SECONDS, _ATTEMPTS = 10.0, 0.5, 3
 _LOAD_SECONDS = 24 * 3600.0
 # They log tracebacks of what they raise, and of what the client does without.
 _NOISY = ("grpc", "milvus_lite", "pymilvus")
-
-
-class MilvusIndex:
-    """Finds candidates in a collection of Milvus, and scores them again.
-
-    Args:
-        vectors: What the collection holds, [N, D].
-        client: A `MilvusClient`.
-        collection: The collection.
-        nprobe: Lists searched for a query in each segment.
-        uri: Where it is, for messages.
-    """
-
-    together = _QUERIES
-
-    def __init__(
-        self, vectors: Floats, client: Any, collection: str, nprobe: int, uri: str
-    ) -> None:
-        self._vectors = vectors
-        self._client = client
-        self._collection = collection
-        self._nprobe = nprobe
-        self._uri = uri
-
-    def nearest(
-        self,
-        queries: Floats,
-        k: int,
-        *,
-        skip_rows: NDArray[np.int64] | None = None,
-        below: float | None = None,
-    ) -> Hits:
-        """Finds the k nearest rows of each query among the candidates; see `search.nearest`.
-
-        Rows to skip are left out here: a filter of Milvus would hold for all queries of a request.
-        """
-        return nearest_of_candidates(
-            self._vectors,
-            queries,
-            k,
-            self._find,
-            oversampling=_OVERSAMPLING,
-            skip_rows=skip_rows,
-            below=below,
-        )
-
-    def _find(self, queries: Floats, count: int) -> NDArray[np.int64]:
-        rows = np.full((len(queries), count), -1, np.int64)
-        for start in range(0, len(queries), _QUERIES):
-            with _naming(self._uri):
-                found = self._client.search(
-                    self._collection,
-                    data=list(queries[start : start + _QUERIES]),
-                    anns_field=_VECTOR,
-                    limit=count,
-                    search_params={"metric_type": _METRIC, "params": {"nprobe": self._nprobe}},
-                    timeout=_REQUEST_SECONDS,
-                )
-            for index, hits in enumerate(found, start):
-                rows[index, : len(hits)] = [hit[_ROW] for hit in hits]
-        return rows
 
 
 def build_milvus(
@@ -137,7 +76,7 @@ def build_milvus(
             _load(client, collection, vectors, index_type, lists)
         client.load_collection(collection, timeout=_LOAD_SECONDS)
     measured = tune(
-        lambda nprobe: MilvusIndex(vectors, client, collection, nprobe, uri),
+        lambda nprobe: _searched(vectors, client, collection, nprobe, uri),
         vectors,
         lists=lists,
         target_recall=target_recall,
@@ -160,7 +99,7 @@ def build_milvus(
 
 def open_milvus(
     path: Path, manifest: Mapping[str, Any], vectors: Floats, *, uri: str | None
-) -> MilvusIndex:
+) -> CandidateIndex:
     """Opens the collection of a knowledge base.
 
     Raises:
@@ -181,7 +120,39 @@ def open_milvus(
                 f"{len(vectors)} vectors of {path}; {remake}"
             )
         client.load_collection(collection, timeout=_REQUEST_SECONDS)
-    return MilvusIndex(vectors, client, collection, nprobe, uri)
+    return _searched(vectors, client, collection, nprobe, uri)
+
+
+def _searched(
+    vectors: Floats, client: Any, collection: str, nprobe: int, uri: str
+) -> CandidateIndex:
+    """Returns the index of a collection of vectors [N, D].
+
+    Args:
+        vectors: What the collection holds, [N, D].
+        client: A `MilvusClient`.
+        collection: The collection.
+        nprobe: Lists searched for a query in each segment.
+        uri: Where it is, for messages.
+    """
+
+    def find(queries: Floats, count: int) -> NDArray[np.int64]:
+        rows = np.full((len(queries), count), -1, np.int64)
+        for start in range(0, len(queries), _QUERIES):
+            with _naming(uri):
+                found = client.search(
+                    collection,
+                    data=list(queries[start : start + _QUERIES]),
+                    anns_field=_VECTOR,
+                    limit=count,
+                    search_params={"metric_type": _METRIC, "params": {"nprobe": nprobe}},
+                    timeout=_REQUEST_SECONDS,
+                )
+            for index, hits in enumerate(found, start):
+                rows[index, : len(hits)] = [hit[_ROW] for hit in hits]
+        return rows
+
+    return CandidateIndex(vectors, find, _OVERSAMPLING, together=_QUERIES)
 
 
 def without_password(uri: str) -> str:
@@ -271,11 +242,7 @@ def _load(client: Any, collection: str, vectors: Floats, index_type: str, lists:
     client.create_collection(unfinished, schema=schema, timeout=_REQUEST_SECONDS)
     total = len(vectors)
     with tqdm(total=total, desc="Milvus", unit="vector", file=sys.stderr, disable=None) as bar:
-        for start in range(0, total, _BLOCK):
-            block = np.asarray(vectors[start : start + _BLOCK])
-            wrong = np.flatnonzero(~np.isfinite(block).all(axis=1))
-            if len(wrong):
-                raise NotFiniteError(start + int(wrong[0]))
+        for start, block in finite_blocks(vectors, _BLOCK):
             rows = [{_ROW: row, _VECTOR: vector} for row, vector in enumerate(block, start)]
             client.insert(unfinished, rows, timeout=_REQUEST_SECONDS)
             bar.update(len(block))

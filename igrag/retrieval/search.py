@@ -6,7 +6,7 @@ scored again in float64, so that approximate search can miss a row, but never mi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Find = Callable[[Floats, int], NDArray[np.int64]]
 
 # 512 queries x 16,384 rows: 32 MB of scores, enough for the matrix product to run at full speed.
 QUERY_BLOCK = 512
@@ -105,6 +106,59 @@ class ExactIndex:
         return nearest(self.vectors, queries, k, skip_rows=skip_rows, below=below)
 
 
+@dataclass(frozen=True, slots=True)
+class CandidateIndex:
+    """Scores again what an approximate index finds.
+
+    Attributes:
+        vectors: What the index was made of, [N, D].
+        find: The index; see `nearest_of_candidates`.
+        oversampling: Candidates for each row wanted.
+        together: See `VectorIndex`.
+    """
+
+    vectors: Floats
+    find: Find
+    oversampling: int
+    together: int = 1
+
+    def nearest(
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        skip_rows: NDArray[np.int64] | None = None,
+        below: float | None = None,
+    ) -> Hits:
+        """Finds the k nearest rows of each query among the candidates; see `nearest`.
+
+        Rows to skip are left out here: the filter of an index would hold for several queries.
+        """
+        return nearest_of_candidates(
+            self.vectors,
+            queries,
+            k,
+            self.find,
+            oversampling=self.oversampling,
+            skip_rows=skip_rows,
+            below=below,
+        )
+
+
+def finite_blocks(vectors: Floats, size: int) -> Iterator[tuple[int, Floats]]:
+    """Yields vectors [N, D] in blocks of so many rows, each with the number of its first row.
+
+    Raises:
+        NotFiniteError: A row is not finite.
+    """
+    for start in range(0, len(vectors), size):
+        block = np.ascontiguousarray(vectors[start : start + size])
+        wrong = np.flatnonzero(~np.isfinite(block).all(axis=1))
+        if len(wrong):
+            raise NotFiniteError(start + int(wrong[0]))
+        yield start, block
+
+
 def nearest(
     vectors: Floats,
     queries: Floats,
@@ -147,7 +201,7 @@ def nearest_of_candidates(
     vectors: Floats,
     queries: Floats,
     k: int,
-    find: Callable[[Floats, int], NDArray[np.int64]],
+    find: Find,
     *,
     oversampling: int = 1,
     skip_rows: NDArray[np.int64] | None = None,
