@@ -1,7 +1,23 @@
-"""Launches of several processes by torchrun."""
+"""Starts scripts as processes of their own, also as several by torchrun."""
 
+import os
 import socket
+import subprocess
 import sys
+from collections.abc import Sequence
+
+from igrag.config import REPO_ROOT
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+def start(script: str, words: Sequence[str], launcher: Sequence[str]) -> "subprocess.Popen[str]":
+    """Starts a script with one thread a process: two compute then exactly what one does."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [*launcher, script, *words], cwd=REPO_ROOT, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def two_nodes() -> list[tuple[str, ...]]:

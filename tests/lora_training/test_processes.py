@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from igrag.data.batching import LengthGroupedBatches
 from igrag.training.record import TrainingRecord
 from lora_training.trainer import SharedBatches
+from tests.launchers import TORCHRUN
 from tests.lora_training.training import WEIGHTS, Trainer, losses, record_of
-from tests.prompt_tuning.test_processes import TORCHRUN
 
 # 37 examples are 13 micro-batches of 3: one process has none in the last step of an epoch. 10
 # validation examples are 3 batches of 4.

@@ -1,6 +1,5 @@
 """Runs the training of the adapter on the tiny model, and reads what it wrote."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from igrag.config import REPO_ROOT
 from igrag.training.record import TrainingRecord
 from lora_training import train_lora
 from lora_training.trainer import AdapterTrainer
+from tests.launchers import start
 
 SCRIPT = str(REPO_ROOT / "lora_training" / "train_lora.py")
 WEIGHTS = "adapter_model.safetensors"
@@ -54,16 +54,8 @@ class Trainer:
         self, name: str, *more: str, launcher: Sequence[str] = (sys.executable,), **settings: object
     ) -> "subprocess.Popen[str]":
         """Starts the training as a process of its own."""
-        # One thread each: two processes compute then what one does.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        return subprocess.Popen(
-            [*launcher, SCRIPT, *self.words(self.output / name, *more, **settings)],
-            cwd=REPO_ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        words = self.words(self.output / name, *more, **settings)
+        return start(SCRIPT, words, launcher)
 
     def interrupt(
         self, name: str, monkeypatch: pytest.MonkeyPatch, *, after: int, **settings: object

@@ -18,8 +18,8 @@ from prompt_tuning.image_prompt import make_image_prompt
 from prompt_tuning.optimization import build_optimizer, build_scheduler, summed_loss
 from prompt_tuning.prompt_file import load_prompt
 from tests.examples import ENCODER, save_example_vectors, save_examples
+from tests.launchers import TORCHRUN
 from tests.prompt_tuning.models import batch_of, image_prompt_of, make_tuner, noise, tuner_of
-from tests.prompt_tuning.test_processes import TORCHRUN
 from tests.prompt_tuning.test_resume import LATEST, checkpoints, interrupt
 from tests.prompt_tuning.test_wiring import data_of, settings_of, tuner_for
 from tests.prompt_tuning.training import Trainer, losses, record_of

@@ -1,15 +1,11 @@
 """Two processes train as one does."""
 
-import sys
-
 import pytest
 
 from igrag.errors import ConfigError, UsageError
 from prompt_tuning.sharding import check_sharding
-from tests.launchers import two_nodes
+from tests.launchers import TORCHRUN, two_nodes
 from tests.prompt_tuning.training import Trainer, losses, record_of
-
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Runs the prompt training on the tiny model, in this process or as users type it."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from igrag.config import REPO_ROOT
 from igrag.training.record import TrainingRecord
 from prompt_tuning import prompt_training
+from tests.launchers import start
 
 SCRIPT = str(REPO_ROOT / "prompt_tuning" / "prompt_training.py")
 
@@ -55,16 +55,8 @@ class Trainer:
         self, name: str, *more: str, launcher: Sequence[str] = (sys.executable,), **settings: object
     ) -> "subprocess.Popen[str]":
         """Starts the training as a process of its own."""
-        # One thread each: two processes compute then exactly what one does.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        return subprocess.Popen(
-            [*launcher, SCRIPT, *self.words(self.output / name, *more, **settings)],
-            cwd=REPO_ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        words = self.words(self.output / name, *more, **settings)
+        return start(SCRIPT, words, launcher)
 
 
 def record_of(output: Path) -> TrainingRecord:
