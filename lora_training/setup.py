@@ -107,8 +107,6 @@ def trainer_arguments(
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,  # It would hide a loss that is not finite.
-        predict_with_generate=True,
-        include_for_metrics=["loss"],
         remove_unused_columns=False,
         seed=options.seed,
         use_cpu=device.type == "cpu",

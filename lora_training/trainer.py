@@ -27,6 +27,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from igrag.captioning.adapters import BaseModelIdentity
 from igrag.captioning.generator import clean_texts
+from igrag.captioning.validation_batch import loss_and_tokens
 from igrag.data.batching import (
     LABEL_IGNORED,
     Collator,
@@ -43,6 +44,8 @@ from igrag.training.loss import head_on_targets, summed_cross_entropy
 from igrag.training.shared_steps import any_process
 from igrag.training.trackers import Reporter, Sample, make_reporter
 from lora_training.callbacks import RecordCallback
+
+_EVAL_BATCH_SIZE = "training.per_device_eval_batch_size"
 
 
 class AdapterTrainer(Seq2SeqTrainer):
@@ -185,9 +188,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         self.model.eval()
         scored = []
         for inputs in dataloader:
-            mean, tokens, _ = self.prediction_step(self.model, inputs, prediction_loss_only=False)
-            count = int((inputs["labels"] != LABEL_IGNORED).sum())
-            scored.append(ScoredBatch(float(mean) * count, count, self._scorer.decode(tokens)))
+            scored.append(self._score_batch(self._prepare_inputs(inputs)))
             self.control = self.callback_handler.on_prediction_step(
                 self.args, self.state, self.control
             )
@@ -197,11 +198,17 @@ class AdapterTrainer(Seq2SeqTrainer):
         }
         return EvalLoopOutput(np.empty(0), None, metrics, num_samples=len(self.eval_dataset))
 
-    def prediction_step(self, *arguments: Any, **options: Any) -> Any:
+    @torch.no_grad()
+    def _score_batch(self, inputs: Mapping[str, Tensor]) -> "ScoredBatch":
         """Scores a batch of the validation; an error of memory names the setting to lower."""
-        key = "training.per_device_eval_batch_size"
-        with explain_out_of_memory(key, self.args.per_device_eval_batch_size):
-            return super().prediction_step(*arguments, **options)
+        key, labels, mask = _EVAL_BATCH_SIZE, inputs["labels"], inputs["attention_mask"]
+        size = self.args.per_device_eval_batch_size
+        with self.accelerator.autocast(), explain_out_of_memory(key, size):
+            encoder = self.model.get_encoder()
+            states = encoder(inputs["input_ids"], attention_mask=mask).last_hidden_state
+            loss, tokens = loss_and_tokens(self.model, states, mask, labels)
+        count = int((labels != LABEL_IGNORED).sum())
+        return ScoredBatch(loss, count, self._scorer.decode(tokens))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the adapter in PEFT's format, with base_model.json next to it."""

@@ -278,26 +278,11 @@ class PromptTuner(nn.Module):
         """Runs the encoder alone, whose states serve both a loss and captions.
 
         Returns:
-            The states [B, P + Q + T, H] and their mask [B, P + Q + T], for `forward_from` and
-            `generate_from`.
+            The states [B, P + Q + T, H] and their mask [B, P + Q + T].
         """
         inputs = self._encoder_inputs(input_ids, attention_mask, None, image_vectors)
         states: Tensor = self.model.get_encoder()(**inputs).last_hidden_state
         return states, inputs["attention_mask"]
-
-    def forward_from(self, states: Tensor, mask: Tensor, **options: Any) -> Seq2SeqLMOutput:
-        """Runs the decoder on the output of `encode`; options as of the model's own forward.
-
-        With a `CrossAttentionCache` as keys_and_values it keeps what `generate_from` needs.
-        """
-        output: Seq2SeqLMOutput = shared_cross_attention.forward_from(
-            self.model, states, mask, **options
-        )
-        return output
-
-    def generate_from(self, states: Tensor, mask: Tensor, **options: Any) -> Tensor:
-        """Generates from the output of `encode`, or of `forward_from`: token ids [B, L]."""
-        return shared_cross_attention.generate_from(self.model, states, mask, **options)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

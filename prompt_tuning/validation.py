@@ -10,19 +10,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from datasets import Dataset
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from igrag.captioning.generator import clean_texts
-from igrag.captioning.shared_cross_attention import CrossAttentionCache
+from igrag.captioning.validation_batch import batch_loss, loss_and_tokens
 from igrag.data.batching import Collator, longest_first_order, model_columns, target_lengths
 from igrag.data.workers import prepare_worker
 from igrag.errors import TrainingError
 from igrag.memory import explain_out_of_memory
 from igrag.metrics import BleuScore, bleu
-from igrag.training.loss import head_on_targets, summed_cross_entropy
 from prompt_tuning.global_batches import Batch
 from prompt_tuning.prompt_tuner import PromptTuner
 
@@ -74,7 +72,7 @@ class Validation:
         self._accelerator = accelerator
         self._batch_size = batch_size
         self._workers = workers
-        self._options = {"synced_gpus": True} if is_sharded else {}
+        self._options: dict[str, Any] = {"synced_gpus": True} if is_sharded else {}
         order = longest_first_order(dataset["source_length"][:])
         self._batches = [
             order[start : start + batch_size] for start in range(0, len(order), batch_size)
@@ -155,30 +153,22 @@ class Validation:
         self, tuner: PromptTuner, batch: Batch, *, generate: bool = True
     ) -> tuple[float, list[str]]:
         key = "evaluation.per_device_eval_batch_size"
-        shared = CrossAttentionCache()
         with self._accelerator.autocast(), explain_out_of_memory(key, self._batch_size):
-            states, mask = tuner.encode(
+            encoded = tuner.encode(
                 batch["input_ids"],
                 batch["attention_mask"],
                 image_vectors=batch.get("image_vectors"),
             )
-            with head_on_targets(tuner.model, batch["labels"]) as (decoder_input_ids, labels):
-                output = tuner.forward_from(
-                    states, mask, keys_and_values=shared, decoder_input_ids=decoder_input_ids
-                )
-            tokens = (
-                tuner.generate_from(
-                    states,
-                    mask,
-                    keys_and_values=shared,
-                    generation_config=self._decoding,
-                    **self._options,
-                )
-                if generate
-                else None
+            if not generate:
+                return batch_loss(tuner.model, *encoded, batch["labels"]), []
+            loss, tokens = loss_and_tokens(
+                tuner.model,
+                *encoded,
+                batch["labels"],
+                generation_config=self._decoding,
+                **self._options,
             )
-        loss = float(summed_cross_entropy(cast(Tensor, output.logits), labels))
-        return loss, [] if tokens is None else clean_texts(self._tokenizer, tokens)
+        return loss, clean_texts(self._tokenizer, tokens)
 
 
 def _coco_id(image_id: str, index: int) -> str | int:

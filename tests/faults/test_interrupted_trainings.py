@@ -59,7 +59,7 @@ def send_after_step(patch: pytest.MonkeyPatch, number: int, *, step: int) -> Non
 
 def send_in_validation(patch: pytest.MonkeyPatch, number: int, *, step: int) -> None:
     """Sends a signal within the validation after a step."""
-    score, evaluation_loop = Validation._score_batch, AdapterTrainer.prediction_step
+    prompt, adapter = Validation._score_batch, AdapterTrainer._score_batch
     calls = []
 
     def score_and_send(method: Any) -> Any:
@@ -72,8 +72,8 @@ def send_in_validation(patch: pytest.MonkeyPatch, number: int, *, step: int) -> 
 
         return call
 
-    patch.setattr(Validation, "_score_batch", score_and_send(score))
-    patch.setattr(AdapterTrainer, "prediction_step", score_and_send(evaluation_loop))
+    patch.setattr(Validation, "_score_batch", score_and_send(prompt))
+    patch.setattr(AdapterTrainer, "_score_batch", score_and_send(adapter))
 
 
 @pytest.fixture

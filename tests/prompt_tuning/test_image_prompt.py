@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from igrag.captioning.language_model import LanguageModel, embedding_weight
+from igrag.captioning.shared_cross_attention import forward_from
 from igrag.errors import CheckpointError
 from igrag.retrieval.vector_lookup import ImageVectors
 from prompt_tuning.image_prompt import ImagePrompt, make_image_prompt
@@ -82,7 +83,7 @@ def test_image_tokens_stand_behind_the_learned_ones(language: LanguageModel) -> 
         assert_same(found.logits, plain(**batch, prompts=names).logits)
         assert found.encoder_last_hidden_state.shape[1] == 3 + 2 + batch["input_ids"].shape[1]
         states, mask = tuner.encode(**inputs_of(batch), image_vectors=vectors)
-        again: Any = tuner.forward_from(states, mask, labels=batch["labels"])
+        again: Any = forward_from(tuner.model, states, mask, labels=batch["labels"])
         assert_same(again.logits, found.logits)
         other = tuner(**batch, image_vectors=vectors.flip(0)).logits
         assert not torch.allclose(other, found.logits)
