@@ -15,7 +15,7 @@ from benchmarks.measurement import (
     printing_to_stderr,
     since,
 )
-from benchmarks.shapes import training_options
+from benchmarks.shapes import NEVER_CHOSEN, training_options
 
 PROMPT_LENGTH, _NEW_TOKENS = 20, 24
 _EVAL_BATCH_SIZE = 32  # Ours' default; the library's is 8.
@@ -158,7 +158,7 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
             gradient_accumulation_steps=arguments.accumulation,
             learning_rate=0.3 if arguments.method == "prompt" else 1e-3,
             predict_with_generate=True,
-            generation_max_length=_NEW_TOKENS,
+            generation_max_length=_NEW_TOKENS + 1,  # the start token included
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
@@ -170,10 +170,14 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
         eval_dataset=data["val"],
         data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
         processing_class=tokenizer,
+        # Without metrics the Trainer generates nothing, whatever predict_with_generate says.
+        compute_metrics=lambda _: {},
         callbacks=[Clocks()],
     )
     with printing_to_stderr():
         trainer.train()
+        # The Trainer takes the tokenizer's end token, with which captions end early after a step.
+        model.generation_config.eos_token_id = NEVER_CHOSEN
         before = now()
         trainer.evaluate()
         validation = since(before)

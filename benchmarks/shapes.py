@@ -14,6 +14,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 2},  # To try it out.
 }
 _VOCABULARY, _HEAD_WIDTH = 32_128, 64
+# As the end token, one that is hardly ever chosen: every caption has the same length.
+NEVER_CHOSEN = _VOCABULARY - 1
 
 
 def save_model(folder: Path, shape: str) -> None:
@@ -22,8 +24,7 @@ def save_model(folder: Path, shape: str) -> None:
     from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(0)
-    # An end token that random weights hardly ever choose: every caption has the same length.
-    untyped: dict[str, Any] = {"decoder_start_token_id": 0, "eos_token_id": _VOCABULARY - 1}
+    untyped: dict[str, Any] = {"decoder_start_token_id": 0, "eos_token_id": NEVER_CHOSEN}
     config = T5Config(
         vocab_size=_VOCABULARY, d_kv=_HEAD_WIDTH, feed_forward_proj="gated-gelu",
         **SHAPES[shape], **untyped,
