@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.memory import peak_bytes
 from benchmarks.search_knowledge_base import BLOCK, CLUSTERS, near, random_units
 from igrag.config import DEFAULT_CONFIG, REPO_ROOT, Config
 from igrag.data.coco import CaptionedImage, read_captions
@@ -54,12 +54,9 @@ def main() -> int:
         start = time.perf_counter()
         parts = build(captions, knowledge_base, arguments, count_tokens)
         seconds = time.perf_counter() - start
-    # ru_maxrss counts kilobytes on Linux and bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    gigabytes = peak / (1e9 if sys.platform == "darwin" else 1e6)
     print(
         f"{arguments.samples} samples from {arguments.count} x {arguments.dimension}, "
-        f"k = {arguments.top_k}: {seconds:.1f} s ({parts}), peak memory {gigabytes:.2f} GB"
+        f"k = {arguments.top_k}: {seconds:.1f} s ({parts}), peak memory {peak_bytes() / 1e9:.2f} GB"
     )
     return 0
 

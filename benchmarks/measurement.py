@@ -2,13 +2,14 @@
 
 import argparse
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from benchmarks.memory import peak_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def max_memory() -> int:
 
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_bytes()
 
 
 def matmul_peak() -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.memory import peak_bytes
 from igrag.retrieval.build_plan import plan_build
 
 CAPTIONS = 2  # of an image
@@ -64,9 +64,7 @@ def plan(file: Path) -> int:
         count = len(planned.entries)
     seconds = time.process_time() - start
     assert count
-    # ru_maxrss counts kilobytes on Linux and bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(seconds, peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+    print(seconds, peak_bytes() / (1 << 20))
     return 0
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.memory import private_bytes
 from benchmarks.synthetic_knowledge_base import draw_vectors, make_knowledge_base
 from igrag.files import write_json
 from igrag.retrieval.knowledge_base import KnowledgeBase
@@ -136,12 +137,6 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
     started, cpu = time.perf_counter(), time.process_time()
     result = call()
     return result, time.perf_counter() - started, time.process_time() - cpu
-
-
-def private_bytes() -> int:
-    """Returns the memory of this process that no file backs."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_Dirty"))
 
 
 def as_markdown(found: Sequence[Row], queries: int) -> str:

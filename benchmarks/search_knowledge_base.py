@@ -10,7 +10,6 @@ row itself. Prints the seconds for all queries and the process's peak memory.
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.memory import peak_bytes
 from igrag.data.coco import CaptionedImage
 from igrag.retrieval.image_encoder import EncoderIdentity
 from igrag.retrieval.knowledge_base import KnowledgeBase
@@ -56,12 +56,9 @@ def main() -> int:
         seconds = time.perf_counter() - start
         assert all(len(found) == arguments.k for found in matches)
         assert matches[0][0].image_id == own[0]
-    # ru_maxrss counts kilobytes on Linux and bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    gigabytes = peak / (1e9 if sys.platform == "darwin" else 1e6)
     print(
         f"{arguments.queries} queries in {arguments.count} x {arguments.dimension}, "
-        f"k = {arguments.k}: {seconds:.1f} s, peak memory {gigabytes:.2f} GB"
+        f"k = {arguments.k}: {seconds:.1f} s, peak memory {peak_bytes() / 1e9:.2f} GB"
     )
     return 0
 

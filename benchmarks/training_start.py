@@ -22,6 +22,8 @@ from threading import Event, Thread
 _ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_ROOT))
 
+from benchmarks.memory import private_bytes
+
 HEAD = """| lines | first start, s | MB | second start, s | MB |
 |---:|---:|---:|---:|---:|"""
 _VALIDATION_LINES = 1000
@@ -83,12 +85,12 @@ def start(folder: Path) -> tuple[float, int]:
     config = Config.load(settings.model.main_config, [])
     tokenizer = load_tokenizer(str(_ROOT / "demo" / "models" / "t5-mini"))
     accelerator = Accelerator(cpu=True)
-    before = _private_bytes()
+    before = private_bytes()
     peak, ended = [before], Event()
 
     def watch() -> None:
         while not ended.wait(_SAMPLE_SECONDS):
-            peak.append(max(peak.pop(), _private_bytes()))
+            peak.append(max(peak.pop(), private_bytes()))
 
     watcher = Thread(target=watch)
     watcher.start()
@@ -100,11 +102,6 @@ def start(folder: Path) -> tuple[float, int]:
     ended.set()
     watcher.join()
     return seconds, peak[0] - before
-
-
-def _private_bytes() -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
 
 
 def _measured(folder: Path) -> tuple[float, int]:
