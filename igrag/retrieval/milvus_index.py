@@ -180,6 +180,8 @@ def _connect(path: Path, uri: str | None) -> tuple[Any, str]:
             f"knowledge_base_config.index: found milvus, but {missing[0]} is not installed; "
             'expected the extra: pip install "igrag[milvus]", or exact'
         )
+    # gRPC's own library writes to stderr beside all loggers; it reads this when it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from pymilvus import MilvusClient, MilvusException
 
     for library in _NOISY:
