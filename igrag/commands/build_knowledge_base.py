@@ -118,7 +118,9 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--captions", type=Path, metavar="FILE",
         help="captions file: COCO's, nocaps', VizWiz's, Karpathy's, Flickr8k's, Flickr30k's or "
         "COCO-CN's")  # fmt: skip
-    add("--images", type=Path, metavar="FOLDER", help="folder of its images")
+    add("--images", type=Path, metavar="FOLDER",
+        help="folder of its images; without --captions a folder of .tar files as WebDataset reads "
+        "them, or of .parquet or .arrow files, which hold images with their captions")  # fmt: skip
     add("--from_vectors", type=Path, metavar="PATH",
         help="encode nothing: take the vectors of clip-retrieval's folder, of a Parquet file (id, "
         "file_name, captions, vector), or of a .npy file whose captions are the lines of "
@@ -144,9 +146,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     add_config_options(parser, dtype=False)
     add_common_options(parser)
     arguments = parser.parse_args(words)
-    missing = [f"--{name}" for name in ("captions", "images") if getattr(arguments, name) is None]
-    if missing and not arguments.verify and not arguments.from_vectors:
-        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    if not (arguments.images or arguments.verify or arguments.from_vectors):
+        parser.error("the following arguments are required: --images")
     return arguments
 
 

@@ -34,7 +34,9 @@ from igrag.inputs import check_regular, open_input
 LARGE = (
     64 << 20
 )  # bytes of a COCO file that is read in pieces; in memory it takes ten times as many
-_IDS, _CAPTIONS = ("id", "image_id"), ("captions", "caption", "text")
+# What a row may call its id and its captions, the first one that is there.
+IDS = ("id", "image_id", "cocoid", "imgid", "img_id")
+CAPTIONS = ("captions", "caption", "text", "sentences")
 _ROWS = 4096
 logger = logging.getLogger(__name__)
 
@@ -70,19 +72,30 @@ def stream_captions(
     return iter(read_captions(path, split=split, keep_rejected=keep_rejected))
 
 
+def captioned_image(row: Mapping[str, Any], where: str) -> CaptionedImage:
+    """Returns the image of a row; its name without the suffix is its id where it has none.
+
+    Args:
+        row: file_name, one of `CAPTIONS` (a text or a list), and perhaps one of `IDS`.
+        where: The row, for an error.
+
+    Raises:
+        DataError: Something is missing or of another type.
+    """
+    name = checked_file_name(row, where)
+    image_id: ImageId = str(PurePosixPath(name).with_suffix(""))
+    if (key := next((key for key in IDS if row.get(key) is not None), None)) is not None:
+        image_id = checked_id(row, key, where)
+    key = next((key for key in CAPTIONS if row.get(key) is not None), CAPTIONS[0])
+    found = row.get(key, [])
+    texts = found if isinstance(found, list) else [found]
+    captions = (" ".join(checked_text({"caption": text}, "caption", where).split())
+                for text in texts)  # fmt: skip
+    return CaptionedImage(image_id, name, tuple(text for text in captions if text))
+
+
 def _from_rows(rows: Iterator[tuple[str, Mapping[str, Any]]]) -> Iterator[CaptionedImage]:
-    """Yields the image of each row; its name without the suffix is its id where it has none."""
-    for where, row in rows:
-        name = checked_file_name(row, where)
-        image_id: ImageId = str(PurePosixPath(name).with_suffix(""))
-        if (key := next((key for key in _IDS if row.get(key) is not None), None)) is not None:
-            image_id = checked_id(row, key, where)
-        key = next((key for key in _CAPTIONS if row.get(key) is not None), _CAPTIONS[0])
-        found = row.get(key, [])
-        texts = found if isinstance(found, list) else [found]
-        captions = (" ".join(checked_text({"caption": text}, "caption", where).split())
-                    for text in texts)  # fmt: skip
-        yield CaptionedImage(image_id, name, tuple(text for text in captions if text))
+    return (captioned_image(row, where) for where, row in rows)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -110,7 +123,7 @@ def _table(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             for _, group in groupby(rows, key=lambda row: row["file_name"]):
                 where = f"{path}:{rows.line_num}"
                 same = list(group)
-                key = next((key for key in _CAPTIONS if key in same[0]), _CAPTIONS[0])
+                key = next((key for key in CAPTIONS if key in same[0]), CAPTIONS[0])
                 yield where, {**same[0], "captions": [row[key] or "" for row in same]}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from None
@@ -120,7 +133,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     import pyarrow
     import pyarrow.parquet
 
-    known = {*_IDS, *_CAPTIONS, "file_name"}
+    known = {*IDS, *CAPTIONS, "file_name"}
     try:
         check_regular(path)
         with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igrag.data.coco import CaptionedImage, ImageId
+from igrag.data.packed_entries import PackedEntry
 from igrag.errors import DataError
 from igrag.files import atomic_path
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _ROWS = 8192  # of a record batch
 _KEY = np.dtype("<i8")
+_COLUMNS = ("image_id", "file_name", "captions")
+_PLACE = ("offset", "size")  # of images inside of files
 
 
 class EntryTable(Sequence[CaptionedImage]):
@@ -62,17 +65,27 @@ class EntryTable(Sequence[CaptionedImage]):
         """Returns an image, or some."""
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        image_id, file_name, captions = (column[index].as_py() for column in self._table.columns)
+        image_id, file_name, captions = (self._value(name, index) for name in _COLUMNS)
         return CaptionedImage(image_id, file_name, tuple(captions))
 
     def file_name(self, index: int) -> str:
         """Returns the file name of an image."""
-        name: str = self._table.column("file_name")[index].as_py()
+        name: str = self._value("file_name", index)
         return name
+
+    def place(self, index: int) -> tuple[int, int] | None:
+        """Returns offset and size of an image inside of a file; None for one of its own."""
+        if _PLACE[0] not in self._table.column_names:
+            return None
+        offset, size = (self._value(name, index) for name in _PLACE)
+        return offset, size
 
     def rows(self, start: int, stop: int) -> Table:
         """Returns rows as a table of image_id, file_name and captions, without a copy."""
-        return self._table.slice(start, stop - start)
+        return self._table.select(_COLUMNS).slice(start, stop - start)
+
+    def _value(self, column: str, index: int) -> Any:
+        return self._table.column(column)[index].as_py()
 
 
 def write_entries(path: Path, entries: Iterable[CaptionedImage], *, source: Path) -> int:
@@ -93,7 +106,10 @@ def write_entries(path: Path, entries: Iterable[CaptionedImage], *, source: Path
 
     count, stream = 0, iter(entries)
     batch = list(islice(stream, _ROWS))
-    schema = entries_schema(batch[0].image_id if batch else 0)
+    schema = entries_schema(
+        batch[0].image_id if batch else 0,
+        in_files=bool(batch) and isinstance(batch[0], PackedEntry),
+    )
     with atomic_path(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as keys:
         with pyarrow.OSFile(str(temporary), "wb") as file, pyarrow.ipc.new_file(
             file, schema
@@ -108,29 +124,28 @@ def write_entries(path: Path, entries: Iterable[CaptionedImage], *, source: Path
     return count
 
 
-def entries_schema(image_id: ImageId) -> Schema:
-    """Returns the columns of a table whose ids are of the type of this one."""
+def entries_schema(image_id: ImageId, *, in_files: bool = False) -> Schema:
+    """Returns the columns of a table.
+
+    Args:
+        image_id: An id of the table's type.
+        in_files: Whether the images are `PackedEntry`.
+    """
     import pyarrow
 
-    return pyarrow.schema(
-        {
-            "image_id": pyarrow.string() if isinstance(image_id, str) else pyarrow.int64(),
-            "file_name": pyarrow.string(),
-            "captions": pyarrow.list_(pyarrow.string()),
-        }
-    )
+    id_type = pyarrow.string() if isinstance(image_id, str) else pyarrow.int64()
+    types = (id_type, pyarrow.string(), pyarrow.list_(pyarrow.string()))
+    columns = dict(zip(_COLUMNS, types, strict=True))
+    return pyarrow.schema(columns | (dict.fromkeys(_PLACE, pyarrow.int64()) if in_files else {}))
 
 
 def to_table(entries: Sequence[CaptionedImage], schema: Schema | None = None) -> Table:
     """Returns images in memory as a table; its columns follow the first one's id by default."""
     import pyarrow
 
-    columns = {
-        "image_id": [entry.image_id for entry in entries],
-        "file_name": [entry.file_name for entry in entries],
-        "captions": [list(entry.captions) for entry in entries],
-    }
-    return pyarrow.table(columns, schema or entries_schema(entries[0].image_id))
+    schema = schema or entries_schema(entries[0].image_id)
+    columns = {name: [getattr(entry, name) for entry in entries] for name in schema.names}
+    return pyarrow.table(columns, schema)
 
 
 def _record_batch(entries: Sequence[CaptionedImage], schema: Schema, source: Path) -> Any:

@@ -65,13 +65,20 @@ def open_image(
         return _read(path, str(path), max_pixels, shortest_edge)
 
 
-def read_image(stream: BinaryIO, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    stream: BinaryIO,
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    shortest_edge: int | None = None,
+) -> Image.Image:
     """Reads one image from a stream, such as an upload; otherwise as `open_image`.
 
     Args:
         stream: The image's bytes; it can seek.
         name: Names the image in errors. No file of this name is opened.
         max_pixels: Maximum of width times height, checked before decoding.
+        shortest_edge: See `open_image`.
 
     Returns:
         An image in mode RGB.
@@ -80,7 +87,7 @@ def read_image(stream: BinaryIO, name: str, *, max_pixels: int = MAX_PIXELS) -> 
         ImageError: The bytes are not an image, truncated, or too large.
     """
     with _as_image_errors(name, partial(_describe_stream, stream)):
-        return _read(stream, name, max_pixels)
+        return _read(stream, name, max_pixels, shortest_edge)
 
 
 def list_images(path: Path) -> list[Path]:

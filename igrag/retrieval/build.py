@@ -13,6 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from igrag.data.packed_images import PackedImage
 from igrag.errors import KnowledgeBaseError
 from igrag.files import remove_leftovers
 from igrag.output_lock import held_since
@@ -20,7 +21,12 @@ from igrag.processes import Processes, Ranks
 from igrag.retrieval.build_plan import BuildPlan, plan_build, writing
 from igrag.retrieval.encoding_threads import encode_batches, encoding_threads
 from igrag.retrieval.image_encoder import ImageEncoder
-from igrag.retrieval.image_loader import Batch, read_images, report_killed_workers
+from igrag.retrieval.image_loader import (
+    Batch,
+    ImageSource,
+    read_images,
+    report_killed_workers,
+)
 from igrag.retrieval.partial_vectors import PartialVectors, Shard, start
 from igrag.retrieval.storage import SkippedImage, write_streamed
 
@@ -45,7 +51,7 @@ class BuildReport:
 
 
 def build_knowledge_base(
-    captions: Path,
+    captions: Path | None,
     images: Path,
     output: Path,
     *,
@@ -107,7 +113,7 @@ def build_planned(
     edge = encoder.preprocess.shortest_edge if reduced_decoding else None
     batches = _Batches(partial, share, batch_size)
     loaded = read_images(
-        _Paths(plan), encoder.preprocess, batches=batches, workers=workers, shortest_edge=edge
+        _Sources(plan), encoder.preprocess, batches=batches, workers=workers, shortest_edge=edge
     )
     _encode(encoder, loaded, partial, batches, progress, processes)
     processes.first_waits("encoded")
@@ -166,8 +172,8 @@ def _open_shards(
     return partial, begun["missing"]
 
 
-class _Paths(Sequence[Path]):
-    """The files of the planned images; a worker process opens the plan again."""
+class _Sources(Sequence[ImageSource]):
+    """Where the planned images are; a worker process opens the plan again."""
 
     def __init__(self, plan: BuildPlan) -> None:
         self._images, self._entries = plan.images, plan.entries
@@ -176,13 +182,17 @@ class _Paths(Sequence[Path]):
         return len(self._entries)
 
     @overload
-    def __getitem__(self, index: int) -> Path: ...
+    def __getitem__(self, index: int) -> ImageSource: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Path]: ...
-    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+    def __getitem__(self, index: slice) -> list[ImageSource]: ...
+    def __getitem__(self, index: int | slice) -> ImageSource | list[ImageSource]:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        return self._images / self._entries.file_name(index)
+        name, place = self._entries.file_name(index), self._entries.place(index)
+        if place is None:
+            return self._images / name
+        file = self._images / name.partition("/")[0] if self._images.is_dir() else self._images
+        return PackedImage(file, name, *place)
 
 
 class _Batches:

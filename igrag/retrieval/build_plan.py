@@ -13,7 +13,9 @@ from igrag.data.caption_streams import stream_captions
 from igrag.data.coco import CaptionedImage
 from igrag.data.entry_table import EntryTable, write_entries
 from igrag.data.images import SUFFIXES, file_in
-from igrag.errors import KnowledgeBaseError
+from igrag.data.packed_entries import stream_packed
+from igrag.data.packed_images import image_files
+from igrag.errors import KnowledgeBaseError, UsageError
 from igrag.files import exists, naming_full_disk, sha256_file
 from igrag.processes import Processes, Ranks
 from igrag.retrieval.partial_vectors import PLAN, unfinished_folder
@@ -27,15 +29,15 @@ class BuildPlan:
     """What to encode, and where it goes.
 
     Attributes:
-        captions: COCO captions file.
-        images: Folder that its file names count from.
+        captions: File of captions; the images, where these have theirs.
+        images: Folder that its file names count from, or what holds images with their captions.
         output: Folder to make.
         force: Replace an existing knowledge base.
         limit: Only so many images of the file were taken, the first; None for all.
         split: The split that they are from, where the file has some.
         keep_rejected: Whether captions that were rejected were kept.
         folder: Where the unfinished build is kept.
-        captions_sha256: The file's hash.
+        captions_sha256: The hash of the file, or of the plan, where the images have their captions.
         entries: The images to be encoded, in this order.
         without_captions: Images of the file that have none; the first process alone knows them.
         uncaptioned: Names of images in the folder that the file does not list; likewise, and not
@@ -76,7 +78,7 @@ class BuildPlan:
 
 @contextmanager
 def plan_build(
-    captions: Path,
+    captions: Path | None,
     images: Path,
     output: Path,
     *,
@@ -89,8 +91,8 @@ def plan_build(
     """Matches a captions file with its folder of images, and holds the output inside the block.
 
     Args:
-        captions: The file of captions, see `stream_captions`.
-        images: Folder that its file names count from.
+        captions: The file of captions, see `stream_captions`; None if the images have theirs.
+        images: Folder that its file names count from; else see `stream_packed`.
         output: Folder to make; of a link to a folder, the folder is meant.
         limit: Take only this many images, the first of the file.
         force: Replace an existing knowledge base.
@@ -102,13 +104,14 @@ def plan_build(
         DataError: The captions file is not one, or names a file outside the folder.
         KnowledgeBaseError: Nothing is to be encoded, or the output may not be written.
         OutputError: Another build is writing there.
+        UsageError: There are no captions, or the file has no such split.
     """
     processes = processes or Processes(Ranks())
     if processes.ranks.is_first:
         check_output_folder(output, force=force)
     output = output.resolve()
     options: dict[str, Any] = {
-        "captions": captions,
+        "captions": captions or images,
         "images": images,
         "output": output,
         "force": force,
@@ -171,17 +174,19 @@ class _Listing:
     def captioned(self, listed: Iterable[CaptionedImage]) -> Iterator[CaptionedImage]:
         """Yields the images to be encoded."""
         images, captions, limit = (self.plan[key] for key in ("images", "captions", "limit"))
+        in_files = captions == images
         for entry in listed:
             self._add_name(entry.file_name)
             if limit is not None and self.taken == limit:
                 continue
             self.taken += 1
-            file_in(images, entry.file_name, listed_in=captions)
+            if not in_files:
+                file_in(images, entry.file_name, listed_in=captions)
             if not entry.captions:
                 self.without.append(SkippedImage(entry.file_name, "has no captions"))
                 continue
             self.first = self.first or entry
-            self.is_found = self.is_found or exists(images / entry.file_name)
+            self.is_found = self.is_found or in_files or exists(images / entry.file_name)
             yield entry
 
     def _add_name(self, name: str) -> None:
@@ -194,12 +199,16 @@ class _Listing:
 def _make_plan(folder: Path, options: dict[str, Any]) -> BuildPlan:
     """Writes the plan of a build into its folder."""
     captions, images = options["captions"], options["images"]
-    listed = stream_captions(
-        captions, split=options["split"], keep_rejected=options["keep_rejected"]
-    )
-    if not images.is_dir():
-        found = "not a folder" if images.exists() else "no such folder"
-        raise KnowledgeBaseError(f"{images}: {found}, expected the folder of the images")
+    in_files = captions == images
+    if in_files:
+        listed = _packed(images, split=options["split"])
+    else:
+        listed = stream_captions(
+            captions, split=options["split"], keep_rejected=options["keep_rejected"]
+        )
+        if not images.is_dir():
+            found = "not a folder" if images.exists() else "no such folder"
+            raise KnowledgeBaseError(f"{images}: {found}, expected the folder of the images")
     listing = _Listing(options)
     count = write_entries(folder / PLAN, listing.captioned(listed), source=captions)
     if listing.first is None:
@@ -209,14 +218,27 @@ def _make_plan(folder: Path, options: dict[str, Any]) -> BuildPlan:
             f"{images}: holds none of the {count} images that {captions} names "
             f"(the first is {listing.first.file_name})"
         )
+    names = None if in_files else listing.names
     return BuildPlan(
         **options,
         folder=folder,
-        captions_sha256=sha256_file(captions),
+        captions_sha256=sha256_file(folder / PLAN if in_files else captions),
         entries=EntryTable(folder / PLAN),
         without_captions=tuple(listing.without),
-        uncaptioned=() if listing.names is None else _uncaptioned(images, listing.names),
+        uncaptioned=() if names is None else _uncaptioned(images, names),
     )
+
+
+def _packed(images: Path, *, split: str | None) -> Iterator[CaptionedImage]:
+    """Returns images that have their captions."""
+    if not image_files(images):
+        raise UsageError(
+            f"{images}: found no .tar, .parquet or .arrow files, which hold images with their "
+            "captions; --captions FILE names the captions of a folder of images"
+        )
+    if split is not None:
+        raise UsageError(f"--caption_split: {images} has no splits; leave it out")
+    return stream_packed(images)
 
 
 def _uncaptioned(images: Path, known: set[str]) -> tuple[str, ...]:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from igrag.data.images import open_image
+from igrag.data.packed_images import PackedImage
 from igrag.data.workers import prepare_worker
 from igrag.errors import ImageError, KnowledgeBaseError
 from igrag.retrieval.preprocessing import Preprocessor
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ImageSource = Path | PackedImage
 Batch = tuple[NDArray[np.float32], dict[int, str]]
 
 
 def read_images(
-    paths: Sequence[Path],
+    sources: Sequence[ImageSource],
     preprocess: Preprocessor,
     *,
     batches: Iterable[Sequence[int]],
@@ -29,7 +34,7 @@ def read_images(
     """Yields the images of each batch, in order.
 
     Args:
-        paths: The image files.
+        sources: The images: files, or places inside of them.
         preprocess: Makes their pixels.
         batches: The indices of each batch's files.
         workers: Processes that read them; 0: this process reads them.
@@ -40,7 +45,7 @@ def read_images(
     """
     from torch.utils.data import DataLoader
 
-    images: Any = _Images(paths, preprocess, shortest_edge)
+    images: Any = _Images(sources, preprocess, shortest_edge)
     sampler: Any = batches  # One that is made as it is read: a list of all would fill the memory.
     loader: DataLoader[Any] = DataLoader(
         images,
@@ -74,23 +79,28 @@ class _Images:
     """The images as a data loader's dataset: pixels [3, h, w], or why there are none."""
 
     def __init__(
-        self, paths: Sequence[Path], preprocess: Preprocessor, shortest_edge: int | None
+        self, sources: Sequence[ImageSource], preprocess: Preprocessor, shortest_edge: int | None
     ) -> None:
-        self._paths = paths
+        self._sources = sources
         self._preprocess = preprocess
         self._shortest_edge = shortest_edge
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._sources)
 
     def __getitem__(self, index: int) -> NDArray[np.float32] | str:
-        path = self._paths[index]
+        source = self._sources[index]
         try:
-            pixels = self._preprocess(open_image(path, shortest_edge=self._shortest_edge))
+            pixels = self._preprocess(self._open(source))
         except ImageError as error:
-            return str(error).removeprefix(f"{path}: ")
+            return str(error).removeprefix(f"{source}: ")
         array: NDArray[np.float32] = pixels.numpy()
         return array
+
+    def _open(self, source: ImageSource) -> Image:
+        if isinstance(source, PackedImage):
+            return source.open(shortest_edge=self._shortest_edge)
+        return open_image(source, shortest_edge=self._shortest_edge)
 
 
 def _collate(items: Sequence[NDArray[np.float32] | str]) -> Batch:
