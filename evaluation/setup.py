@@ -206,24 +206,31 @@ def caption_dataset(
     vectors = vectors_by_method(methods, image_prompts, _vectors_of(dataset, known), seed=seed)
     partial = None
     if processes.ranks.is_first:
-        paths = method_files(methods, trained_paths(config)).values()
-        key = captions_key(
-            identity,
-            [path for each in paths for path in each],
-            by_method,
-            language.weights,
-            library_versions(),
-            *([_hashes(vectors)] if vectors else []),
-        )
-        partial = PartialCaptions(output / PARTIAL_NAME, key)
-        if len(partial):
-            logger.warning("continues an interrupted evaluation after %d captions", len(partial))
+        made_from = [by_method, language.weights, library_versions()]
+        made_from += [_hashes(vectors)] if vectors else []
+        partial = _open_partial(output, identity, config, methods, made_from)
     generated = generate_captions(
         generator, models, by_method, processes, partial=partial, vectors=vectors
     )
     captions = {name: each.captions for name, each in generated.items()}
     seconds = {name: each.seconds for name, each in generated.items()}
     return CaptionedDataset(dataset, captions | nearest, seconds, choice)
+
+
+def _open_partial(
+    output: Path,
+    identity: Mapping[str, Any],
+    config: Config,
+    methods: Sequence[Method],
+    made_from: Sequence[Any],
+) -> PartialCaptions:
+    """Opens the captions that an interrupted evaluation left, if it was this one."""
+    paths = method_files(methods, trained_paths(config)).values()
+    key = captions_key(identity, [path for each in paths for path in each], *made_from)
+    partial = PartialCaptions(output / PARTIAL_NAME, key)
+    if len(partial):
+        logger.warning("continues an interrupted evaluation after %d captions", len(partial))
+    return partial
 
 
 def _read_image_prompts(

@@ -27,7 +27,8 @@ from igrag.errors import ImageError, UsageError
 from igrag.from_config import build_template
 from igrag.memory import explain_out_of_memory
 from igrag.training import batch_size
-from igrag.training.checkpoints import record_of, refuse_changes
+from igrag.training.changes import refuse_changes
+from igrag.training.checkpoints import record_of
 from igrag.training.precision import resolve_mixed_precision
 from igrag.training.record import TrainingRecord
 from igrag.training.run_metadata import count_parameters, describe_data, library_versions

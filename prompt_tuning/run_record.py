@@ -8,7 +8,8 @@ from datasets import Dataset
 
 from igrag.captioning.language_model import LanguageModel
 from igrag.config import portable
-from igrag.training.checkpoints import record_of, refuse_changes
+from igrag.training.changes import refuse_changes
+from igrag.training.checkpoints import record_of
 from igrag.training.record import TrainingRecord
 from igrag.training.run_metadata import count_parameters, describe_data, library_versions
 from igrag.training.summary import run_header

@@ -19,7 +19,8 @@ def command(words: Sequence[str] | None = None) -> int:
 
 def main(arguments: argparse.Namespace) -> int:
     """Draws the runs and returns the exit code."""
-    from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME, refuse_other_training
+    from igrag.training.changes import refuse_other_training
+    from igrag.training.checkpoints import CURVES_NAME, RESULTS_NAME
     from igrag.training.curves import draw_runs
     from igrag.training.record import TrainingRecord
 

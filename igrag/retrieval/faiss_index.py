@@ -7,7 +7,6 @@ recall and the seconds that this was measured to give.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -19,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igrag.config.choices import IndexStorage
-from igrag.errors import DataError, KnowledgeBaseError, UsageError
-from igrag.files import atomic_directory, read_json, sha256_file, write_json
+from igrag.errors import KnowledgeBaseError, UsageError
+from igrag.files import atomic_directory, sha256_file, write_json
 from igrag.inputs import check_regular
 from igrag.retrieval.checksums import (
     FAISS,
@@ -29,6 +28,7 @@ from igrag.retrieval.checksums import (
     fingerprint,
     is_small,
 )
+from igrag.retrieval.index_description import read_description
 from igrag.retrieval.recall import TARGET_RECALL, Measured, list_count, tune
 from igrag.retrieval.search import CandidateIndex, Floats, finite_blocks
 
@@ -185,29 +185,15 @@ def _read_description(path: Path, manifest: Mapping[str, Any], vectors: Floats) 
         raise KnowledgeBaseError(
             f"{path / FAISS}: no such index; make it: igrag index {path} --type faiss"
         )
-    try:
-        found = read_json(file, expected="an index's description")
-    except DataError as error:
-        raise KnowledgeBaseError(f"{error}; {_remake(path)}") from error
-    expected = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    if not isinstance(found, dict) or any(found.get(key) != expected[key] for key in expected):
-        raise KnowledgeBaseError(
-            f"{file}: not the description of an {FORMAT} of version {FORMAT_VERSION}; "
-            f"{_remake(path)}"
-        )
-    if found.get("vectors") != fingerprint(manifest, vectors):
-        size = f"{found.get('count')} x {found.get('dimension')}"
-        raise KnowledgeBaseError(
-            f"{path / FAISS}: the index of other vectors ({size}), expected that of these "
-            f"({len(vectors)} x {vectors.shape[1]}); {_remake(path)}"
-        )
-    for key in ("nprobe", "oversampling", SIZE):
-        if type(found.get(key)) is not int or found[key] < 1:
-            raise KnowledgeBaseError(
-                f"{file}: {key} is {json.dumps(found.get(key))}, expected a whole number above 0; "
-                f"{_remake(path)}"
-            )
-    return found
+    return read_description(
+        file,
+        what=FORMAT,
+        version=FORMAT_VERSION,
+        known=fingerprint(manifest, vectors),
+        vectors=vectors,
+        counts=("nprobe", "oversampling", SIZE),
+        remake=_remake(path),
+    )
 
 
 def _read(faiss: Any, file: Path) -> Any:

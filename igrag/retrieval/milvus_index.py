@@ -7,7 +7,6 @@ last, holds how it is searched and what this was measured to give.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -22,9 +21,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from igrag.errors import DataError, KnowledgeBaseError, UsageError
-from igrag.files import read_json, write_json
+from igrag.errors import KnowledgeBaseError, UsageError
+from igrag.files import write_json
 from igrag.retrieval.checksums import MILVUS, MILVUS_DESCRIPTION, fingerprint
+from igrag.retrieval.index_description import read_description
 from igrag.retrieval.recall import SMALL, TARGET_RECALL, Measured, list_count, tune
 from igrag.retrieval.search import CandidateIndex, Floats, finite_blocks
 
@@ -110,7 +110,15 @@ def open_milvus(
     remake = f"load them: igrag index {path} --type milvus"
     if uri is not None:
         remake += f" --milvus_uri {without_password(uri)}"
-    nprobe = _read_nprobe(path, known, remake)
+    description = read_description(
+        path / MILVUS_DESCRIPTION,
+        what=FORMAT,
+        version=FORMAT_VERSION,
+        known=known,
+        vectors=vectors,
+        counts=("nprobe",),
+        remake=remake,
+    )
     client, uri = _connect(path, uri)
     collection = _collection(known)
     with _naming(uri):
@@ -120,7 +128,7 @@ def open_milvus(
                 f"{len(vectors)} vectors of {path}; {remake}"
             )
         client.load_collection(collection, timeout=_REQUEST_SECONDS)
-    return _searched(vectors, client, collection, nprobe, uri)
+    return _searched(vectors, client, collection, description["nprobe"], uri)
 
 
 def _searched(
@@ -180,7 +188,7 @@ def _connect(path: Path, uri: str | None) -> tuple[Any, str]:
             f"knowledge_base_config.index: found milvus, but {missing[0]} is not installed; "
             'expected the extra: pip install "igrag[milvus]", or exact'
         )
-    # gRPC's own library writes to stderr beside all loggers; it reads this when it is loaded.
+    # gRPC's own library writes to stderr past all loggers; it reads this when it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from pymilvus import MilvusClient, MilvusException
 
@@ -257,22 +265,3 @@ def _load(client: Any, collection: str, vectors: Floats, index_type: str, lists:
     if not _is_complete(client, unfinished, total):
         raise KnowledgeBaseError(f"{unfinished}: Milvus counts fewer than {total} vectors")
     client.rename_collection(unfinished, collection, timeout=_REQUEST_SECONDS)
-
-
-def _read_nprobe(path: Path, known: str, remake: str) -> int:
-    """Reads how the collection is searched from milvus.json, which must be of these vectors."""
-    file = path / MILVUS_DESCRIPTION
-    try:
-        found = read_json(file, expected="the description of a collection in Milvus")
-    except DataError as error:
-        raise KnowledgeBaseError(f"{error}; {remake}") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise KnowledgeBaseError(f"{file}: not the description of an {FORMAT}; {remake}")
-    if found.get("format_version") != FORMAT_VERSION or found.get("vectors") != known:
-        raise KnowledgeBaseError(f"{file}: of other vectors or another version; {remake}")
-    nprobe = found.get("nprobe")
-    if type(nprobe) is not int or nprobe < 1:
-        raise KnowledgeBaseError(
-            f"{file}: nprobe is {json.dumps(nprobe)}, expected a whole number above 0; {remake}"
-        )
-    return nprobe

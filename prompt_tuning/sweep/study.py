@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from igrag.errors import UsageError
-from igrag.training.checkpoints import differences
+from igrag.training.changes import differences
 from prompt_tuning.sweep.settings import Choice, Range, Sweep, SweepSettings
 
 TRIALS_NAME, SETTINGS_NAME, RUN_NAME = "trials", "settings.yaml", "run"

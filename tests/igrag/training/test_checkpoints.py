@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from igrag.errors import CheckpointError, UsageError
+from igrag.training.changes import refuse_changes
 from igrag.training.checkpoints import (
     RECORD_NAME,
     RESULTS_NAME,
@@ -15,7 +16,6 @@ from igrag.training.checkpoints import (
     checkpoint_name,
     has_stopped_improving,
     record_of,
-    refuse_changes,
     step_of,
 )
 from tests.trainings import training
