@@ -14,6 +14,7 @@ if not __package__:  # Run as a script: without an installation the clone is not
 from evaluation.options import EvaluationOptions, check_options, parse_arguments
 from igrag.cli import config_overrides, quiet_start, run_command, setup_logging
 from igrag.config import Config, ModelEntry, find_model
+from igrag.devices import agree_on_dtypes
 from igrag.errors import UsageError
 from igrag.output_lock import lock_folder
 from igrag.processes import Processes, joined_processes
@@ -45,6 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
         config = Config.load(arguments.config, config_overrides(arguments))
         log = config.log_config
         setup_logging(log.level, verbose=arguments.verbose, file=log.file)
+        agree_on_dtypes(processes)
         is_first = processes.ranks.is_first
         lock = lock_folder(options.output_dir, option="--output_dir")
         with lock if is_first else nullcontext():
@@ -147,35 +149,19 @@ def evaluate_methods(
     Returns:
         The evaluation, in the first process; None in the others.
     """
-    from evaluation.controls import add_controls
     from evaluation.human import HUMAN
     from evaluation.language import find_tokenizer
-    from evaluation.methods import find_checkpoints, find_ensemble, find_methods
     from evaluation.overwrite_guard import check_not_overwritten
     from evaluation.results import EvaluationResult, GenerationRecord
-    from evaluation.rows import check_names, in_order
+    from evaluation.rows import in_order
     from evaluation.save_results import file_names
-    from evaluation.setup import (
-        caption_dataset,
-        check_not_sampled,
-        config_identity,
-        trained_paths,
-    )
+    from evaluation.setup import caption_dataset, config_identity
     from evaluation.significance import compared_with
     from igrag.from_config import for_process
 
     if model.notice and processes.ranks.is_first:
         print(f"note: {model.notice}", file=sys.stderr)
-    paths = trained_paths(config)
-    check_names(options.methods, paths.named)
-    if options.checkpoints:
-        methods = find_checkpoints(options.checkpoints, paths)
-    else:
-        methods = find_methods(paths, options.methods)
-        methods = add_controls(methods, options.controls)
-    if options.ensemble:
-        check_not_sampled(config)
-        methods.append(find_ensemble(options.ensemble, paths))
+    methods = _find_methods(options, config)
     rows = _find_rows(options, dataset, config)
     names = in_order([*(method.name for method in methods), *rows.names])
     over = compared_with([name for name in names if name != HUMAN], options.against)
@@ -218,6 +204,25 @@ def evaluate_methods(
         diversity=_measure_diversity(config, dataset, scores),
         tokenizer=tokenizer,
     )  # fmt: skip
+
+
+def _find_methods(options: EvaluationOptions, config: Config) -> "list[Method]":
+    """Finds the methods, or the checkpoints, that generate captions."""
+    from evaluation.controls import add_controls
+    from evaluation.methods import find_checkpoints, find_ensemble, find_methods
+    from evaluation.rows import check_names
+    from evaluation.setup import check_not_sampled, trained_paths
+
+    paths = trained_paths(config)
+    check_names(options.methods, paths.named)
+    if options.checkpoints:
+        methods = find_checkpoints(options.checkpoints, paths)
+    else:
+        methods = add_controls(find_methods(paths, options.methods), options.controls)
+    if options.ensemble:
+        check_not_sampled(config)
+        methods.append(find_ensemble(options.ensemble, paths))
+    return methods
 
 
 def _select_checkpoint(

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from igrag.errors import ModelError
+from igrag.processes import Processes
 
 if TYPE_CHECKING:  # torch takes seconds to load
     import torch
@@ -23,6 +24,8 @@ _INT_MAX = 2**31 - 1
 # hundred times slower.
 _RACE_SHAPE = (128, 256, 256)
 _RACE_ROUNDS = 3
+_TYPES = ("cpu", "cuda", "mps")
+_AGREED: dict[str, str] = {}  # Type of device -> what the run's first process has chosen.
 logger = logging.getLogger(__name__)
 
 
@@ -70,9 +73,25 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-@cache
 def auto_dtype(device_type: str) -> str:
-    """Chooses the dtype of "auto", bfloat16 or float32, and logs why, once for each device."""
+    """Returns the dtype of "auto" on a type of device: bfloat16 or float32."""
+    return _AGREED.get(device_type) or fastest_dtype(device_type)
+
+
+def agree_on_dtypes(processes: Processes) -> None:
+    """Makes all processes of a run take what the first one chooses for "auto".
+
+    Races end differently on another machine, or on a busy one, and then the processes would
+    compute with different precision.
+    """
+    if processes.ranks.size > 1:
+        chosen = processes.from_first("dtypes", lambda: {each: auto_dtype(each) for each in _TYPES})
+        _AGREED.update(chosen)
+
+
+@cache
+def fastest_dtype(device_type: str) -> str:
+    """Chooses between bfloat16 and float32, and logs why, once for each type of device."""
     import torch
 
     chosen, reason = "float32", "the device has no fast bfloat16"

@@ -21,6 +21,7 @@ if __name__ == "__main__":
 
 from igrag.config import Config, portable
 from igrag.config.choices import ReportTo, in_words
+from igrag.devices import agree_on_dtypes
 from igrag.errors import UsageError
 from igrag.files import ADAPTER_WEIGHTS
 from igrag.output_lock import lock_folder
@@ -69,6 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
 def run_actions(arguments: argparse.Namespace, processes: Processes) -> None:
     """Builds, trains, or both; all of the run's processes take part."""
     settings, config, model_path = load_settings(arguments)
+    agree_on_dtypes(processes)
     builds, trains = arguments.build_data or arguments.all, arguments.train or arguments.all
     build = partial(
         build_data, settings.data, config, model_path, processes,

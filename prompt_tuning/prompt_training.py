@@ -15,6 +15,7 @@ if not __package__:  # Run as a script: without an installation the clone is not
 from igrag.cli import CommandParser, add_common_options, run, setup_logging
 from igrag.config import Config, find_model, quote
 from igrag.config.choices import DType, ReportTo, in_words, words
+from igrag.devices import agree_on_dtypes
 from igrag.errors import ConfigError
 from igrag.output_lock import lock_folder
 from igrag.processes import Ranks, joined_processes
@@ -226,6 +227,7 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         )
     setup_logging(config.log_config.level, verbose=arguments.verbose, file=config.log_config.file)
     with joined_processes() as processes, lock_training(settings, processes.ranks):
+        agree_on_dtypes(processes)
         train(
             settings,
             config,

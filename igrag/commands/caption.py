@@ -26,6 +26,7 @@ from igrag.commands.clip_scores import load_clip_score
 from igrag.config import DEFAULT_CONFIG, Config, ModelEntry, find_model
 from igrag.config.choices import Engine
 from igrag.config.choices import words as words_of
+from igrag.devices import agree_on_dtypes
 from igrag.errors import ImageError, UsageError
 from igrag.files import is_folder, may_be_hub_id
 from igrag.processes import Processes, joined_processes
@@ -74,6 +75,7 @@ def caption_images(
     config = Config.load(arguments.config, overrides)
     log = config.log_config
     setup_logging(log.level, verbose=arguments.verbose, file=log.file)
+    agree_on_dtypes(processes)
     model = find_model(config.models, arguments.model)
     empty: list[str] = []
     requests = _from_first(processes, "requests", lambda: _find_requests(arguments, empty))

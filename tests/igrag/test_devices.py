@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from igrag import devices
-from igrag.devices import auto_dtype, race_on_cpu, resolve_dtype
+from igrag.devices import agree_on_dtypes, auto_dtype, fastest_dtype, race_on_cpu, resolve_dtype
+from igrag.processes import Processes, Ranks
 from igrag.training.precision import resolve_mixed_precision
 
 CPU = torch.device("cpu")
@@ -16,10 +18,10 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def forgetful() -> Iterator[None]:
     """Nothing that was measured before a test counts in it, or after it."""
-    for remembered in (auto_dtype, race_on_cpu):
+    for remembered in (fastest_dtype, race_on_cpu):
         remembered.cache_clear()
     yield
-    for remembered in (auto_dtype, race_on_cpu):
+    for remembered in (fastest_dtype, race_on_cpu):
         remembered.cache_clear()
 
 
@@ -79,3 +81,20 @@ def test_the_real_product_is_timed() -> None:
     """Both dtypes can be timed on any CPU, in a moment."""
     seconds = [devices._fastest_product(dtype) for dtype in (torch.float32, torch.bfloat16)]
     assert all(0 < each < 1 for each in seconds)
+
+
+def test_processes_compute_with_what_the_first_one_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A race that ends differently elsewhere changes no precision; one process asks nobody."""
+    monkeypatch.setattr(devices, "_AGREED", {})
+    store = HashStore()
+    machine(monkeypatch, amx=True, bfloat16_takes=0.2)
+    agree_on_dtypes(Processes(Ranks(rank=0, size=2), store))
+    assert devices._AGREED["cpu"] == "bfloat16"
+    devices._AGREED.clear()
+    fastest_dtype.cache_clear()
+    race_on_cpu.cache_clear()
+    machine(monkeypatch, amx=True, bfloat16_takes=3.0)
+    agree_on_dtypes(Processes(Ranks()))
+    assert auto_dtype("cpu") == "float32"
+    agree_on_dtypes(Processes(Ranks(rank=1, size=2), store))
+    assert auto_dtype("cpu") == "bfloat16"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from igrag.config.choices import MixedPrecision
-from igrag.devices import auto_dtype
+from igrag.devices import fastest_dtype
 from igrag.training.precision import resolve_mixed_precision
 
 
@@ -27,6 +27,6 @@ def test_auto_is_bf16_only_on_a_gpu_that_supports_it(
 ) -> None:
     """The name auto depends on the device; the other two names mean the same everywhere."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
-    auto_dtype.cache_clear()
+    fastest_dtype.cache_clear()
     assert resolve_mixed_precision(name, torch.device(device)) == expected
-    auto_dtype.cache_clear()
+    fastest_dtype.cache_clear()
