@@ -3,16 +3,19 @@
 
     python benchmarks/plan_memory.py --counts 1000 100000 1000000
 
-Each file of captions is made up and planned in a process of its own. Nothing is encoded: the plan
+Each file of captions, or of images with them, is made up and planned in a process of its own.
+Nothing is encoded: the plan
 is what the first process of a build does with all images. Prints CPU seconds and peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +26,7 @@ from benchmarks.memory import peak_bytes
 from igrag.retrieval.build_plan import plan_build
 
 CAPTIONS = 2  # of an image
-FORMATS = ("jsonl", "parquet", "coco")
+FORMATS = ("jsonl", "parquet", "coco", "tar")
 
 
 def main() -> int:
@@ -48,7 +51,7 @@ def measure(name: str, count: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         file = folder / f"captions.{'json' if name == 'coco' else name}"
-        {"jsonl": save_jsonl, "parquet": save_parquet, "coco": save_coco}[name](file, count)
+        _SAVE[name](file, count)
         (folder / "images").mkdir()
         (folder / "images" / file_name(0)).touch()
         words = [sys.executable, __file__, "--plan", str(file)]
@@ -60,7 +63,9 @@ def measure(name: str, count: int) -> tuple[float, float]:
 def plan(file: Path) -> int:
     """Plans a build, and prints its CPU seconds and the peak memory of this process in MiB."""
     start = time.process_time()
-    with plan_build(file, file.parent / "images", file.parent / "kb") as planned:
+    has_images = file.suffix == ".tar"
+    captions_file, images = (None, file) if has_images else (file, file.parent / "images")
+    with plan_build(captions_file, images, file.parent / "kb") as planned:
         count = len(planned.entries)
     seconds = time.process_time() - start
     assert count
@@ -116,6 +121,21 @@ def save_coco(file: Path, count: int) -> None:
                 first = way == 0 and number == count - 1
                 stream.write("," * (not first) + json.dumps(annotation))
         stream.write("]}")
+
+
+def save_tar(file: Path, count: int) -> None:
+    """Saves a tar file as img2dataset does; planning does not open its images."""
+    with tarfile.open(file, "w") as archive:
+        for number in range(count):
+            texts = {"jpg": "an image", "txt": "\n".join(captions(number))}
+            for suffix, text in texts.items():
+                member = tarfile.TarInfo(f"{number:012}.{suffix}")
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text.encode()))
+            archive.members = []  # type: ignore[attr-defined] # It keeps all it has written.
+
+
+_SAVE = {"jsonl": save_jsonl, "parquet": save_parquet, "coco": save_coco, "tar": save_tar}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ROWS = 8192  # of a record batch
 _KEY = np.dtype("<i8")
 _COLUMNS = ("image_id", "file_name", "captions")
-_PLACE = ("offset", "size")  # of images inside of files
+_RANGE = ("offset", "size")  # of images inside of files
 
 
 class EntryTable(Sequence[CaptionedImage]):
@@ -73,11 +73,11 @@ class EntryTable(Sequence[CaptionedImage]):
         name: str = self._value("file_name", index)
         return name
 
-    def place(self, index: int) -> tuple[int, int] | None:
+    def range_in_file(self, index: int) -> tuple[int, int] | None:
         """Returns offset and size of an image inside of a file; None for one of its own."""
-        if _PLACE[0] not in self._table.column_names:
+        if _RANGE[0] not in self._table.column_names:
             return None
-        offset, size = (self._value(name, index) for name in _PLACE)
+        offset, size = (self._value(name, index) for name in _RANGE)
         return offset, size
 
     def rows(self, start: int, stop: int) -> Table:
@@ -136,7 +136,7 @@ def entries_schema(image_id: ImageId, *, in_files: bool = False) -> Schema:
     id_type = pyarrow.string() if isinstance(image_id, str) else pyarrow.int64()
     types = (id_type, pyarrow.string(), pyarrow.list_(pyarrow.string()))
     columns = dict(zip(_COLUMNS, types, strict=True))
-    return pyarrow.schema(columns | (dict.fromkeys(_PLACE, pyarrow.int64()) if in_files else {}))
+    return pyarrow.schema(columns | (dict.fromkeys(_RANGE, pyarrow.int64()) if in_files else {}))
 
 
 def to_table(entries: Sequence[CaptionedImage], schema: Schema | None = None) -> Table:

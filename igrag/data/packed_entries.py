@@ -81,7 +81,7 @@ def _of_key(
         for member in members
         if member.isreg() and not member.issparse()
     }
-    image = next((files[kind] for kind in files if f".{kind}" in SUFFIXES), None)
+    image = next((files[suffix] for suffix in files if f".{suffix}" in SUFFIXES), None)
     if image is None:
         return
     row: dict[str, Any] = {"id": key}
@@ -103,8 +103,8 @@ def _of_key(
 def _split(name: str) -> tuple[str, str]:
     """Returns the key of a member, and the rest of its name in lower case, without the dot."""
     folder, slash, last = name.rpartition("/")
-    stem, _, kind = last.partition(".")
-    return f"{folder}{slash}{stem}", kind.lower()
+    stem, _, suffix = last.partition(".")
+    return f"{folder}{slash}{stem}", suffix.lower()
 
 
 def _text(file: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

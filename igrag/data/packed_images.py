@@ -1,6 +1,6 @@
 """Images inside of larger files: tar files as WebDataset reads them, and Parquet and Arrow tables.
 
-Each is read where it lies, by its place in the file: nothing is unpacked to the disk.
+Each is read where it lies, by its offset in the file: nothing is unpacked to the disk.
 """
 
 from __future__ import annotations
@@ -170,12 +170,12 @@ def image_column(schema: Schema, file: Path) -> str:
     )
 
 
-def _holds_bytes(kind: Any) -> bool:
+def _holds_bytes(data_type: Any) -> bool:
     from pyarrow import types
 
-    if types.is_struct(kind):
-        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    if types.is_struct(data_type):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in data_type)
+    return bool(types.is_binary(data_type) or types.is_large_binary(data_type))
 
 
 def _content(value: Any) -> bytes | None:

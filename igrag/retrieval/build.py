@@ -188,11 +188,11 @@ class _Sources(Sequence[ImageSource]):
     def __getitem__(self, index: int | slice) -> ImageSource | list[ImageSource]:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        name, place = self._entries.file_name(index), self._entries.place(index)
-        if place is None:
+        name, found = self._entries.file_name(index), self._entries.range_in_file(index)
+        if found is None:
             return self._images / name
         file = self._images / name.partition("/")[0] if self._images.is_dir() else self._images
-        return PackedImage(file, name, *place)
+        return PackedImage(file, name, *found)
 
 
 class _Batches:

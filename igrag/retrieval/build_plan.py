@@ -157,6 +157,7 @@ class _Listing:
 
     Attributes:
         plan: Options of the plan.
+        in_files: Whether the images are inside of larger files, with their captions.
         taken: How many images were taken, with and without captions.
         without: Images without captions.
         names: Names of all images that the file lists; None for too many.
@@ -165,6 +166,7 @@ class _Listing:
     """
 
     plan: dict[str, Any]
+    in_files: bool
     taken: int = 0
     without: list[SkippedImage] = field(default_factory=list)
     names: set[str] | None = field(default_factory=set)
@@ -174,19 +176,20 @@ class _Listing:
     def captioned(self, listed: Iterable[CaptionedImage]) -> Iterator[CaptionedImage]:
         """Yields the images to be encoded."""
         images, captions, limit = (self.plan[key] for key in ("images", "captions", "limit"))
-        in_files = captions == images
         for entry in listed:
             self._add_name(entry.file_name)
             if limit is not None and self.taken == limit:
-                continue
+                if self.in_files:
+                    return
+                continue  # Only the names are needed.
             self.taken += 1
-            if not in_files:
+            if not self.in_files:
                 file_in(images, entry.file_name, listed_in=captions)
             if not entry.captions:
                 self.without.append(SkippedImage(entry.file_name, "has no captions"))
                 continue
             self.first = self.first or entry
-            self.is_found = self.is_found or in_files or exists(images / entry.file_name)
+            self.is_found = self.is_found or self.in_files or exists(images / entry.file_name)
             yield entry
 
     def _add_name(self, name: str) -> None:
@@ -209,7 +212,7 @@ def _make_plan(folder: Path, options: dict[str, Any]) -> BuildPlan:
         if not images.is_dir():
             found = "not a folder" if images.exists() else "no such folder"
             raise KnowledgeBaseError(f"{images}: {found}, expected the folder of the images")
-    listing = _Listing(options)
+    listing = _Listing(options, in_files)
     count = write_entries(folder / PLAN, listing.captioned(listed), source=captions)
     if listing.first is None:
         raise KnowledgeBaseError(f"{captions}: none of its {listing.taken} images has a caption")

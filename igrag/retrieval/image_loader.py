@@ -34,7 +34,7 @@ def read_images(
     """Yields the images of each batch, in order.
 
     Args:
-        sources: The images: files, or places inside of them.
+        sources: The images: files, or parts of larger ones.
         preprocess: Makes their pixels.
         batches: The indices of each batch's files.
         workers: Processes that read them; 0: this process reads them.

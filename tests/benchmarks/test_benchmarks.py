@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import interval_coverage, sweep_prompt_tuning
+from benchmarks import interval_coverage, real_shapes, sweep_prompt_tuning
+from benchmarks.plan_memory import FORMATS
 from igrag.config import REPO_ROOT
 from prompt_tuning.sweep import runs
+from tests.forked_commands import run_forked
+
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
 
 def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     """Runs a benchmark as its users do."""
-    command = [sys.executable, str(REPO_ROOT / "benchmarks" / script), *map(str, words)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return run_forked(
+        [f"benchmarks/{script}", *map(str, words)], folder=REPO_ROOT, environment=ENVIRONMENT
+    )
 
 
 def few_images(folder: Path, count: int) -> Path:
@@ -46,24 +50,36 @@ def few_examples(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_real_shapes_builds_data_trains_and_captions(tmp_path: Path) -> None:
+def test_real_shapes_builds_data_trains_and_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The data leak nothing, and both methods train and caption at COCO's and Flan-T5's sizes."""
-    done = run("real_shapes.py", "--quick", "--captions", few_images(tmp_path, 16))
-    assert done.returncode == 0, done.stderr
-    assert "0 prompts contain their own target or reference." in done.stdout
-    assert done.stdout.count("trainable params:") == 4
-    assert "image tokens: 232,512 parameters of the MLP and 15,360 of the prompt, 0." in done.stdout
+
+    def run_command(script: str, *words: str) -> str:
+        done = run_forked([script, *words], folder=REPO_ROOT, environment=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    monkeypatch.setattr(real_shapes, "_run", run_command)
+    captions = str(few_images(tmp_path, 16))
+    monkeypatch.setattr(sys, "argv", ["real_shapes.py", "--quick", "--captions", captions])
+    assert real_shapes.main() == 0
+    printed = capsys.readouterr().out
+    assert "0 prompts contain their own target or reference." in printed
+    assert printed.count("trainable params:") == 4
+    assert "image tokens: 232,512 parameters of the MLP and 15,360 of the prompt, 0." in printed
     # One layer and two embedding matrices, as Flan-T5 has; then with the adapter.
-    assert "flan-t5: 65,869,824 parameters" in done.stdout
-    assert f"trainable params: 147,456 / {65_869_824 + 147_456:,} (" in done.stdout
+    assert "flan-t5: 65,869,824 parameters" in printed
+    assert f"trainable params: 147,456 / {65_869_824 + 147_456:,} (" in printed
 
 
+@pytest.mark.slow
 def test_memory_of_a_plan_is_a_table() -> None:
     """Each format and number of images is planned in a process of its own."""
     done = run("plan_memory.py", "--counts", 20)
     assert done.returncode == 0, done.stderr
     _, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
-    assert [row[:2] for row in rows] == [["jsonl", "20"], ["parquet", "20"], ["coco", "20"]]
+    assert [row[:2] for row in rows] == [[name, "20"] for name in FORMATS]
     assert all(50 < float(row[3]) < 1000 for row in rows)
 
 

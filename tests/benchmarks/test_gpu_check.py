@@ -16,6 +16,7 @@ def arguments(tmp_path: Path) -> argparse.Namespace:
     return argparse.Namespace(output=tmp_path, dry_run=True, seconds=300.0)
 
 
+@pytest.mark.slow
 def test_quick_parts_run(arguments: argparse.Namespace) -> None:
     """The parts that start no other process find something on a CPU, too."""
     assert gpu_check.environment(arguments)["dry_run"] is True

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from transformers import AutoTokenizer
 
 from benchmarks import command_line, training, training_lines, training_times
@@ -62,6 +63,7 @@ def test_command_line_is_compared_with_the_shortest_script() -> None:
     assert "CPU seconds: 1.10x" in text and "wall clock: 25.00x" in text
 
 
+@pytest.mark.slow
 def test_shortest_script_runs() -> None:
     """It writes a caption, so that both do the same."""
     found = subprocess.run(
