@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -63,16 +64,25 @@ def coco(tmp_path: Path) -> CocoFolder:
     return save_coco(tmp_path / "coco", count=12)
 
 
-@pytest.fixture
-def knowledge_base(tmp_path: Path, coco: CocoFolder, tiny_clip: Path) -> Path:
-    """A knowledge base of the tiny images."""
+@pytest.fixture(scope="session")
+def built_knowledge_base(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Path:
+    """A knowledge base of the tiny images, for tests that leave it as it is."""
     from igrag.retrieval.build import build_knowledge_base
     from igrag.retrieval.image_encoder import ImageEncoder
 
+    folder = tmp_path_factory.mktemp("knowledge_base")
+    images = save_coco(folder / "coco", count=12)
     encoder = ImageEncoder(str(tiny_clip), device="cpu")
     build_knowledge_base(
-        coco.captions, coco.images, tmp_path / "kb", encoder=encoder, progress=False
+        images.captions, images.images, folder / "kb", encoder=encoder, progress=False
     )
+    return folder / "kb"
+
+
+@pytest.fixture
+def knowledge_base(tmp_path: Path, coco: CocoFolder, built_knowledge_base: Path) -> Path:
+    """A knowledge base of the tiny images, a test's own to change."""
+    shutil.copytree(built_knowledge_base, tmp_path / "kb")
     return tmp_path / "kb"
 
 

@@ -200,6 +200,7 @@ def test_light_start(statement: str) -> None:
     assert done.stdout.strip() == ""
 
 
+@pytest.mark.slow
 def test_captioning_loads_nothing_that_it_does_not_use() -> None:
     """These would make the start of main.py a tenth slower.
 

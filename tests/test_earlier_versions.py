@@ -8,7 +8,6 @@ import json
 import os
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from tests.forked_commands import run_forked
 
 ROOT = Path(__file__).resolve().parent.parent
 # From the root, where the commands run: a checkpoint's record names its data so.
@@ -74,8 +75,8 @@ def run(script: str, *words: object, settings: tuple[str, ...] = ()) -> None:
     environment = {
         **os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore",
     }  # fmt: skip
-    command = [sys.executable, script, *words_of(*words, settings=settings)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    command = [script, *words_of(*words, settings=settings)]
+    done = run_forked(command, folder=ROOT, environment=environment)
     assert done.returncode == 0, done.stderr
 
 
@@ -149,6 +150,7 @@ def test_merged_adapter_captions_the_same(typed: Typed, expected: dict[str, Any]
     assert captions == {image: beams[image]["lora+prompt"] for image in beams}
 
 
+@pytest.mark.slow
 def test_evaluation_writes_the_same_captions(
     tmp_path: Path, typed: Typed, expected: dict[str, Any]
 ) -> None:
@@ -179,6 +181,7 @@ def test_configuration_is_accepted(name: str, typed: Typed) -> None:
     )
 
 
+@pytest.mark.slow
 def test_prompt_training_resumes(tmp_path: Path, expected: dict[str, Any]) -> None:
     """From the old checkpoint, in the middle of an epoch, to the last step.
 
@@ -197,6 +200,7 @@ def test_prompt_training_resumes(tmp_path: Path, expected: dict[str, Any]) -> No
     assert found.shape == before.shape and not torch.allclose(before, found, rtol=0, atol=0.1)
 
 
+@pytest.mark.slow
 def test_adapter_training_resumes(tmp_path: Path, expected: dict[str, Any]) -> None:
     """From the old checkpoint, in the middle of an epoch, to the last step."""
     folder = tmp_path / "lora"

@@ -36,6 +36,7 @@ def words(knowledge_base: Path, tiny_clip: Path, coco: CocoFolder) -> list[objec
     return ["--i", coco.image(1), *(w for item in settings for w in ("--set", item))]
 
 
+@pytest.mark.slow
 def test_unknown_model_is_one_error(words: list[object], tmp_path: Path) -> None:
     """The error is the whole output, once, whatever the library tried meanwhile."""
     done = run(tmp_path, *words, "--model", "nobody/no-such-model")

@@ -153,6 +153,7 @@ def test_mixture_is_a_fifth_about_similar_scenes_at_most() -> None:
     assert sum(TASKS[task] for task in SIMILAR_TASKS) <= 0.2
 
 
+@pytest.mark.slow
 def test_mixture_has_no_caption_and_few_of_their_word_sequences() -> None:
     """No caption of the demo occurs in the mixture, and at most 5% of their 4-grams do."""
     examples = islice(mixture(Random(4)), 4000)

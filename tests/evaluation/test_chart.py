@@ -64,6 +64,7 @@ def bars(axes: Axes) -> list[float]:
     return [float(bar.get_width()) for each in containers for bar in each]
 
 
+@pytest.mark.slow
 def test_chart_is_the_same_png_every_time(tmp_path: Path) -> None:
     """The PNG has the same bytes every time, and is higher with more methods."""
     path = draw(make_result(), tmp_path / "new" / "comparison.png")

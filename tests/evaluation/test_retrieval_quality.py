@@ -159,6 +159,7 @@ def test_both_parts_and_the_whole_are_tested() -> None:
     assert parts["match_category", "yes"]["methods"]["prompt"]["over"] == {}
 
 
+@pytest.mark.slow
 def test_chart_is_the_same_png_every_time(tmp_path: Path) -> None:
     """The same scores give the same bytes; more properties make it wider."""
     quality = score(make_images(), **known())

@@ -150,6 +150,7 @@ def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer, copy_run: CopyRu
         trainer.train("run", "--resume_from_checkpoint", str(output))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, "null"])
 def test_resume_without_the_best_checkpoints_folder(
     trainer: Trainer, copy_run: CopyRun, limit: object

@@ -503,6 +503,7 @@ def test_folder_options_accept_names_that_yaml_would_change(
         assert found[option] in (folder, REPO_ROOT / folder)
 
 
+@pytest.mark.slow
 def test_usage_errors_exit_with_2_before_heavy_imports(tmp_path: Path) -> None:
     """Without an action, or with a wrong value, the exit code is 2 and nothing heavy is loaded."""
     code = (

@@ -74,6 +74,7 @@ def test_lora_training_writes_checkpoints_best_record_and_curves(
     assert "{" not in printed.out + printed.err
 
 
+@pytest.mark.slow
 def test_training_time_ends_with_the_last_step(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,7 @@ def test_negative_number_of_image_tokens_is_refused(trainer: Trainer) -> None:
         settings_of(trainer, prompt_tuning__image_tokens=-1)
 
 
+@pytest.mark.slow
 def test_right_vector_beats_a_shuffled_one(language: LanguageModel) -> None:
     """Where only the image decides between captions, a trained prompt needs the image's vector."""
     batch = batch_of(language.tokenizer)

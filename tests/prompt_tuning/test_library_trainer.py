@@ -54,6 +54,7 @@ def test_library_trainer_changes_the_prompt_alone(language: LanguageModel, tmp_p
     assert torch.equal(again.plain_prompt(), tuner.plain_prompt())
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_not_larger(language: LanguageModel, tmp_path: Path) -> None:
     """The Trainer divides by the accumulation steps: T5's loss is a mean, whatever it is given."""
     moved = []

@@ -1,5 +1,7 @@
 """training.max_steps ends a training within an epoch."""
 
+import pytest
+
 from igrag.training.record import TrainingRecord
 from tests.prompt_tuning.training import Trainer
 
@@ -17,6 +19,7 @@ def test_training_ends_after_max_steps(trainer: Trainer) -> None:
     assert len(TrainingRecord.read(output / "all_results.json").history) == 7
 
 
+@pytest.mark.slow
 def test_max_steps_beyond_the_epochs_changes_nothing(trainer: Trainer) -> None:
     """All epochs are trained, on the same prompt."""
     name = "best_model/prompt_embeddings.pt"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from igrag.captioning.language_model import LanguageModel, load_language_model
+from igrag.captioning.shared_cross_attention import forward_from, generate_from
 from igrag.config import REPO_ROOT
 from prompt_tuning import prompt_tuner
 from prompt_tuning.prompt_tuner import PromptTuner
@@ -219,11 +220,11 @@ def test_encoder_states_give_the_loss_and_tokens_of_the_inputs(language: Languag
     with torch.no_grad():
         states, mask = tuner.encode(**inputs)
         assert states.shape == (3, 6 + batch["input_ids"].shape[1], 32)
-        loss = tuner.forward_from(states, mask, labels=batch["labels"]).loss
+        loss = forward_from(tuner.model, states, mask, labels=batch["labels"]).loss
         assert loss is not None and torch.equal(loss, tuner(**batch).loss)
         for num_beams in (1, 3):
             options: dict[str, Any] = {"max_new_tokens": 8, "num_beams": num_beams}
-            tokens = tuner.generate_from(states, mask, do_sample=False, **options)
+            tokens = generate_from(tuner.model, states, mask, do_sample=False, **options)
             assert torch.equal(tokens, tuner.generate(**inputs, do_sample=False, **options))
 
 

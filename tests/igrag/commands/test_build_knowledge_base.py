@@ -131,6 +131,7 @@ def test_killed_build_is_resumed(
     assert [found[0].image_id for found in opened.search(queries, 1)] == ids
 
 
+@pytest.mark.slow
 def test_help_and_wrong_inputs_answer_quickly(tmp_path: Path) -> None:
     """The help, and inputs or an output that cannot be, answer without loading torch."""
     (tmp_path / "kb").touch()

@@ -75,6 +75,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 def test_processes_continue_what_others_began(tmp_path: Path, words: Words) -> None:
     """Two processes are killed, and three finish: the bytes are those of one process."""

@@ -128,6 +128,7 @@ def test_unreadable_images_are_errors_before_models_are_loaded(
     assert code == 1 and "none.json: no such file" in one_error(err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "encoding",
     [

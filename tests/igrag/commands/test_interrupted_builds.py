@@ -109,6 +109,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize(
     ("number", "code", "stderr"),
@@ -144,6 +145,7 @@ def test_workers_of_a_killed_build_end(start: Start) -> None:
     assert seconds_until_gone(workers) < DEADLINE
 
 
+@pytest.mark.slow
 @needs_proc
 def test_killed_worker_is_one_error(start: Start) -> None:
     """A worker that the system kills ends the build with what to do; what is encoded stays."""

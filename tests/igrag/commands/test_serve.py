@@ -82,6 +82,7 @@ def test_exported_model_is_refused(no_token: None, capfd: pytest.CaptureFixture[
     assert "model_config.engine: found ctranslate2, which main.py alone can use" in line
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_is_accepted(
     knowledge_base: Path, coco: CocoFolder, tiny_clip: Path, tiny_t5: Path
 ) -> None:

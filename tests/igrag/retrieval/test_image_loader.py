@@ -23,6 +23,7 @@ print([len(pixels) for pixels, _ in batches])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has one way to start a process")
 @pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_workers_run_with_every_start_method(

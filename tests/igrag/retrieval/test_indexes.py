@@ -104,6 +104,7 @@ def test_too_few_candidates_are_made_up_for_exactly() -> None:
     np.testing.assert_array_equal(found.score, expected.score)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["flat", "sq8", "pq"])
 def test_recall_is_reached_and_recorded(
     tmp_path: Path, storage: IndexStorage, monkeypatch: pytest.MonkeyPatch

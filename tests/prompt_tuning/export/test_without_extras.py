@@ -50,6 +50,7 @@ def test_engine_names_the_extra(
     assert code == 2 and 'pip install "igrag[ctranslate2]"' in one_error(err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["igrag.from_config", "prompt_tuning.methods", "main"])
 def test_default_path_does_not_import_it(module: str) -> None:
     """Captioning in torch imports neither CTranslate2 nor anything of ONNX."""
