@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -59,6 +60,7 @@ NOT_FOR_CAPTIONS = (
 )
 
 
+@cache
 def modules(package: str) -> dict[str, Path]:
     """Returns the modules of a package with their files."""
     found = {}
@@ -68,9 +70,15 @@ def modules(package: str) -> dict[str, Path]:
     return found
 
 
+@cache
+def nodes(file: Path) -> tuple[ast.AST, ...]:
+    """Parses a file; several tests look at each."""
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
 def imports(file: Path) -> Iterator[str]:
     """Yields what a file imports anywhere, inside functions too."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes(file):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from fnmatch import fnmatch
+from functools import cache
 
 import pytest
 
@@ -70,6 +71,7 @@ ALLOWED = {
 }
 
 
+@cache
 def files() -> list[str]:
     """Returns the text files of the repository that are searched."""
     listed = subprocess.run(
@@ -87,14 +89,19 @@ def files() -> list[str]:
     ]
 
 
+@cache
+def content(name: str) -> str:
+    """Reads a file once for all words."""
+    return (REPO_ROOT / name).read_text(encoding="utf-8")
+
+
 def found(word: str) -> set[str]:
     """Returns the files that have an earlier word."""
     pattern, where = WORDS[word]
     return {
         name
         for name in files()
-        if any(fnmatch(name, each) for each in where)
-        and re.search(pattern, (REPO_ROOT / name).read_text(encoding="utf-8"))
+        if any(fnmatch(name, each) for each in where) and re.search(pattern, content(name))
     }
 
 

@@ -1,4 +1,4 @@
-"""Reads what an index says of itself, and makes sure that it is of the vectors at hand."""
+"""Reads the description of an index, and makes sure that it is of the vectors to be searched."""
 
 from __future__ import annotations
 

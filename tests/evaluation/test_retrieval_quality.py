@@ -171,6 +171,7 @@ def test_chart_is_the_same_png_every_time(tmp_path: Path) -> None:
         assert wide.width > narrow.width
 
 
+@pytest.mark.slow
 def test_files_have_tables_and_chart(tmp_path: Path) -> None:
     """They are in table.md, report.html and metrics.json; without groups the chart is removed."""
     result = make_result()

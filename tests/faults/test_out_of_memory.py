@@ -87,6 +87,7 @@ def room_for_four(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(T5ForConditionalGeneration, "forward", small)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("room_for_four")
 @pytest.mark.parametrize("make", [prompt_trainer, lora_trainer], ids=["prompt", "lora"])
 def test_auto_finds_what_fits_and_keeps_the_global_batch(

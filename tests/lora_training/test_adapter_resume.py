@@ -60,6 +60,7 @@ def test_resumed_lora_training_equals_uninterrupted(
     assert scores[0] == scores[1]
 
 
+@pytest.mark.slow
 def test_resuming_with_another_base_model_is_refused(trainer: Trainer, tiny_t5: Path) -> None:
     """Other weights in the folder of the same name are another base model, and nothing is lost."""
     trainer.model = Path(shutil.copytree(tiny_t5, trainer.output / "t5"))
@@ -71,6 +72,7 @@ def test_resuming_with_another_base_model_is_refused(trainer: Trainer, tiny_t5: 
     assert adapters(output) == before
 
 
+@pytest.mark.slow
 def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer, copy_run: CopyRun) -> None:
     """A checkpoint whose saving was interrupted is not resumed from, but saved again."""
     whole = adapters(copy_run())
@@ -80,6 +82,7 @@ def test_incomplete_checkpoint_is_skipped_on_resume(trainer: Trainer, copy_run: 
     assert adapters(trainer.train("run", *LATEST)) == whole
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_changes_nothing(trainer: Trainer) -> None:
     """The adapters and the record of a finished run keep their bytes."""
     output = trainer.train()
@@ -181,6 +184,7 @@ def test_resume_without_the_best_checkpoints_folder(
         trainer.train("run", *LATEST, **settings)
 
 
+@pytest.mark.slow
 def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
     trainer: Trainer,
     copy_run: CopyRun,

@@ -55,6 +55,7 @@ def test_step_loss_is_the_mean_over_its_target_tokens(exact: Trainer) -> None:
     assert sorted(example for indices in global_batches for example in indices) == list(range(37))
 
 
+@pytest.mark.slow
 def test_accumulation_does_not_scale_the_gradient(exact: Trainer) -> None:
     """One batch of all 37 examples and ten that are accumulated have the same gradient."""
     one_epoch = {"training__num_train_epochs": 1, "training__max_grad_norm": "null"}

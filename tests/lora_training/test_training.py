@@ -132,6 +132,7 @@ def test_best_adapter_equals_the_best_checkpoint(copy_run: CopyRun) -> None:
     assert len(set(adapters(output).values())) == 5
 
 
+@pytest.mark.slow
 def test_lora_training_leaves_the_base_model_unchanged(
     trainer: Trainer, tiny_t5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +196,7 @@ def test_save_total_limit_keeps_the_best_and_the_newest(trainer: Trainer) -> Non
     assert left == {record.best.checkpoint, f"checkpoint-{tail}"}
 
 
+@pytest.mark.slow
 def test_early_stopping_after_patience_validations(trainer: Trainer) -> None:
     """A tiny learning rate changes no BLEU-4, so that training stops, and stays so when resumed."""
     settings = {

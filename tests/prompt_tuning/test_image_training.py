@@ -122,6 +122,7 @@ def test_accumulation_equals_one_big_batch_with_image_tokens(seeing: Trainer) ->
         torch.testing.assert_close(value, big[name], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_resumed_image_training_equals_uninterrupted_one(
     seeing: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +134,7 @@ def test_resumed_image_training_equals_uninterrupted_one(
     assert losses(parts) == losses(whole)
 
 
+@pytest.mark.slow
 def test_resume_with_other_vectors_is_refused(seeing: Trainer) -> None:
     """The vectors are data: others under the same ids make another training."""
     seeing.train()

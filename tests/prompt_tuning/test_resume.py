@@ -143,6 +143,7 @@ def test_resuming_a_run_that_stopped_early_adds_no_step(trainer: Trainer) -> Non
     assert len(losses(output)) == steps and checkpoints(output) == before
 
 
+@pytest.mark.slow
 def test_pruning_keeps_checkpoints_with_higher_numbers(trainer: Trainer, copy_run: CopyRun) -> None:
     """With a limit, later checkpoints of an earlier run do not replace the new ones."""
     output = copy_run(evaluation__eval_steps=2)
@@ -158,6 +159,7 @@ def test_pruning_keeps_checkpoints_with_higher_numbers(trainer: Trainer, copy_ru
     assert left == {newest, best.checkpoint, stale.name}
 
 
+@pytest.mark.slow
 def test_resuming_without_the_folder_of_the_best_checkpoint(trainer: Trainer) -> None:
     """The run resumes if best_model is a copy of the best checkpoint, and is refused otherwise."""
     patience = {"evaluation__eval_steps": 1, "training__learning_rate": 1e-9}  # The first is best.
@@ -237,6 +239,7 @@ def test_killed_run_resumes_to_the_same_result(
     assert not list(killed.glob(".*")), "left-overs of the killed run"
 
 
+@pytest.mark.slow
 def test_only_copy_of_the_best_prompt_is_not_replaced(trainer: Trainer, copy_run: CopyRun) -> None:
     """Resuming from before a best checkpoint that was removed is refused; best_model stays."""
     output = copy_run(evaluation__eval_steps=1)

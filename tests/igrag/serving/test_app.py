@@ -49,6 +49,7 @@ def test_captions_are_those_of_the_command(
     assert (first["image"], first["model"]) == (images[0].name, tiny_t5.name)
 
 
+@pytest.mark.slow
 def test_different_requests_share_batches(
     make_app: MakeApp, command: Command, coco: CocoFolder, tmp_path: Path, tiny_t5: Path,
     adapter: Path, named: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,  # noqa: F811
