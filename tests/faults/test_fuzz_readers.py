@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from igrag.config import DEFAULT_CONFIG, Config
 from igrag.errors import IgragError
 
-QUICK, MANY = 40, 1000
+QUICK, MANY = 40, 500
 
 IDENTITY = {"name": "clip", "dimension": 4, "weights_fingerprint": "0", "preprocessing": {}}
 MANIFEST = {
