@@ -108,7 +108,7 @@ OUTPUTS = (
     Output("scale-search",
            ("benchmarks/scale.py", "--folder", "{output}/bases", "--rows", "10000", "100000",
             "1000000", "--json", "{output}/rows.json"), (), pattern=r"\| rows.*"),
-    Output("scale-build", ("benchmarks/build_speed.py",), (), pattern=r"\| processes.*"),
+    Output("scale-build", ("benchmarks/build_speed.py", "--images", "256"), (), pattern=r"\| processes.*"),
     Output("scale-start", ("benchmarks/training_start.py", "--lines", "10000", "100000"), (),
            pattern=r"\| lines.*"),
     Output("scale-plan", ("benchmarks/plan_memory.py",), (), pattern=r"\| format.*"),
