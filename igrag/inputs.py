@@ -110,6 +110,11 @@ def reason_of(error: BaseException, *files: Path) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def short_reason(error: BaseException) -> str:
+    """Returns the system's words for an error, else the library's on one short line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+
+
 def library_files(folder: Path) -> list[Path]:
     """Lists what a library may read of a model's or adapter's folder, sorted by name."""
     return sorted(

@@ -29,7 +29,7 @@ from igrag.data.coco import (
 )
 from igrag.data.jsonl import BadLineError, iter_lines, parse_object
 from igrag.errors import DataError
-from igrag.inputs import check_regular, open_input
+from igrag.inputs import check_regular, open_input, short_reason
 
 LARGE = (
     64 << 20
@@ -146,7 +146,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check --captions") from None
     except (OSError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        reason = short_reason(error)
         raise DataError(f"{path}: cannot be read as Parquet ({reason})") from error
 
 

@@ -16,6 +16,7 @@ from igrag.data.coco import CaptionedImage, ImageId
 from igrag.data.packed_entries import PackedEntry
 from igrag.errors import DataError
 from igrag.files import atomic_path
+from igrag.inputs import short_reason
 
 if TYPE_CHECKING:
     from pyarrow import Schema, Table
@@ -44,7 +45,7 @@ class EntryTable(Sequence[CaptionedImage]):
             with pyarrow.memory_map(str(path)) as file:
                 self._table: Table = pyarrow.ipc.open_file(file).read_all()
         except (OSError, pyarrow.ArrowInvalid) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+            reason = short_reason(error)
             raise DataError(
                 f"{path}: cannot be read ({reason}), expected the file that the first process has "
                 "written; all machines need one shared output folder"

@@ -20,7 +20,7 @@ from igrag.data.images import SUFFIXES
 from igrag.data.jsonl import BadLineError, parse_object
 from igrag.data.packed_images import arrow_table, image_column, image_files
 from igrag.errors import DataError
-from igrag.inputs import check_regular
+from igrag.inputs import check_regular, short_reason
 
 if TYPE_CHECKING:
     from pyarrow import Schema
@@ -66,7 +66,7 @@ def _members(file: Path) -> Iterator[PackedEntry]:
                 yield from _of_key(file, archive, key, list(group))
                 archive.members = []  # type: ignore[attr-defined] # It keeps all it has read.
     except (OSError, tarfile.TarError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        reason = short_reason(error)
         raise DataError(
             f"{file}: cannot be read as a tar file that is not compressed ({reason})"
         ) from None
@@ -141,7 +141,7 @@ def _columns(file: Path) -> Iterator[dict[str, Any]]:
         for batch in batches:
             yield from batch.to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        reason = short_reason(error)
         raise DataError(f"{file}: cannot be read as a table ({reason})") from error
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from igrag.data.images import read_image
 from igrag.errors import DataError, ImageError
-from igrag.inputs import check_regular
+from igrag.inputs import check_regular, short_reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -151,7 +151,7 @@ def arrow_table(file: Path) -> Table:
             source.seek(0)
             return pyarrow.ipc.open_stream(source).read_all()
     except (OSError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        reason = short_reason(error)
         raise DataError(f"{file}: cannot be read as Arrow ({reason})") from error
 
 

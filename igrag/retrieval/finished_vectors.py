@@ -22,7 +22,7 @@ from igrag.data.entry_table import EntryTable, write_entries
 from igrag.data.images import file_in, open_image
 from igrag.data.jsonl import BadLineError, iter_lines, parse_object
 from igrag.errors import DataError, ImageError, KnowledgeBaseError
-from igrag.inputs import check_regular
+from igrag.inputs import check_regular, short_reason
 from igrag.retrieval.build_plan import writing
 from igrag.retrieval.image_encoder import ImageEncoder
 from igrag.retrieval.partial_vectors import PLAN, unfinished_folder
@@ -206,7 +206,7 @@ def _batches(file: Path, names: set[str]) -> Iterator[Any]:
                 )
             yield from parquet.iter_batches(ROWS, columns=columns)
     except (OSError, pyarrow.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        reason = short_reason(error)
         raise DataError(f"{file}: cannot be read as Parquet ({reason})") from error
 
 
