@@ -1,6 +1,6 @@
 """Times the building of a knowledge base by the processes that encode and those that read images.
 
-    python benchmarks/build_speed.py --images 512
+    python benchmarks/build_speed.py [--images 512]
 
 JPEGs of COCO's size, 640 x 480 pixels, are encoded by a CLIP of ViT-B/32's shape with random
 weights, as torchrun starts the processes, which share shards of 256 images. The time to start is
@@ -83,7 +83,8 @@ def build(folder: Path, limit: int, processes: int, workers: int) -> float:
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=512, metavar="N")
+    parser.add_argument("--images", type=int, default=512, metavar="N",
+        help="two shards (default), so that two processes have one each")  # fmt: skip
     parser.add_argument("--layers", type=int, default=12, help="of the encoder (default: 12)")
     return parser.parse_args(words)
 
