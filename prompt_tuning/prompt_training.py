@@ -2,6 +2,7 @@
 # PYTHON_ARGCOMPLETE_OK: argcomplete looks for this before it runs a script
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ def train(
     from igrag.training.interruption import Interruption
     from prompt_tuning import run_record, setup, setup_examples
     from prompt_tuning.checkpoints import TrainingState
+    from prompt_tuning.scheduled_validation import validate_untuned
     from prompt_tuning.training_log import TrainingLog
 
     tune_allocator()
@@ -99,12 +101,8 @@ def train(
         total_steps=settings.training.total_steps(len(batches)),
         samples=setup_examples.reported_samples(settings, val_set),
     )
-    if checkpoint is None:  # The untuned model is what every checkpoint is compared with.
-        with tuner.disabled():
-            untuned = validation.score(tuner, title="untuned")
-        log.validation(untuned)
-        if accelerator.is_main_process:
-            folder.save_untuned(record, validation.coco_results(untuned.captions))
+    if checkpoint is None:
+        validate_untuned(validation, state, folder, log)
     elif accelerator.is_main_process:
         folder.save_results(record)
     # A run that was stopped early stays stopped when it is resumed.
@@ -135,42 +133,23 @@ def run_epochs(
     from igrag.captioning.language_model import embedding_weight
     from igrag.memory import explain_out_of_memory
     from igrag.training.batch_size import KEY
-    from igrag.training.checkpoints import has_stopped_improving, is_validated
     from igrag.training.divergence import DivergenceGuard
     from igrag.training.shared_steps import any_process
     from prompt_tuning.optimization import GradientSum, seed_dropout, summed_loss
+    from prompt_tuning.scheduled_validation import ScheduledValidation
 
     tuner, optimizer, scheduler = state.tuner, state.optimizer, state.scheduler
-    progress, options, evaluation = state.progress, settings.training, settings.evaluation
+    progress, options = state.progress, settings.training
     parameters = tuner.trainable_parameters()  # the prompt alone: the model is frozen
     gradient_sum = GradientSum(parameters, accelerator)
     guard = DivergenceGuard(parameters, embedding_weight(tuner.model), log.record)
-    steps_per_epoch = len(batches)
-    total_steps = options.total_steps(steps_per_epoch)
-    eval_steps = evaluation.eval_steps or steps_per_epoch
-    max_norm = options.max_grad_norm or float("inf")
+    scheduled = ScheduledValidation(
+        validation, state, folder, log, guard, accelerator, interruption, settings,
+        steps_per_epoch=len(batches),
+    )  # fmt: skip
+    total_steps, max_norm = options.total_steps(len(batches)), options.max_grad_norm or math.inf
 
-    def validate() -> bool:
-        """Validates and saves a checkpoint; returns whether to go on."""
-        # Interrupted here, a run that resumes validates first.
-        with interruption.at_once(alone=accelerator.num_processes == 1):
-            result = validation.score(tuner, title=f"step {progress.step}")
-        guard.check_loss(progress.step, result.loss)  # before it can be the best so far
-        log.validation(result)
-        if accelerator.is_main_process:
-            folder.save(state, log.record, validation.coco_results(result.captions))
-        accelerator.wait_for_everyone()  # No process goes on before the checkpoint exists.
-        return not has_stopped_improving(log.record, evaluation.early_stopping_patience)
-
-    def is_due() -> bool:
-        return progress.step % eval_steps == 0 or progress.step == total_steps
-
-    if (
-        progress.step
-        and is_due()
-        and not is_validated(log.record, progress.step)
-        and not validate()
-    ):
+    if scheduled.was_interrupted() and not scheduled.validate():
         return
     for epoch in range(progress.epoch, options.num_train_epochs):
         for global_batch in batches.of_epoch(epoch, start=progress.batch):
@@ -195,7 +174,7 @@ def run_epochs(
             grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
             guard.check_gradient(progress.step + 1, grad_norm)
             optimizer.step()
-            progress.advance(steps_per_epoch)
+            progress.advance(len(batches))
             guard.check_values(progress.step)
             log.step(
                 global_loss,
@@ -204,7 +183,7 @@ def run_epochs(
             )
             scheduler.step()
 
-            if is_due() and not validate():
+            if scheduled.is_due() and not scheduled.validate():
                 return
             interruption.check(partial(any_process, accelerator))
 

@@ -72,7 +72,7 @@ class TrainingLog:
             initial=self._progress.step,
             desc="training",
             unit="step",
-            disable=None if self._accelerator.is_main_process else True,
+            disable=None if self.is_main_process else True,
         )
         return self
 
@@ -83,6 +83,11 @@ class TrainingLog:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process prints and writes."""
+        return self._accelerator.is_main_process
 
     @property
     def epoch(self) -> float:
@@ -133,7 +138,7 @@ class TrainingLog:
         )
         self.record.evaluations.append(evaluation)
         self._accelerator.log({"val/loss": result.loss, "val/bleu4": result.bleu.bleu4}, step=step)
-        if not self._accelerator.is_main_process:
+        if not self.is_main_process:
             return
         if self._reporter is not None:
             self._reporter.captions(self._samples, result.captions, step)
@@ -150,7 +155,7 @@ class TrainingLog:
     def save_interruption(self, state: TrainingState, folder: CheckpointFolder) -> Path | None:
         """Saves the state of an interrupted training, see `Interruption`; the main process does."""
         self._accelerator.end_training()
-        if not self._accelerator.is_main_process:
+        if not self.is_main_process:
             return None
         return folder.save_interruption(state, self.record)
 
@@ -160,6 +165,6 @@ class TrainingLog:
         if self._reporter is not None:
             self._reporter.files([each for each in (folder.best_prompt, *files) if each.is_file()])
         self._accelerator.end_training()
-        if not self._accelerator.is_main_process:
+        if not self.is_main_process:
             return
         print(run_footer(self.record, folder.best_prompt, *files))
