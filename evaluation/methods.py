@@ -19,8 +19,7 @@ from igrag.captioning.generator import GenerativeModel
 from igrag.captioning.language_model import LanguageModel
 from igrag.errors import CheckpointError, UsageError
 from igrag.files import sha256_file
-from prompt_tuning.checkpoints import BEST_NAME, CheckpointFolder
-from prompt_tuning.methods import (
+from prompt_tuning.available_prompts import (
     BASE,
     BOTH,
     LORA,
@@ -28,9 +27,9 @@ from prompt_tuning.methods import (
     PROMPT,
     AvailablePrompts,
     find_prompts,
-    open_ensemble,
-    open_methods,
 )
+from prompt_tuning.checkpoints import BEST_NAME, CheckpointFolder
+from prompt_tuning.methods import open_ensemble, open_methods
 from prompt_tuning.prompt_file import PROMPT_NAME, find_prompt, load_prompt
 
 ENSEMBLE = "ensemble"

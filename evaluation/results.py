@@ -21,7 +21,7 @@ from igrag.config import portable
 from igrag.metrics import registered_metrics
 from igrag.metrics.bootstrap import RESAMPLES
 from igrag.training.run_metadata import library_versions
-from prompt_tuning.methods import LORA
+from prompt_tuning.available_prompts import LORA
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from evaluation.human import HUMAN, images_with_others
 from evaluation.instructions import InstructionTrial
 from igrag.captioning.prompt_template import PromptTemplate
 from igrag.errors import UsageError
-from prompt_tuning.methods import BASE, METHODS
+from prompt_tuning.available_prompts import BASE, METHODS
 
 NEAREST, INSTRUCTION = "nearest", "instruction"
 # What needs no training, and whether a trained method beats it is what a comparison is for.

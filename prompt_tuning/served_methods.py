@@ -17,17 +17,16 @@ from igrag.config import Config
 from igrag.errors import CheckpointError
 from igrag.from_config import build_captioner, require_torch
 from igrag.retrieval.image_encoder import EncoderIdentity
-from prompt_tuning.fingerprint import NO_ADAPTER
-from prompt_tuning.methods import (
+from prompt_tuning.available_prompts import (
     AvailablePrompts,
     available_prompts,
     configured_method,
     enabled_prompt,
     find_prompts,
-    knowledge_base_encoder,
     method_name,
-    open_prompt,
 )
+from prompt_tuning.fingerprint import NO_ADAPTER
+from prompt_tuning.methods import knowledge_base_encoder, open_prompt
 from prompt_tuning.prompt_file import load_prompt
 from prompt_tuning.prompt_tuner import DEFAULT_NAME
 from prompt_tuning.without_adapter import WithoutAdapter

@@ -164,7 +164,7 @@ def _caption_with_methods(
     captions: list[dict[str, str]] = [{} for _ in results]
     if not methods:
         return captions
-    from prompt_tuning.methods import configured_method
+    from prompt_tuning.available_prompts import configured_method
 
     chosen = configured_method(config)
     for name, model in methods.items():

@@ -107,7 +107,7 @@ def load_engine(config: Config, model_path: str, name: str) -> LoadedEngine:
     """Loads the models once, for every method and every soft prompt of the configuration."""
     from igrag.devices import tune_allocator
     from igrag.serving.engine import CaptionEngine, Choice, Choices
-    from prompt_tuning.methods import configured_method
+    from prompt_tuning.available_prompts import configured_method
     from prompt_tuning.served_methods import load_served_methods
 
     tune_allocator()

@@ -12,14 +12,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from igrag.captioning.generator import Decoding
 from igrag.captioning.language_model import LanguageModel, load_language_model
 from igrag.errors import CheckpointError
+from prompt_tuning.available_prompts import AvailablePrompts, find_prompts
 from prompt_tuning.fingerprint import NO_ADAPTER, adapter_hash, fingerprint_of
-from prompt_tuning.methods import (
-    AvailablePrompts,
-    ConfiguredPrompt,
-    find_prompts,
-    open_methods,
-    open_prompt,
-)
+from prompt_tuning.methods import ConfiguredPrompt, open_methods, open_prompt
 from prompt_tuning.prompt_file import PromptFile, load_prompt, save_prompt
 from prompt_tuning.without_adapter import WithoutAdapter
 from tests.prompt_tuning.adapters import load_adapted, save_adapter

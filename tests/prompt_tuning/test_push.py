@@ -13,7 +13,7 @@ from igrag.captioning.language_model import load_language_model
 from igrag.errors import CheckpointError
 from igrag.hub import CARD_NAME
 from igrag.training.checkpoints import RESULTS_NAME
-from prompt_tuning.methods import find_prompts
+from prompt_tuning.available_prompts import find_prompts
 from prompt_tuning.prompt_file import PROMPT_NAME, PromptFile, find_prompt, load_prompt, save_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.push import push_prompt
