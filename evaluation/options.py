@@ -104,53 +104,8 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "table, a chart and a report.",
         prog="run_evaluation.py", earlier=_FORMER_OPTIONS, epilog=_EXAMPLES,
     )  # fmt: skip
-    group = parser.add_argument_group("data")
-    add = group.add_argument
-    add("--split", choices=choices.words(choices.Split),
-        help="which file of --data (default: test)")  # fmt: skip
-    add("--data", type=Path, metavar="PATH",
-        help="JSONL with prompts, or a folder of SPLIT.jsonl (default: demo/data)")  # fmt: skip
-    add("--captions", type=Path, metavar="FILE",
-        help="COCO captions file, or another that build_knowledge_base.py reads: caption its "
-        "images, with retrieval")  # fmt: skip
-    add("--images", type=Path, metavar="FOLDER",
-        help="folder of the images, for --captions and for the report")  # fmt: skip
-    add("--instances", type=Path, nargs="+", metavar="FILE",
-        help="COCO's instances files of the images and of the knowledge base: score whether "
-        "captions name an image's main category, and by how good retrieval was (default: those of "
-        "the demo for its data)")  # fmt: skip
-    add("--results", type=Path, nargs="+", default=[], metavar="FILE",
-        help="score these captions (COCO's results format) instead of generating some")  # fmt: skip
-    add_caption_options(group)
-    add("--limit", type=at_least(1), metavar="N", help="score only the first N images")
-    add = parser.add_argument_group("methods").add_argument
-    add("--methods", metavar="A,B",
-        help="some of base,prompt,lora,lora+prompt, of nearest (the caption of the most similar "
-        "image, copied), instruction (the model with the best instruction in words), human (each "
-        "reference against the others) and of the names in prompt_tuning.prompts; default: all "
-        "that are available")  # fmt: skip
-    add("--against", metavar="A,B",
-        help="test every other method against these too, besides base, nearest and instruction: "
-        "paired, with p")  # fmt: skip
-    add("--ensemble", type=Path, nargs="+", default=[], metavar="PROMPT",
-        help="add the method ensemble: the logits of these soft prompts, averaged")  # fmt: skip
-    add("--instructions", type=Path, metavar="FILE",
-        help="YAML of instructions to try (default: evaluation/instructions.yaml)")  # fmt: skip
-    add("--instruction_data", type=Path, metavar="FILE",
-        help="JSONL to choose the instruction on, never the scored images (default: val.jsonl, or "
-        "train.jsonl where val is scored, next to the file of --data)")  # fmt: skip
-    add("--instruction_limit", type=at_least(1), default=_INSTRUCTION_LIMIT, metavar="N",
-        help="choose it on the first N images, each captioned once by every instruction (default: "
-        "%(default)s)")  # fmt: skip
-    # None where it is not given, as other options, for the check of combinations.
-    add("--shuffle_image_vectors", action="store_true", default=None,
-        help="a further row for each prompt with image tokens: they are made from the vector of "
-        "another image")  # fmt: skip
-    add("--zero_image_vectors", action="store_true", default=None,
-        help="a further row for each of them: its tokens are made from the mean of the training "
-        "images' vectors")  # fmt: skip
-    add("--checkpoints", type=Path, metavar="FOLDER",
-        help="compare all checkpoints of a prompt training and select the best")  # fmt: skip
+    _add_data(parser)
+    _add_methods(parser)
     _add_output(parser)
     add = parser.add_argument
     add("--model", metavar="NAME|PATH", help="a name from the configuration, a folder or a hub id")
@@ -214,6 +169,59 @@ def default_instances(scored: Path) -> list[Path]:
     names = dict.fromkeys((split, "train"))  # The knowledge base has the training images.
     files = [_DEMO / "coco" / "annotations" / f"instances_{name}.json" for name in names]
     return [path for path in files if path.is_file()] if files[0].is_file() else []
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    add = group.add_argument
+    add("--split", choices=choices.words(choices.Split),
+        help="which file of --data (default: test)")  # fmt: skip
+    add("--data", type=Path, metavar="PATH",
+        help="JSONL with prompts, or a folder of SPLIT.jsonl (default: demo/data)")  # fmt: skip
+    add("--captions", type=Path, metavar="FILE",
+        help="COCO captions file, or another that build_knowledge_base.py reads: caption its "
+        "images, with retrieval")  # fmt: skip
+    add("--images", type=Path, metavar="FOLDER",
+        help="folder of the images, for --captions and for the report")  # fmt: skip
+    add("--instances", type=Path, nargs="+", metavar="FILE",
+        help="COCO's instances files of the images and of the knowledge base: score whether "
+        "captions name an image's main category, and by how good retrieval was (default: those of "
+        "the demo for its data)")  # fmt: skip
+    add("--results", type=Path, nargs="+", default=[], metavar="FILE",
+        help="score these captions (COCO's results format) instead of generating some")  # fmt: skip
+    add_caption_options(group)
+    add("--limit", type=at_least(1), metavar="N", help="score only the first N images")
+
+
+def _add_methods(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("methods").add_argument
+    add("--methods", metavar="A,B",
+        help="some of base,prompt,lora,lora+prompt, of nearest (the caption of the most similar "
+        "image, copied), instruction (the model with the best instruction in words), human (each "
+        "reference against the others) and of the names in prompt_tuning.prompts; default: all "
+        "that are available")  # fmt: skip
+    add("--against", metavar="A,B",
+        help="test every other method against these too, besides base, nearest and instruction: "
+        "paired, with p")  # fmt: skip
+    add("--ensemble", type=Path, nargs="+", default=[], metavar="PROMPT",
+        help="add the method ensemble: the logits of these soft prompts, averaged")  # fmt: skip
+    add("--instructions", type=Path, metavar="FILE",
+        help="YAML of instructions to try (default: evaluation/instructions.yaml)")  # fmt: skip
+    add("--instruction_data", type=Path, metavar="FILE",
+        help="JSONL to choose the instruction on, never the scored images (default: val.jsonl, or "
+        "train.jsonl where val is scored, next to the file of --data)")  # fmt: skip
+    add("--instruction_limit", type=at_least(1), default=_INSTRUCTION_LIMIT, metavar="N",
+        help="choose it on the first N images, each captioned once by every instruction (default: "
+        "%(default)s)")  # fmt: skip
+    # None where it is not given, as other options, for the check of combinations.
+    add("--shuffle_image_vectors", action="store_true", default=None,
+        help="a further row for each prompt with image tokens: they are made from the vector of "
+        "another image")  # fmt: skip
+    add("--zero_image_vectors", action="store_true", default=None,
+        help="a further row for each of them: its tokens are made from the mean of the training "
+        "images' vectors")  # fmt: skip
+    add("--checkpoints", type=Path, metavar="FOLDER",
+        help="compare all checkpoints of a prompt training and select the best")  # fmt: skip
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

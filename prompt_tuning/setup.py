@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, send_to_device
 from datasets import Dataset
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedTokenizerBase
@@ -41,7 +42,7 @@ from prompt_tuning.initialization import make_initial_prompt
 from prompt_tuning.prompt_tuner import PromptTuner
 from prompt_tuning.reparameterization import make_parametrization
 from prompt_tuning.self_check import check_before_training
-from prompt_tuning.settings import PromptTrainingSettings
+from prompt_tuning.settings import PromptSettings, PromptTrainingSettings
 from prompt_tuning.sharding import check_sharding, shard_model
 from prompt_tuning.validation import Validation
 
@@ -105,33 +106,13 @@ def build_tuner(
     vectors: ExampleVectors,
 ) -> PromptTuner:
     """Makes the initial prompt and prepends it to the frozen model, in training mode."""
-    options, model, tokenizer = (
-        settings.prompt_tuning,
-        language_model.model,
-        language_model.tokenizer,
-    )
+    options, model = settings.prompt_tuning, language_model.model
     embeddings = embedding_weight(model).detach()  # [V, H]
     # One random state for the prompt and then the parametrization: one seed gives one training.
     generator = torch.Generator().manual_seed(settings.training.seed)
-    text = options.init_text
     try:
-        initial_prompt = make_initial_prompt(
-            options.initialization,
-            embeddings,
-            tokenizer,
-            options.prompt_length,
-            scale=options.init_scale,
-            text=prompts.instruction if text is None else text,
-            file=options.init_file,
-            generator=generator,
-        )
-        parametrization = make_parametrization(
-            options.reparameterization,
-            embeddings,
-            tokenizer,
-            bottleneck=options.bottleneck,
-            sampled_embeddings=options.sampled_embeddings,
-            generator=generator,
+        initial_prompt, parametrization = _make_prompt(
+            options, prompts.instruction, embeddings, language_model.tokenizer, generator
         )
     except ValueError as error:
         raise ConfigError(f"prompt_tuning: {error}") from None
@@ -153,6 +134,35 @@ def build_tuner(
         fingerprint=_fingerprint(language_model, template),
         image_prompt=image_prompt,
     ).train()
+
+
+def _make_prompt(
+    options: PromptSettings,
+    instruction: str,
+    embeddings: Tensor,
+    tokenizer: PreTrainedTokenizerBase,
+    generator: torch.Generator,
+) -> tuple[Tensor, nn.Module | None]:
+    """Makes the initial prompt [P, H] and its parametrization."""
+    initial_prompt = make_initial_prompt(
+        options.initialization,
+        embeddings,
+        tokenizer,
+        options.prompt_length,
+        scale=options.init_scale,
+        text=instruction if options.init_text is None else options.init_text,
+        file=options.init_file,
+        generator=generator,
+    )
+    parametrization = make_parametrization(
+        options.reparameterization,
+        embeddings,
+        tokenizer,
+        bottleneck=options.bottleneck,
+        sampled_embeddings=options.sampled_embeddings,
+        generator=generator,
+    )
+    return initial_prompt, parametrization
 
 
 def fit_batch_size(

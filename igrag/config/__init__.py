@@ -1,6 +1,7 @@
 """YAML configuration: read strictly, checked as a whole, before anything heavy is imported."""
 
 from igrag.config.loader import Section, load_config, setting
+from igrag.config.named_models import find_model
 from igrag.config.paths import (
     REPO_ROOT,
     CheckpointPath,
@@ -16,7 +17,6 @@ from igrag.config.schema import (
     ObjectsConfig,
     PromptConfig,
     PromptTuningConfig,
-    find_model,
 )
 from igrag.config.yaml_file import load_yaml, quote
 
