@@ -20,10 +20,21 @@ def start(script: str, words: Sequence[str], launcher: Sequence[str]) -> "subpro
     )  # fmt: skip
 
 
+def accelerate_launch(processes: int) -> tuple[str, ...]:
+    """Returns `accelerate launch` as it starts several processes on GPUs; scripts stay on the CPU.
+
+    Its own option for CPUs starts a single process, where there is no MPI.
+    """
+    return (
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines=1",
+        f"--num_processes={processes}", "--mixed_precision=no", "--dynamo_backend=no",
+        f"--main_process_port={_free_port()}",
+    )  # fmt: skip
+
+
 def two_nodes() -> list[tuple[str, ...]]:
     """Returns the launchers of two machines with a process each, both of them this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port()
     return [
         (
             sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1",
@@ -31,3 +42,8 @@ def two_nodes() -> list[tuple[str, ...]]:
         )
         for rank in range(2)
     ]  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])

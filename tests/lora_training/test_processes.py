@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from igrag.data.batching import LengthGroupedBatches
 from igrag.training.record import TrainingRecord
 from lora_training.trainer import SharedBatches
-from tests.launchers import TORCHRUN
+from tests.launchers import TORCHRUN, accelerate_launch
 from tests.lora_training.training import WEIGHTS, Trainer, losses, record_of
 
 # 37 examples are 13 micro-batches of 3: one process has none in the last step of an epoch. 10
@@ -58,7 +58,7 @@ def test_two_processes_train_the_adapter_that_one_trains(exact: Trainer) -> None
         copy = shutil.copytree(original, exact.output / name)
         return ("--resume_from_checkpoint", str(copy / "checkpoint-9"))  # Within an epoch.
 
-    process = exact.start("to_two", *resume("to_two", one), launcher=TORCHRUN, **TWO)
+    process = exact.start("to_two", *resume("to_two", one), launcher=accelerate_launch(2), **TWO)
     exact.train("to_one", *resume("to_one", output), **ONE)
     finish(process)
     for name in ("to_one", "to_two"):

@@ -1,4 +1,4 @@
-"""A knowledge base built by several processes, as torchrun starts them."""
+"""A knowledge base built by several processes, as torchrun and accelerate start them."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 from igrag.commands.build_knowledge_base import command
 from igrag.config import REPO_ROOT
 from igrag.retrieval.knowledge_base import KnowledgeBase
-from tests.launchers import two_nodes
+from tests.launchers import accelerate_launch, two_nodes
 from tests.tiny import CocoFolder, save_coco
 
 SCRIPT = REPO_ROOT / "scripts" / "build_knowledge_base.py"
@@ -78,11 +78,11 @@ def children(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 def test_processes_continue_what_others_began(tmp_path: Path, words: Words) -> None:
-    """Two processes are killed, and three finish: the bytes are those of one process."""
+    """Two of torchrun are killed, three of accelerate finish: the bytes are those of one."""
     output = tmp_path / "many"
     kill_at_work(start(words(output), *LAUNCHER, "--nproc_per_node=2"), output)
     assert not output.exists()
-    last = start(words(output), *LAUNCHER, "--nproc_per_node=3")
+    last = start(words(output), *accelerate_launch(3))
     assert command(words(tmp_path / "one")) == 0
     stdout, stderr = last.communicate(timeout=DEADLINE)
     assert last.returncode == 0, stderr
