@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,21 +31,23 @@ def train_our_prompt(arguments: argparse.Namespace) -> Measured:
     from prompt_tuning.validation import Validation
 
     steps: list[Clock] = []
+    started: list[Clock] = []
     validations: list[Clock] = []
     record_step, score = TrainingLog.step, Validation.score
-    counter = FlopCounterMode(display=False)  # Of the first step, which is not timed.
+    counter: Any = FlopCounterMode(display=False) if arguments.count_flops else nullcontext()
 
     def timed_step(*words: Any, **options: Any) -> None:
-        if not steps:
-            counter.__exit__(None, None, None)
         steps.append(now())
         record_step(*words, **options)
 
     def timed_score(*words: Any, **options: Any) -> Any:
+        if steps:
+            counter.__exit__(None, None, None)
         before = now()
         result = score(*words, **options)
         validations.append(since(before))
-        if not steps:
+        if not started:  # The untuned model has warmed everything up.
+            started.append(now())
             counter.__enter__()
         return result
 
@@ -57,9 +60,10 @@ def train_our_prompt(arguments: argparse.Namespace) -> Measured:
         "training.compile": "true" if arguments.compile else "auto",
     }
     _run_ours(prompt_training.command, arguments, "model.main_config", settings)
-    found = measured(steps, arguments, min(validations), max_memory())
-    examples = arguments.batch_size * arguments.accumulation
-    return replace(found, sample_flops=counter.get_total_flops() / examples)
+    found = measured(started[0], steps, arguments, min(validations), max_memory())
+    if isinstance(counter, FlopCounterMode):
+        return replace(found, sample_flops=counter.get_total_flops() / found.samples)
+    return found
 
 
 def train_our_adapter(arguments: argparse.Namespace) -> Measured:
@@ -69,6 +73,7 @@ def train_our_adapter(arguments: argparse.Namespace) -> Measured:
     from lora_training.trainer import AdapterTrainer
 
     steps: list[Clock] = []
+    started: list[Clock] = []
     validations: list[Clock] = []
     on_step_end, evaluate = RecordCallback.on_step_end, AdapterTrainer.evaluate
 
@@ -80,6 +85,8 @@ def train_our_adapter(arguments: argparse.Namespace) -> Measured:
         before = now()
         result = evaluate(*words, **options)
         validations.append(since(before))
+        if not started:  # The untuned model has warmed everything up.
+            started.append(now())
         return result
 
     RecordCallback.on_step_end = timed_step  # type: ignore[method-assign]
@@ -89,7 +96,7 @@ def train_our_adapter(arguments: argparse.Namespace) -> Measured:
         "training.output_dir": arguments.folder / "ours",
     }
     _run_ours(train_lora.command, arguments, "--main_config", settings)
-    return measured(steps, arguments, min(validations), max_memory())
+    return measured(started[0], steps, arguments, min(validations), max_memory())
 
 
 def _run_ours(
@@ -136,8 +143,12 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
     folder = arguments.folder
     tokenizer, model, data = _peft_parts(folder, arguments.method)
     steps: list[Clock] = []
+    started: list[Clock] = []
 
     class Clocks(TrainerCallback):
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            started.append(now())
+
         def on_step_end(self, *_: Any, **__: Any) -> None:
             steps.append(now())
 
@@ -175,13 +186,23 @@ def train_peft(arguments: argparse.Namespace, *, grouped: bool = False) -> Measu
         callbacks=[Clocks()],
     )
     with printing_to_stderr():
+        _warm_up(trainer)
         trainer.train()
         # The Trainer takes the tokenizer's end token, with which captions end early after a step.
         model.generation_config.eos_token_id = NEVER_CHOSEN
         before = now()
         trainer.evaluate()
         validation = since(before)
-    return measured(steps, arguments, validation, max_memory())
+    return measured(started[0], steps, arguments, validation, max_memory())
+
+
+def _warm_up(trainer: Any) -> None:
+    """Passes two examples forward and backward, as ours is warmed up by a first validation."""
+    examples = [trainer.train_dataset[number] for number in range(2)]
+    model = trainer.model.to(trainer.args.device)
+    batch = trainer.data_collator(examples).to(trainer.args.device)
+    model(**batch).loss.backward()
+    model.zero_grad()
 
 
 def _peft_parts(folder: Path, method: str) -> tuple[Any, Any, Any]:

@@ -17,7 +17,7 @@ class Measured:
     """What one contestant took.
 
     Attributes:
-        train_wall: Seconds of the steps after the first one.
+        train_wall: Seconds of the steps, each example once.
         train_cpu: The same in CPU seconds of all threads.
         samples: Examples of those steps.
         caption_wall: Seconds of the validation, loss and captions.
@@ -51,16 +51,27 @@ def now() -> Clock:
 
 
 def measured(
-    steps: Sequence[Clock], arguments: argparse.Namespace, validation: Clock, peak: int
+    started: Clock,
+    steps: Sequence[Clock],
+    arguments: argparse.Namespace,
+    validation: Clock,
+    peak: int,
 ) -> Measured:
-    """Joins the figures; the first step, which warms everything up, is left out."""
+    """Joins the figures of a training whose steps ended at these times.
+
+    All steps together have each example once, in any order: a part of them could have the short
+    ones of a contestant that groups examples by length.
+
+    Raises:
+        ValueError: There were more or fewer steps.
+    """
     if len(steps) != arguments.steps:
         raise ValueError(f"found {len(steps)} steps, expected {arguments.steps}: too few examples")
-    (first_wall, first_cpu), (last_wall, last_cpu) = steps[0], steps[-1]
+    last_wall, last_cpu = steps[-1]
     return Measured(
-        train_wall=last_wall - first_wall,
-        train_cpu=last_cpu - first_cpu,
-        samples=(len(steps) - 1) * arguments.batch_size * arguments.accumulation,
+        train_wall=last_wall - started[0],
+        train_cpu=last_cpu - started[1],
+        samples=len(steps) * arguments.batch_size * arguments.accumulation,
         caption_wall=validation[0],
         caption_cpu=validation[1],
         captions=arguments.captions,

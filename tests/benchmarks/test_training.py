@@ -30,12 +30,15 @@ def test_examples_have_the_lengths_that_are_drawn(tmp_path: Path) -> None:
     assert min(targets) >= 8 and max(targets) <= 30
 
 
-def test_first_step_is_not_timed() -> None:
-    """It makes the kernels and fills the caches."""
-    arguments = training._parse(["--batch_size", "4", "--accumulation", "2", "--captions", "9"])
-    found = measured([(100.0, 5.0), (101.0, 7.0), (103.0, 9.0)], arguments, (3.0, 6.0), 7)
+def test_every_example_is_timed_once() -> None:
+    """The steps together: one of them may have the short examples of one contestant alone."""
+    options = ["--steps", "2", "--batch_size", "4", "--accumulation", "2", "--captions", "9"]
+    arguments = training._parse(options)
+    found = measured((100.0, 5.0), [(101.0, 7.0), (103.0, 9.0)], arguments, (3.0, 6.0), 7)
     assert (found.train_wall, found.train_cpu, found.samples) == (3.0, 4.0, 16)
     assert (found.caption_wall, found.captions, found.peak_bytes) == (3.0, 9, 7)
+    with pytest.raises(ValueError, match="found 1 steps, expected 2"):
+        measured((100.0, 5.0), [(101.0, 7.0)], arguments, (3.0, 6.0), 7)
 
 
 def test_table_has_medians_and_the_ratios_of_each_pair() -> None:
