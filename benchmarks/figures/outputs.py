@@ -9,6 +9,9 @@ from typing import Any
 from benchmarks.figures.steps import Step
 from igrag.config import REPO_ROOT
 
+# What libraries write to stderr between the lines of a table.
+_PROGRESS_BAR = re.compile(r"^\n*.*\d+%\|.*\n", flags=re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -41,6 +44,7 @@ class Output:
             ValueError: It did not print what is shown.
         """
         text = (self.step().folder(work) / "step.log").read_text(encoding="utf-8")
+        text = _PROGRESS_BAR.sub("", text)
         found = re.search(self.pattern, text.rstrip(), flags=re.DOTALL)
         if found is None:
             raise ValueError(f"{self.name}: the output has no {self.pattern!r}")
