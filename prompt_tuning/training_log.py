@@ -87,7 +87,7 @@ class TrainingLog:
     @property
     def is_main_process(self) -> bool:
         """Whether this process prints and writes."""
-        return self._accelerator.is_main_process
+        return bool(self._accelerator.is_main_process)
 
     @property
     def epoch(self) -> float:
