@@ -12,6 +12,8 @@ a process of its own, in turn:
 - (b): the same with batches grouped by length, in bfloat16 where that is faster here, and with
   validation batches as large as ours.
 
+With --model_dropout, ours runs a second time with dropout in the frozen model, as PEFT has it.
+
 The weights are random, the lengths those of prompts with five captions: sources of 60 to 512 tokens
 (260 in the mean), targets of 8 to 30. Each trains on all examples once, in its own order, after
 something has warmed it up. Printed are medians, and the ratios of each pair.
@@ -30,7 +32,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import CONTESTANTS, DROPPING
 from benchmarks.measurement import Measured
 from benchmarks.shapes import SHAPES, save_model, write_examples
 
@@ -44,6 +46,9 @@ def main() -> int:
         found = CONTESTANTS[arguments.method][arguments.worker](arguments)
         print(json.dumps(asdict(found)))
         return 0
+    names = [*CONTESTANTS[arguments.method]]
+    if not arguments.model_dropout:
+        names.remove(DROPPING)
     busy = os.getloadavg()[0] > _BUSY_LOAD
     with tempfile.TemporaryDirectory(prefix="igrag_training_") as name:
         folder = Path(name)
@@ -53,7 +58,7 @@ def main() -> int:
         write_examples(folder / "val.jsonl", arguments.captions, seed=2)
         pairs = []
         for number in range(arguments.pairs):
-            pairs.append({each: _run(each, folder) for each in CONTESTANTS[arguments.method]})
+            pairs.append({each: _run(each, folder) for each in names})
             print(f"pair {number + 1} of {arguments.pairs}: done", file=sys.stderr, flush=True)
         if arguments.method == "prompt":  # In a run of its own: counting takes time.
             flops = _run("ours", folder, "--count_flops").sample_flops
@@ -137,6 +142,7 @@ def _parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--captions", type=int, default=64, help="validation examples")
     add("--device", default="auto", help="auto (default), cpu or cuda")
     add("--dtype", default="auto", help="of ours: auto (default), float32, bfloat16")
+    add("--model_dropout", action="store_true", help="ours also with dropout in the frozen model")
     add("--compile", action="store_true", help="compile ours: training.compile: true")
     add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     add("--worker", choices=CONTESTANTS["prompt"], help=argparse.SUPPRESS)

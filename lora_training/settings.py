@@ -123,6 +123,11 @@ class TrainingSettings(OptimizationSettings, LengthSettings, ValidationSettings,
     """The training, under the names of `transformers.Seq2SeqTrainingArguments`."""
 
     learning_rate: LearningRate = setting(1e-3, "Peak learning rate.", "学习率峰值。")
+    model_dropout: bool = setting(
+        False,
+        "Enable dropout in the frozen model, too; the adapter's own is lora.lora_dropout.",
+        "训练时同时启用冻结模型的 dropout；适配器自身的 dropout 见 lora.lora_dropout。",
+    )
     seed: Seed = setting(
         42,
         "Seed of the adapter's initialization, the order of examples and dropout.",

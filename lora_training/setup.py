@@ -35,7 +35,7 @@ from igrag.training.run_metadata import count_parameters, describe_data, library
 from igrag.training.schedules import SCHEDULES
 from igrag.training.self_check import check_reporter
 from igrag.training.trackers import SAMPLES, Sample, choose_samples
-from lora_training.adapter import add_adapter, check_before_training
+from lora_training.adapter import add_adapter, check_before_training, enter_training
 from lora_training.checkpoints import BEST_NAME
 from lora_training.settings import LoraSettings, TrainingSettings
 from lora_training.trainer import longest_first
@@ -192,9 +192,11 @@ def adapt(language: LanguageModel, settings: LoraSettings) -> PeftModel:
     decoding = Decoding(max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
     # PEFT generates with the base model's own configuration.
     base.generation_config = prepare_decoding(base, decoding)
-    return add_adapter(
+    model = add_adapter(
         base, name=portable(language.name), seed=options.seed, **settings.lora.model_dump()
     )
+    enter_training(model, model_dropout=options.model_dropout)
+    return model
 
 
 def fit_batch_size(
@@ -289,6 +291,29 @@ def identify(language: LanguageModel) -> BaseModelIdentity:
     return BaseModelIdentity(portable(language.name), language.weights)
 
 
+def begun_settings(settings: LoraSettings, checkpoint: Path, *, notes: bool) -> LoraSettings:
+    """Returns the settings with `model_dropout`, if an earlier version began a checkpoint's run.
+
+    It always trained with dropout in the frozen model, and did not record that.
+
+    Args:
+        settings: Those of the command.
+        checkpoint: What the run resumes from.
+        notes: Print a note where they change.
+    """
+    training = settings.training
+    if "model_dropout" in record_of(checkpoint).config["training"] or training.model_dropout:
+        return settings
+    if notes:
+        print(
+            f"note: {portable(checkpoint)}: was begun by an earlier version, with dropout in the "
+            "frozen model; continues with training.model_dropout: true",
+            file=sys.stderr,
+        )
+    training = training.model_copy(update={"model_dropout": True})
+    return settings.model_copy(update={"training": training})
+
+
 def resume_record(new: TrainingRecord, checkpoint: Path) -> TrainingRecord:
     """Returns the record of a checkpoint; its state is restored by the Trainer.
 
@@ -298,8 +323,9 @@ def resume_record(new: TrainingRecord, checkpoint: Path) -> TrainingRecord:
         UsageError: It was made with other settings, precision or data, or of another model.
     """
     record = record_of(checkpoint)
-    # Checkpoints of earlier versions do not record the precision.
+    # Checkpoints of earlier versions record neither the precision nor the dropout.
     settings = {"precision": new.config["precision"], **record.config}
+    settings["training"] = {"model_dropout": True, **settings["training"]}
     refuse_changes(
         checkpoint,
         {

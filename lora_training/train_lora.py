@@ -182,6 +182,8 @@ def train(
     from lora_training.trainer import AdapterTrainer
 
     tune_allocator()
+    if checkpoint is not None:
+        settings = setup.begun_settings(settings, checkpoint, notes=is_first)
     arguments = setup.trainer_arguments(
         settings.training, setup.find_device(config.models.device), validate_first=not checkpoint
     )
@@ -214,6 +216,7 @@ def train(
                 tokenizer=language.tokenizer,
                 base=base,
                 callback=callback,
+                model_dropout=settings.training.model_dropout,
                 samples=setup.reported_samples(settings, val_data),
                 more_callbacks=setup.tracker_callbacks(settings.training),
             )

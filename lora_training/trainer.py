@@ -43,6 +43,7 @@ from igrag.training.interruption import Interrupted
 from igrag.training.loss import head_on_targets, summed_cross_entropy
 from igrag.training.shared_steps import any_process
 from igrag.training.trackers import Reporter, Sample, make_reporter
+from lora_training.adapter import enter_training
 from lora_training.callbacks import RecordCallback
 
 _EVAL_BATCH_SIZE = "training.per_device_eval_batch_size"
@@ -56,6 +57,7 @@ class AdapterTrainer(Seq2SeqTrainer):
     - A step's loss is the mean over the target tokens of its global batch, over all processes. The
       library leaves the mean to the model, and T5 returns that of a micro-batch: with N accumulated
       micro-batches, gradients and losses would be N times too large.
+    - The frozen model does not drop out, unless asked to.
     - The order of the examples depends on seed and epoch alone, and so does each global batch: its
       micro-batches are dealt out to the processes in turn. The library's length grouping draws the
       order from the global random state, which is not yet restored when a run resumes in the middle
@@ -74,6 +76,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         tokenizer: The model's tokenizer.
         base: The base model, for the checkpoints.
         callback: Receives the Trainer's events, and writes the record into each checkpoint.
+        model_dropout: Whether the frozen model drops out, too, see `enter_training`.
         samples: The first validation examples, whose captions the tracker gets, if there is one.
         more_callbacks: Further ones of the library's callbacks.
     """
@@ -93,6 +96,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         tokenizer: PreTrainedTokenizerBase,
         base: BaseModelIdentity,
         callback: RecordCallback,
+        model_dropout: bool = False,
         samples: Sequence[Sample] = (),
         more_callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -107,6 +111,7 @@ class AdapterTrainer(Seq2SeqTrainer):
         )
         self._base = base
         self._callback = callback
+        self._model_dropout = model_dropout
         self._samples = samples
         self._reporter: Reporter | None = None
         self._checkpoint_parent = args.output_dir
@@ -139,6 +144,7 @@ class AdapterTrainer(Seq2SeqTrainer):
             return_outputs: Return (loss, outputs).
             num_items_in_batch: Target tokens of the global batch; None: of this micro-batch.
         """
+        enter_training(self.model, model_dropout=self._model_dropout)  # Undoes the Trainer's.
         labels = inputs["labels"]
         sources = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         whole = return_outputs

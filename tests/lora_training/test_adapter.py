@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from igrag.captioning.language_model import load_language_model
 from igrag.errors import ConfigError, TrainingError
-from lora_training.adapter import add_adapter, check_before_training
+from lora_training.adapter import add_adapter, check_before_training, enter_training
 
 BATCH = {
     "input_ids": torch.tensor([[5, 9, 20, 1], [7, 8, 1, 0]]),
@@ -90,6 +91,19 @@ def test_self_check_changes_no_weight_and_leaves_no_gradient(tiny_t5: Path) -> N
     check(model)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(tensor.grad is None for tensor in model.parameters())
+
+
+def test_frozen_model_drops_out_only_if_asked_to(tiny_t5: Path) -> None:
+    """Without `model_dropout` all dropout that is on is the adapter's own."""
+    model = adapt(tiny_t5)
+    for asked in (True, False):
+        enter_training(model, model_dropout=asked)
+        on = {
+            "lora_dropout" in name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Dropout) and module.training
+        }
+        assert on == ({True, False} if asked else {True})
 
 
 def break_base(model: Any) -> None:

@@ -140,6 +140,21 @@ def test_resuming_in_another_precision_is_refused(trainer: Trainer, copy_run: Co
     }
 
 
+def test_run_of_an_earlier_version_keeps_its_dropout(
+    trainer: Trainer, copy_run: CopyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its record has no model_dropout: the frozen model always dropped out, which a note says."""
+    output = copy_run(training__model_dropout="true")
+    before, without = adapters(output), adapters(copy_run("without"))
+    for path in output.rglob("training_record.json"):
+        record = json.loads(path.read_text("utf-8"))
+        del record["config"]["training"]["model_dropout"]
+        path.write_text(json.dumps(record), "utf-8")
+    trainer.train("run", "--resume_from_checkpoint", str(output / "checkpoint-6"))
+    assert adapters(output) == before != without
+    assert "earlier version" in capsys.readouterr().err
+
+
 def test_resume_from_the_path_of_a_checkpoint(trainer: Trainer, copy_run: CopyRun) -> None:
     """An earlier checkpoint can be given; one of another folder, or none, is refused."""
     output = copy_run()
