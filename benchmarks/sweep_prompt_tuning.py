@@ -52,6 +52,9 @@ ROWS: dict[str, Settings] = {
     "1 epoch, prompt_length 50": {"prompt_tuning.prompt_length": 50},
     "1 epoch, residual": {"prompt_tuning.reparameterization": "residual"},
     "1 epoch, superpos": {"prompt_tuning.reparameterization": "superpos"},
+    "the shipped YAML, 3 epochs": {"training.num_train_epochs": 3},
+    "the shipped YAML, 2 epochs": {"training.num_train_epochs": 2},
+    "1 epoch, learning rate 0.6": {"training.learning_rate": 0.6},
 }
 
 

@@ -70,8 +70,8 @@ def enter_training(model: PeftModel, *, model_dropout: bool) -> None:
 
     Args:
         model: The model with its adapter.
-        model_dropout: The frozen model drops out, too, as by `model.train()`. That costs a third of
-            a step's time and half of its memory on a CPU, for noise in weights that never change.
+        model_dropout: The frozen model drops out, too, as by `model.train()`. On a CPU that
+            costs a quarter of a step's time and of its memory (benchmarks/README.md).
     """
     model.train(model_dropout)
     for module in model.modules():

@@ -150,11 +150,10 @@ def test_resume_with_other_vectors_is_refused(seeing: Trainer) -> None:
 def test_two_processes_train_image_tokens_as_one(seeing: Trainer) -> None:
     """The same global batches give the same losses and the same image prompt."""
     two = seeing.start("two", launcher=TORCHRUN, training__gradient_accumulation_steps=1)
-    one = seeing.start("one", training__gradient_accumulation_steps=2)
-    for process in (one, two):
-        _, stderr = process.communicate(timeout=300)
-        assert process.returncode == 0, stderr
-    outputs = [seeing.output / name for name in ("one", "two")]
+    one = seeing.train("one", training__gradient_accumulation_steps=2)
+    _, stderr = two.communicate(timeout=300)
+    assert two.returncode == 0, stderr
+    outputs = [one, seeing.output / "two"]
     assert losses(outputs[0]) == pytest.approx(losses(outputs[1]), abs=1e-5)
     first, second = (state_of(output / "checkpoint-10" / PROMPT) for output in outputs)
     for name, value in first.items():

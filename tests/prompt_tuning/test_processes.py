@@ -43,11 +43,11 @@ def test_two_machines_train_as_one_process(trainer: Trainer) -> None:
         trainer.start("two", launcher=launcher, training__gradient_accumulation_steps=1)
         for launcher in two_nodes()
     ]
-    one = trainer.start("one", training__gradient_accumulation_steps=2)
-    for process in (one, *two):
+    one = trainer.train("one", training__gradient_accumulation_steps=2)
+    for process in two:
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
-    outputs = [trainer.output / name for name in ("one", "two")]
+    outputs = [one, trainer.output / "two"]
     assert losses(outputs[0]) == pytest.approx(losses(outputs[1]), abs=1e-5)
     first, second = (record_of(output) for output in outputs)
     for alone, shared in zip(first.evaluations, second.evaluations, strict=True):
