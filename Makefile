@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 
 # One thread each: the models of the tests are too small to share out. One process more than two
 # cores, since many tests wait for processes of their own.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # Shows what is large, as pip begins to download it; errors and warnings come through.
 INSTALL := set -o pipefail; $(BIN)/python -u -m pip install --disable-pip-version-check
 SHOW := | awk '/^ *(Downloading|Using cached).*[0-9] [MG]B\)/ { print "  " $$0; fflush() } \

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 # Before any import of the libraries: tests must not reach for the hub.
@@ -23,13 +25,18 @@ from tests.command import Command
 from tests.hub_server import LocalHub, serve_hub, use_hub
 from tests.tiny import WORDS, CocoFolder, save_clip, save_coco, save_t5
 
-# Minutes each: at the end, one process would run them while the other one is idle.
+# Minutes each.
 _LONGEST = "test_every_command_runs"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Moves the longest tests to the front."""
-    items.sort(key=lambda item: not item.name.startswith(_LONGEST))
+    """Moves files that take long to the front: at the end, all but one process would be idle.
+
+    A file's tests stay together, so that they share its fixtures.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    longest = {item.path for item in items if item.name.startswith(_LONGEST)}
+    items.sort(key=lambda item: (item.path not in longest, -slow[item.path], item.path))
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +105,9 @@ def command(
         "generation_config.max_new_tokens=4",
     ]
     return Command(settings, capfd)
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what the libraries have made out of all later garbage collections."""
+    gc.collect()
+    gc.freeze()

@@ -66,6 +66,7 @@ def test_all_stages_build_a_consistent_demo(tmp_path: Path) -> None:
     assert len(list((root / "input").iterdir())) == 11
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few", "emoji_font")
 def test_drawn_images_are_reproducible(tmp_path: Path) -> None:
     """The stage that draws gives the same files each time, and removes images of other scenes."""

@@ -88,6 +88,7 @@ def test_few_steps_lower_the_loss(tokenizer: PreTrainedTokenizerFast) -> None:
     assert training.losses[-1] < 0.8 * training.losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_steps")
 def test_resume_equals_uninterrupted(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """A training that is stopped after its checkpoint goes on to the same weights."""

@@ -130,6 +130,7 @@ def test_controls_get_other_vectors(tiny_t5: Path, tmp_path: Path) -> None:
         read_image_prompts(methods, replace(ENCODER, name="clip-other", dimension=9))
 
 
+@pytest.mark.slow
 def test_comparison_has_a_row_for_each_control(
     seeing: Evaluator, data: Path, given: list[list[list[float]] | None]
 ) -> None:

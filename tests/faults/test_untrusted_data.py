@@ -308,9 +308,21 @@ def test_usual_adapters_are_accepted(tmp_path: Path, changes: dict[str, object])
     ("changes", "message"),
     [
         ({"target_modules": ENDLESS}, "a regular expression that takes too long"),
-        ({"exclude_modules": ENDLESS}, "a regular expression that takes too long"),
-        ({"rank_pattern": {ENDLESS: 8}}, "a regular expression that takes too long"),
-        ({"modules_to_save": [ENDLESS]}, "a regular expression that takes too long"),
+        pytest.param(
+            {"exclude_modules": ENDLESS},
+            "a regular expression that takes too long",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"rank_pattern": {ENDLESS: 8}},
+            "a regular expression that takes too long",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"modules_to_save": [ENDLESS]},
+            "a regular expression that takes too long",
+            marks=pytest.mark.slow,
+        ),
         ({"target_modules": "(q"}, "found no regular expression"),
         ({"r": "8"}, 'r: found "8", expected a valid integer'),
         ({"r": 0}, "r: found 0, expected greater than or equal to 1"),
@@ -387,6 +399,7 @@ def test_number_of_soft_tokens_is_bounded() -> None:
         PromptSettings(prompt_length=10**9)
 
 
+@pytest.mark.slow
 def test_old_adapter_weights_are_named_and_converted(tmp_path: Path) -> None:
     """adapter_model.bin is the old pickle format, and the error's command makes it safetensors."""
     import torch

@@ -38,7 +38,7 @@ def make_best(output: Path, step: int) -> None:
     ("after", "eval_steps"),
     [
         pytest.param(9, 3, id="mid_epoch"),
-        pytest.param(14, "null", id="end_of_epoch"),
+        pytest.param(14, "null", id="end_of_epoch", marks=pytest.mark.slow),
         pytest.param(3, 3, id="before_the_first_checkpoint", marks=pytest.mark.slow),
         pytest.param(15, 3, id="second_epoch", marks=pytest.mark.slow),
     ],
@@ -140,6 +140,7 @@ def test_resuming_in_another_precision_is_refused(trainer: Trainer, copy_run: Co
     }
 
 
+@pytest.mark.slow
 def test_run_of_an_earlier_version_keeps_its_dropout(
     trainer: Trainer, copy_run: CopyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,6 +231,7 @@ def test_resume_from_an_earlier_checkpoint_leaves_no_mixture(
     assert not list(output.rglob("superseded_record.json"))
 
 
+@pytest.mark.slow
 def test_resume_from_an_earlier_checkpoint_prunes_no_later_one(copy_run: CopyRun) -> None:
     """Later checkpoints of an earlier run do not count as newer than the one just saved."""
     output = copy_run(training__eval_steps=2)

@@ -70,6 +70,7 @@ def test_accumulation_does_not_scale_the_gradient(exact: Trainer) -> None:
     assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_validation_scores_equal_captioning(exact: Trainer) -> None:
     """Loss a token and BLEU, untuned and tuned, equal those of the loaded model on the file."""
     output = exact.train(training__num_train_epochs=6, training__eval_steps=30)

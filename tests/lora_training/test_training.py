@@ -119,6 +119,7 @@ def test_best_adapter_computes_the_same_in_peft_and_merged(
     assert (config["peft_type"], config["task_type"]) == ("LORA", "SEQ_2_SEQ_LM")
 
 
+@pytest.mark.slow
 def test_best_adapter_equals_the_best_checkpoint(copy_run: CopyRun) -> None:
     """It is a copy of the checkpoint with the highest recorded BLEU-4, to four digits, in bytes."""
     output = copy_run(training__eval_steps=2)
@@ -211,6 +212,7 @@ def test_early_stopping_after_patience_validations(trainer: Trainer) -> None:
     assert adapters(output) == before and len(losses(output)) == 3
 
 
+@pytest.mark.slow
 def test_eval_steps_null_validates_after_every_epoch(copy_run: CopyRun) -> None:
     """With eval_steps null there is one validation after each epoch."""
     output = copy_run(training__eval_steps="null")

@@ -132,6 +132,7 @@ def test_all_captions_that_there_are_give_the_prompt_as_it_is(
         assert found == {key: dataset[index][key] for key in ("input_ids", "labels")}
 
 
+@pytest.mark.slow
 def test_training_samples_where_it_is_asked_to(
     trainer: Trainer, data: Path, template: PromptTemplate
 ) -> None:

@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+from copy import deepcopy
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +65,32 @@ def test_training_goes_on_where_compiling_fails(
 
 @pytest.mark.slow
 @needs_compiler
-def test_compiled_training_equals_the_plain_one(trainer: Trainer) -> None:
-    """Losses are the same to rounding, over batches of several shapes and a validation."""
+def test_compiled_block_computes_the_same(language: LanguageModel) -> None:
+    """A block's output and gradient are the plain ones to rounding, for lengths that differ."""
+    model = deepcopy(language.model)
+    encoder = model.get_encoder()
+    encoder.block = encoder.block[:1]
+
+    def gradient(length: int) -> list[torch.Tensor]:
+        torch.manual_seed(length)
+        inputs = torch.randn(2, length, model.config.d_model, requires_grad=True)
+        states = encoder(inputs_embeds=inputs, attention_mask=torch.ones(2, length))[0]
+        return [states, *torch.autograd.grad(states.pow(2).sum(), inputs)]
+
+    plain = [gradient(length) for length in (7, 12)]
+    assert compile_encoder(model, lambda: gradient(9), required=True)
+    assert encoder.block[0]._compiled_call_impl is not None
+    for length, expected in zip((7, 12), plain, strict=True):
+        torch.testing.assert_close(gradient(length), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_training_equals_the_plain_one(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are the same, over batches of several shapes and a validation, without C++."""
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(compile_module, backend="eager"))
     few = {"training__max_steps": 3}
     plain = TrainingRecord.read(trainer.train("plain", **few) / "all_results.json")
     output = trainer.train("compiled", training__compile="true", **few)

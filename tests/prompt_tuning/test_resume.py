@@ -67,6 +67,7 @@ def test_resumed_run_equals_uninterrupted_run(
     assert scores(parts) == scores(whole)
 
 
+@pytest.mark.slow
 def test_resumed_run_with_model_dropout_equals_uninterrupted_run(
     trainer: Trainer, copy_run: CopyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

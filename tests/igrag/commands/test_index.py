@@ -26,6 +26,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_demo_captions_are_equal_with_every_index(demo: Path) -> None:
     """The captions, the prompts and the matches are those of the exact search."""
     images = [open_image(path) for path in sorted((REPO_ROOT / "input").glob("*.jpg"))[:8]]

@@ -181,6 +181,7 @@ def test_comparison_is_antisymmetric() -> None:
     assert 0.002 < there.p_value < 1
 
 
+@pytest.mark.slow
 def test_false_positives_are_rare() -> None:
     """Of equally good systems about one pair in twenty has p below 0.05."""
     generator = np.random.default_rng(0)
