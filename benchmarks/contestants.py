@@ -16,12 +16,13 @@ from benchmarks.measurement import (
     printing_to_stderr,
     since,
 )
-from benchmarks.shapes import NEVER_CHOSEN, training_options
+from benchmarks.shapes import LORA, NEVER_CHOSEN, training_options
 
 PROMPT_LENGTH, _NEW_TOKENS = 20, 24
 _EVAL_BATCH_SIZE = 32  # Ours' default; the library's is 8.
 # Ours with dropout in the frozen model, as PEFT trains: tells that part of a ratio apart.
 DROPPING = "ours with dropout"
+ON_LORA = "ours on LoRA"  # A prompt for the model with an adapter merged into it.
 
 
 def train_our_prompt(arguments: argparse.Namespace) -> Measured:
@@ -54,13 +55,15 @@ def train_our_prompt(arguments: argparse.Namespace) -> Measured:
         return result
 
     TrainingLog.step, Validation.score = timed_step, timed_score  # type: ignore[method-assign]
-    settings = {
+    settings: dict[str, object] = {
         "prompt_tuning.prompt_length": PROMPT_LENGTH,
         "evaluation.max_new_tokens": _NEW_TOKENS,
         "output.output_dir": arguments.folder / "ours",
         "training.max_steps": arguments.steps,
         "training.compile": "true" if arguments.compile else "auto",
     }
+    if arguments.worker == ON_LORA:
+        settings["model.lora_weights_path"] = arguments.folder / "adapter"
     _run_ours(prompt_training.command, arguments, "model.main_config", settings)
     found = measured(started[0], steps, arguments, min(validations), max_memory())
     if isinstance(counter, FlopCounterMode):
@@ -217,10 +220,7 @@ def _peft_parts(folder: Path, method: str) -> tuple[Any, Any, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "model", trust_remote_code=False)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder / "model", trust_remote_code=False)
-    config: PeftConfig = LoraConfig(
-        task_type=TaskType.SEQ_2_SEQ_LM, r=16, lora_alpha=32, lora_dropout=0.1,
-        target_modules=["q", "v"],
-    )  # fmt: skip
+    config: PeftConfig = LoraConfig(task_type=TaskType.SEQ_2_SEQ_LM, **LORA)
     if method == "prompt":
         config = PromptTuningConfig(
             task_type=TaskType.SEQ_2_SEQ_LM, num_virtual_tokens=PROMPT_LENGTH,
@@ -244,6 +244,11 @@ def _train_peft_grouped(arguments: argparse.Namespace) -> Measured:
 _PEFT = {"a": train_peft, "b": _train_peft_grouped}
 # What is trained -> who -> how.
 CONTESTANTS: dict[str, dict[str, Callable[[argparse.Namespace], Measured]]] = {
-    "prompt": {"ours": train_our_prompt, DROPPING: train_our_prompt, **_PEFT},
+    "prompt": {
+        "ours": train_our_prompt,
+        DROPPING: train_our_prompt,
+        ON_LORA: train_our_prompt,
+        **_PEFT,
+    },
     "lora": {"ours": train_our_adapter, DROPPING: train_our_adapter, **_PEFT},
 }

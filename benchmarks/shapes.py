@@ -13,6 +13,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "large": {"d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
     "tiny": {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 2},  # To try it out.
 }
+LORA: dict[str, Any] = {
+    "r": 16, "lora_alpha": 32, "lora_dropout": 0.1, "target_modules": ["q", "v"],
+}  # fmt: skip
 _VOCABULARY, _HEAD_WIDTH = 32_128, 64
 # As the end token, one that is hardly ever chosen: every caption has the same length.
 NEVER_CHOSEN = _VOCABULARY - 1
@@ -31,6 +34,16 @@ def save_model(folder: Path, shape: str) -> None:
     )  # fmt: skip
     T5ForConditionalGeneration(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(TOKENIZER, trust_remote_code=False).save_pretrained(folder)
+
+
+def save_adapter(folder: Path, model: Path) -> None:
+    """Saves a LoRA adapter with random weights for a saved model, in PEFT's format."""
+    from peft import LoraConfig, TaskType, get_peft_model
+    from transformers import AutoModelForSeq2SeqLM
+
+    config = LoraConfig(task_type=TaskType.SEQ_2_SEQ_LM, init_lora_weights=False, **LORA)
+    base = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=False)
+    get_peft_model(base, config).save_pretrained(str(folder), save_embedding_layers=False)
 
 
 def write_examples(path: Path, count: int, *, seed: int, spread: bool = True) -> None:

@@ -13,6 +13,7 @@ a process of its own, in turn:
   validation batches as large as ours.
 
 With --model_dropout, ours runs a second time with dropout in the frozen model, as PEFT has it.
+With --on_lora, a prompt on a merged LoRA adapter is compared with one without instead.
 
 The weights are random, the lengths those of prompts with five captions: sources of 60 to 512 tokens
 (260 in the mean), targets of 8 to 30. Each trains on all examples once, in its own order, after
@@ -32,27 +33,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.contestants import CONTESTANTS, DROPPING
+from benchmarks.contestants import CONTESTANTS, DROPPING, ON_LORA
 from benchmarks.measurement import Measured
-from benchmarks.shapes import SHAPES, save_model, write_examples
+from benchmarks.shapes import SHAPES, save_adapter, save_model, write_examples
 
 _BUSY_LOAD = 0.5  # processes; above it wall clock means nothing
 
 
 def main() -> int:
     """Runs the contestants in turn and prints the table."""
-    arguments = _parse()
+    arguments = parse_arguments()
     if arguments.worker:
         found = CONTESTANTS[arguments.method][arguments.worker](arguments)
         print(json.dumps(asdict(found)))
         return 0
-    names = [*CONTESTANTS[arguments.method]]
-    if not arguments.model_dropout:
-        names.remove(DROPPING)
+    names = contestants(arguments)
     busy = os.getloadavg()[0] > _BUSY_LOAD
     with tempfile.TemporaryDirectory(prefix="igrag_training_") as name:
         folder = Path(name)
         save_model(folder / "model", arguments.shape)
+        if arguments.on_lora:
+            save_adapter(folder / "adapter", folder / "model")
         examples = arguments.steps * arguments.batch_size * arguments.accumulation
         write_examples(folder / "train.jsonl", examples, seed=1)
         write_examples(folder / "val.jsonl", arguments.captions, seed=2)
@@ -68,6 +69,14 @@ def main() -> int:
         content = [{name: asdict(found) for name, found in pair.items()} for pair in pairs]
         arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def contestants(arguments: argparse.Namespace) -> list[str]:
+    """Names who runs, ours first."""
+    names = ["ours", ON_LORA] if arguments.on_lora else ["ours", "a", "b"]
+    if arguments.model_dropout:
+        names.insert(1, DROPPING)
+    return names
 
 
 def table(pairs: Sequence[dict[str, Measured]], *, busy: bool) -> str:
@@ -130,7 +139,8 @@ def _run(name: str, folder: Path, *more: str) -> Measured:
     return Measured(**json.loads(found.stdout.decode().splitlines()[-1]))
 
 
-def _parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--shape", choices=SHAPES, default="small", help="of Flan-T5 (default: small)")
@@ -143,12 +153,17 @@ def _parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", help="auto (default), cpu or cuda")
     add("--dtype", default="auto", help="of ours: auto (default), float32, bfloat16")
     add("--model_dropout", action="store_true", help="ours also with dropout in the frozen model")
+    add("--on_lora", action="store_true",
+        help="a prompt on a merged LoRA adapter beside one without, instead of PEFT's")  # fmt: skip
     add("--compile", action="store_true", help="compile ours: training.compile: true")
     add("--json", type=Path, metavar="FILE", help="write all figures there, too")
     add("--worker", choices=CONTESTANTS["prompt"], help=argparse.SUPPRESS)
     add("--folder", type=Path, help=argparse.SUPPRESS)
     add("--count_flops", action="store_true", help=argparse.SUPPRESS)
-    return parser.parse_args(words)
+    arguments = parser.parse_args(words)
+    if arguments.on_lora and arguments.method != "prompt":
+        parser.error("--on_lora: is for --method prompt")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from benchmarks import command_line, training, training_lines, training_times
+from benchmarks import command_line, training_lines, training_times
+from benchmarks.contestants import CONTESTANTS, DROPPING, ON_LORA
 from benchmarks.measurement import Measured, measured
 from benchmarks.shapes import TOKENIZER, write_examples
-from benchmarks.training import table
+from benchmarks.training import contestants, parse_arguments, table
 from igrag.config import REPO_ROOT
 from igrag.training.record import TrainingRecord
 
@@ -33,7 +34,7 @@ def test_examples_have_the_lengths_that_are_drawn(tmp_path: Path) -> None:
 def test_every_example_is_timed_once() -> None:
     """The steps together: one of them may have the short examples of one contestant alone."""
     options = ["--steps", "2", "--batch_size", "4", "--accumulation", "2", "--captions", "9"]
-    arguments = training._parse(options)
+    arguments = parse_arguments(options)
     found = measured((100.0, 5.0), [(101.0, 7.0), (103.0, 9.0)], arguments, (3.0, 6.0), 7)
     assert (found.train_wall, found.train_cpu, found.samples) == (3.0, 4.0, 16)
     assert (found.caption_wall, found.captions, found.peak_bytes) == (3.0, 9, 7)
@@ -51,6 +52,22 @@ def test_table_has_medians_and_the_ratios_of_each_pair() -> None:
     assert "| (a) | 4.00x (3.00 to 5.00) | 4.00x (4.00 to 4.00) | 0.50x (0.50 to 0.50) |" in text
     assert "50%" in text and text.startswith("Wall clock; 2 pairs.")
     assert "| (a) | 3.00x (2.00 to 4.00) |" in table(pairs, busy=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ["ours", "a", "b"]),
+        (["--method", "lora", "--model_dropout"], ["ours", DROPPING, "a", "b"]),
+        (["--on_lora"], ["ours", ON_LORA]),
+    ],
+)
+def test_options_choose_the_contestants(options: list[str], expected: list[str]) -> None:
+    """All of them can train what is asked for."""
+    arguments = parse_arguments(options)
+    found = contestants(arguments)
+    assert found == expected
+    assert set(found) <= set(CONTESTANTS[arguments.method])
 
 
 def test_lines_are_compared_with_the_first_file() -> None:
