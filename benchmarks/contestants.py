@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ PROMPT_LENGTH, _NEW_TOKENS = 20, 24
 _EVAL_BATCH_SIZE = 32  # Ours' default; the library's is 8.
 # Ours with dropout in the frozen model, as PEFT trains: tells that part of a ratio apart.
 DROPPING = "ours with dropout"
+NO_SETTINGS: Mapping[str, object] = {}
 ON_LORA = "ours on LoRA"  # A prompt for the model with an adapter merged into it.
 
 
-def train_our_prompt(arguments: argparse.Namespace) -> Measured:
+def train_our_prompt(
+    arguments: argparse.Namespace, *, more: Mapping[str, object] = NO_SETTINGS
+) -> Measured:
     """Trains by the typed command's own function, and takes the time of steps and validation."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -55,15 +59,14 @@ def train_our_prompt(arguments: argparse.Namespace) -> Measured:
         return result
 
     TrainingLog.step, Validation.score = timed_step, timed_score  # type: ignore[method-assign]
-    settings: dict[str, object] = {
+    settings = {
         "prompt_tuning.prompt_length": PROMPT_LENGTH,
         "evaluation.max_new_tokens": _NEW_TOKENS,
         "output.output_dir": arguments.folder / "ours",
         "training.max_steps": arguments.steps,
         "training.compile": "true" if arguments.compile else "auto",
+        **more,
     }
-    if arguments.worker == ON_LORA:
-        settings["model.lora_weights_path"] = arguments.folder / "adapter"
     _run_ours(prompt_training.command, arguments, "model.main_config", settings)
     found = measured(started[0], steps, arguments, min(validations), max_memory())
     if isinstance(counter, FlopCounterMode):
@@ -71,7 +74,16 @@ def train_our_prompt(arguments: argparse.Namespace) -> Measured:
     return found
 
 
-def train_our_adapter(arguments: argparse.Namespace) -> Measured:
+def train_on_lora(arguments: argparse.Namespace) -> Measured:
+    """Trains a prompt for the model with the folder's adapter."""
+    return train_our_prompt(
+        arguments, more={"model.lora_weights_path": arguments.folder / "adapter"}
+    )
+
+
+def train_our_adapter(
+    arguments: argparse.Namespace, *, more: Mapping[str, object] = NO_SETTINGS
+) -> Measured:
     """Trains a LoRA adapter by the typed command's own function."""
     from lora_training import train_lora
     from lora_training.callbacks import RecordCallback
@@ -99,6 +111,7 @@ def train_our_adapter(arguments: argparse.Namespace) -> Measured:
     settings = {
         "training.max_new_tokens": _NEW_TOKENS,
         "training.output_dir": arguments.folder / "ours",
+        **more,
     }
     _run_ours(train_lora.command, arguments, "--main_config", settings)
     return measured(started[0], steps, arguments, min(validations), max_memory())
@@ -126,8 +139,6 @@ def _run_ours(
     }
     if arguments.dtype == "float32":
         every["training.mixed_precision"] = "fp32"
-    if arguments.worker == DROPPING:
-        every["training.model_dropout"] = "true"
     words = training_options(arguments.folder, every, main_config=main_config)
     words += ["--overwrite_output_dir", "--dtype", arguments.dtype, "--device", arguments.device]
     with printing_to_stderr():
@@ -237,18 +248,20 @@ def _peft_parts(folder: Path, method: str) -> tuple[Any, Any, Any]:
     return tokenizer, model, data
 
 
-def _train_peft_grouped(arguments: argparse.Namespace) -> Measured:
-    return train_peft(arguments, grouped=True)
-
-
-_PEFT = {"a": train_peft, "b": _train_peft_grouped}
+_DROPOUT = {"training.model_dropout": "true"}
+_Train = Callable[[argparse.Namespace], Measured]
+_PEFT: dict[str, _Train] = {"a": train_peft, "b": partial(train_peft, grouped=True)}
 # What is trained -> who -> how.
-CONTESTANTS: dict[str, dict[str, Callable[[argparse.Namespace], Measured]]] = {
+CONTESTANTS: dict[str, dict[str, _Train]] = {
     "prompt": {
         "ours": train_our_prompt,
-        DROPPING: train_our_prompt,
-        ON_LORA: train_our_prompt,
+        DROPPING: partial(train_our_prompt, more=_DROPOUT),
+        ON_LORA: train_on_lora,
         **_PEFT,
     },
-    "lora": {"ours": train_our_adapter, DROPPING: train_our_adapter, **_PEFT},
+    "lora": {
+        "ours": train_our_adapter,
+        DROPPING: partial(train_our_adapter, more=_DROPOUT),
+        **_PEFT,
+    },
 }
